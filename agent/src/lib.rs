@@ -1,0 +1,18 @@
+//! The node of this project: consensus, gossip, state, HTTP API and command line.
+//!
+//! One process is either a *server*, which takes part in Raft and holds the state, or a *client*, which only
+//! gossips and forwards. Layers, each knowing only those below it, are drawn in `agent/DESIGN.md`.
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod env;
+pub mod gossip;
+pub mod http;
+pub mod leader;
+pub mod log;
+pub mod metrics;
+pub mod node;
+pub mod raft;
+pub mod rpc;
+pub mod state;

@@ -1,0 +1,5 @@
+//! Consensus: openraft behind our own types, log store, state machine and network.
+
+pub mod types;
+
+pub use types::{Payload, PeerNode, RaftId, TypeConfig};
