@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 mod clock;
 mod disk;
+mod memory;
 mod net;
 mod random;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::{Disk, File, RealDisk, write_atomic};
+pub use memory::{Keep, MemoryDisk};
 pub use net::{BoxStream, Datagrams, Listener, Net, RealNet, Stream};
 pub use random::{OsRandom, Random};
 

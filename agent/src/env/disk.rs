@@ -3,6 +3,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Files and folders, as far as a node uses them.
 ///
@@ -28,6 +29,10 @@ pub trait Disk: Send + Sync {
     /// Whether long-running writers should have a thread of their own (a real disk), or be tasks on the caller's
     /// runtime (a simulated one, whose order of events must depend on the seed alone).
     fn wants_threads(&self) -> bool;
+    /// Simulated time that a writer lets pass before each sync; none on a real disk, which takes its own.
+    fn sync_latency(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// The whole content of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
