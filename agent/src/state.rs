@@ -1,56 +1,368 @@
 //! The replicated state: pure, without clock, I/O or randomness.
+//!
+//! Every server applies the same commands in the same order and must arrive at the same tables, so time, ids and
+//! random values come inside the command, and a refusal is an [`Outcome`]. Tables are persistent maps: a clone
+//! costs nothing, so that a read, a snapshot and a blocked query each keep the version they started with.
+//!
+//! Every change notes the log index at which it happened. A query has two indexes: the one that it *shows*
+//! (`X-Consul-Index`), which for an absent row is that of the whole table as in Consul, and the one at which its
+//! result last *changed*, on which a blocked query waits, so that watching an absent key costs nothing while other
+//! keys are written.
 
 use std::fmt;
-use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-/// A command with the time at which its proposer stamped it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Stamped {
-    /// Milliseconds since the Unix epoch, by the proposer's clock.
-    pub unix_ms: u64,
-    /// What to do.
-    pub command: Command,
+mod catalog;
+mod command;
+mod kv;
+mod query;
+mod session;
+mod snapshot;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use catalog::{
+    Check, CheckStatus, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth, ServiceNode,
+    ServicesOfNode, Weights,
+};
+pub use command::{
+    Command, DecodeError, Deregister, KvCommand, KvOp, KvWrite, Outcome, Refusal, Register, Stamped,
+};
+pub use kv::KvEntry;
+pub use query::{Answer, Query};
+pub use session::{Behavior, ServiceCheck, Session};
+pub use watch::Shared;
+
+use watch::Touched;
+
+/// All tables.
+///
+/// Cloning is cheap and shares everything. Changes since the last [`Shared::publish`] are remembered, for waking
+/// those who wait for them.
+#[derive(Clone, Default)]
+pub struct Store {
+    tables: Tables,
+    touched: Touched,
 }
 
-/// A change of the state. Append only: the variant's number is its wire form.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Command {
-    /// Changes nothing.
-    Noop,
+#[derive(Clone, Default, PartialEq)]
+struct Tables {
+    kv: kv::KvTable,
+    catalog: catalog::Catalog,
+    sessions: session::Sessions,
+    cluster_id: Option<(Uuid, u64)>,
+    last_index: u64,
 }
 
-/// What applying one command said. A refusal is an outcome too.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// Done.
-    Done,
+/// Numbers of rows, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Nodes of the catalog.
+    pub nodes: usize,
+    /// Distinct service names.
+    pub services: usize,
+    /// Instances of services.
+    pub service_instances: usize,
+    /// Keys.
+    pub kv_entries: usize,
+    /// Sessions.
+    pub sessions: usize,
 }
 
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+/// One command being applied.
+struct Change<'a> {
+    index: u64,
+    unix_ms: u64,
+    touched: &'a mut Touched,
+}
+
+/// Where a query's result stands. `changed` is never above `shown`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Indexes {
+    /// What the client is told.
+    shown: u64,
+    /// The last index at which the result may have changed.
+    changed: u64,
+}
+
+impl Indexes {
+    fn same(index: u64) -> Self {
+        Self {
+            shown: index,
+            changed: index,
+        }
     }
 }
 
-/// All tables.
-#[derive(Debug, Clone, Default)]
-pub struct Store {}
+impl Store {
+    /// Applies one committed command at its log index. Indexes only grow.
+    pub fn apply(&mut self, index: u64, stamped: &Stamped) -> Outcome {
+        let mut change = Change {
+            index,
+            unix_ms: stamped.unix_ms,
+            touched: &mut self.touched,
+        };
+        let outcome = self.tables.apply(&mut change, &stamped.command);
+        self.advance(index);
+        outcome
+    }
 
-/// Placeholder so that the shape of sharing is fixed.
-pub type SharedStore = Arc<arc_swap::ArcSwap<Store>>;
+    /// Notes a log entry that is no command: a membership change or a new leader's blank entry.
+    pub fn advance(&mut self, index: u64) {
+        self.tables.last_index = self.tables.last_index.max(index);
+    }
 
-/// A read of the state.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Query {
-    /// Reads nothing.
-    Noop,
+    /// The log index of the last entry that was applied.
+    pub fn last_index(&self) -> u64 {
+        self.tables.last_index
+    }
+
+    /// Answers from this version of the tables.
+    pub fn query(&self, query: &Query) -> Answer {
+        self.tables.query(query)
+    }
+
+    /// `X-Consul-Index` of a query: at least 1, since 0 would make a client's next query not wait.
+    pub fn index_of(&self, query: &Query) -> u64 {
+        self.tables.indexes(query).shown.max(1)
+    }
+
+    /// The last index at which the query's answer may have changed; a blocked query waits until it is above the
+    /// index that it was given. Never above [`Store::index_of`].
+    pub fn changed_index(&self, query: &Query) -> u64 {
+        self.tables.indexes(query).changed
+    }
+
+    /// The cluster's name, once it has one.
+    pub fn cluster_id(&self) -> Option<Uuid> {
+        self.tables.cluster_id.map(|(id, _)| id)
+    }
+
+    /// Up to which index tombstones are older than this time, for [`Command::ReapTombstones`]; none if none is.
+    pub fn expired_tombstones(&self, before_unix_ms: u64) -> Option<u64> {
+        self.tables.kv.expired(before_unix_ms)
+    }
+
+    /// How many rows there are. Walks the catalog.
+    pub fn counts(&self) -> Counts {
+        let Tables {
+            kv,
+            catalog,
+            sessions,
+            ..
+        } = &self.tables;
+        Counts {
+            nodes: catalog.nodes.len(),
+            services: catalog.services.len(),
+            service_instances: catalog.nodes.values().map(|row| row.services.len()).sum(),
+            kv_entries: kv.entries.len(),
+            sessions: sessions.rows.len(),
+        }
+    }
+
+    /// All of it as bytes, for a snapshot file, which adds a checksum. Takes time: call it off the apply loop.
+    pub fn encode(&self) -> Vec<u8> {
+        snapshot::encode(&self.tables)
+    }
+
+    /// Reads what [`Store::encode`] wrote.
+    ///
+    /// # Errors
+    /// When a newer program wrote it, or when it is cut or damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Ok(Store {
+            tables: snapshot::decode(bytes)?,
+            touched: Touched::everything(),
+        })
+    }
 }
 
-/// The result of a [`Query`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Answer {
-    /// Nothing.
-    Nothing,
+impl PartialEq for Store {
+    /// Whether the tables are equal; what is still to be published is no part of the state.
+    fn eq(&self, other: &Self) -> bool {
+        self.tables == other.tables
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("last_index", &self.last_index())
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tables {
+    fn apply(&mut self, change: &mut Change<'_>, command: &Command) -> Outcome {
+        match command {
+            Command::Noop => Outcome::Done,
+            Command::Kv(command) => {
+                let sessions = &self.sessions.rows;
+                let exists = |id: &Uuid| sessions.contains_key(id);
+                self.kv.apply(change, command, exists)
+            }
+            Command::Register(command) => {
+                // All or nothing: the version before is at hand for free.
+                let before = self.catalog.clone();
+                match self.catalog.register(change, command) {
+                    Ok(unhealthy) => {
+                        self.end_unhealthy(change, &unhealthy);
+                        Outcome::Done
+                    }
+                    Err(refusal) => {
+                        self.catalog = before;
+                        refusal
+                    }
+                }
+            }
+            Command::Deregister(command) => {
+                let unhealthy = self.catalog.deregister(change, command);
+                self.end_unhealthy(change, &unhealthy);
+                Outcome::Done
+            }
+            Command::SessionCreate(session) => self.create_session(change, session),
+            Command::SessionDestroy { id } => {
+                self.end_session(change, id);
+                Outcome::Done
+            }
+            Command::ReapTombstones { up_to } => {
+                self.kv.reap(*up_to);
+                Outcome::Done
+            }
+            Command::SetClusterId(id) => self.set_cluster_id(change, *id),
+        }
+    }
+
+    fn create_session(&mut self, change: &mut Change<'_>, session: &Session) -> Outcome {
+        if self.sessions.rows.contains_key(&session.id) {
+            return Outcome::refuse(
+                Refusal::DuplicateSession,
+                format!("Session id '{}' exists", session.id),
+            );
+        }
+        let Some(row) = self.catalog.node_row(&session.node) else {
+            return Outcome::refuse(Refusal::MissingNode, "Missing node registration");
+        };
+        let node = row.node.node.clone();
+        for check in session.check_ids() {
+            if let Some(refusal) = self.catalog.refuse_session(&node, check) {
+                return refusal;
+            }
+        }
+        let session = Session {
+            node,
+            ..session.clone()
+        };
+        self.sessions.create(change, &session);
+        Outcome::SessionId(session.id)
+    }
+
+    fn end_session(&mut self, change: &mut Change<'_>, id: &Uuid) {
+        if let Some(session) = self.sessions.remove(change, id) {
+            let delete = session.behavior == Behavior::Delete;
+            self.kv.drop_session(change, id, delete);
+        }
+    }
+
+    /// Ends the sessions that depended on what is gone or critical.
+    fn end_unhealthy(&mut self, change: &mut Change<'_>, unhealthy: &catalog::Unhealthy) {
+        let mut doomed: Vec<Uuid> = Vec::new();
+        for node in &unhealthy.nodes {
+            doomed.extend(self.sessions.on_node(node).map(|session| session.id));
+        }
+        for (node, check) in &unhealthy.checks {
+            let dependent = self
+                .sessions
+                .on_node(node)
+                .filter(|session| session.check_ids().any(|id| *id == **check));
+            doomed.extend(dependent.map(|session| session.id));
+        }
+        for id in doomed {
+            self.end_session(change, &id);
+        }
+    }
+
+    fn set_cluster_id(&mut self, change: &mut Change<'_>, id: Uuid) -> Outcome {
+        match self.cluster_id {
+            None => {
+                self.cluster_id = Some((id, change.index));
+                change.touched.cluster_id();
+                Outcome::Done
+            }
+            Some((known, _)) if known == id => Outcome::Done,
+            Some((known, _)) => Outcome::refuse(
+                Refusal::ClusterIdTaken,
+                format!("the cluster id is {known} and cannot become {id}"),
+            ),
+        }
+    }
+
+    fn query(&self, query: &Query) -> Answer {
+        let Tables {
+            kv,
+            catalog,
+            sessions,
+            ..
+        } = self;
+        match query {
+            Query::Noop => Answer::Nothing,
+            Query::KvGet { key } => Answer::Kv(kv.entries.get(key.as_str()).cloned()),
+            Query::KvList { prefix } => Answer::KvList(kv.with_prefix(prefix).cloned().collect()),
+            Query::KvKeys { prefix, separator } => Answer::Keys(kv.keys(prefix, separator)),
+            Query::Nodes { meta } => Answer::Nodes(catalog.nodes_with(meta)),
+            Query::Node { node } => {
+                Answer::Node(catalog.node_row(node).map(|row| row.node.clone()))
+            }
+            Query::Services { meta } => Answer::Services(catalog.services_with(meta)),
+            Query::ServiceNodes { service, tags } => {
+                Answer::ServiceNodes(catalog.instances(service, tags))
+            }
+            Query::NodeServices { node } => Answer::NodeServices(catalog.services_on(node)),
+            Query::NodeChecks { node } => Answer::Checks(catalog.checks_on(node)),
+            Query::ServiceChecks { service } => Answer::Checks(catalog.checks_of(service)),
+            Query::StateChecks { state } => Answer::Checks(catalog.checks_in(state)),
+            Query::ServiceHealth {
+                service,
+                tags,
+                passing,
+            } => Answer::ServiceHealth(catalog.health(service, tags, *passing)),
+            Query::Session { id } => Answer::Session(sessions.rows.get(id).cloned()),
+            Query::Sessions => Answer::Sessions(sessions.rows.values().cloned().collect()),
+            Query::NodeSessions { node } => {
+                let node = node.to_lowercase();
+                Answer::Sessions(sessions.on_node(&node).cloned().collect())
+            }
+            Query::ClusterId => Answer::ClusterId(self.cluster_id.map(|(id, _)| id)),
+        }
+    }
+
+    fn indexes(&self, query: &Query) -> Indexes {
+        let Tables {
+            kv,
+            catalog,
+            sessions,
+            ..
+        } = self;
+        match query {
+            Query::Noop => Indexes::same(self.last_index),
+            Query::KvGet { key } => kv.key_indexes(key),
+            Query::KvList { prefix } | Query::KvKeys { prefix, .. } => kv.prefix_indexes(prefix),
+            Query::Nodes { .. } => Indexes::same(catalog.index.nodes),
+            Query::Services { .. } => Indexes::same(catalog.index.services),
+            Query::StateChecks { .. } => Indexes::same(catalog.index.checks),
+            Query::Node { node } | Query::NodeServices { node } | Query::NodeChecks { node } => {
+                catalog.node_indexes(node)
+            }
+            Query::ServiceNodes { service, .. }
+            | Query::ServiceChecks { service }
+            | Query::ServiceHealth { service, .. } => catalog.service_indexes(service),
+            Query::Session { id } => sessions.indexes(id),
+            Query::Sessions | Query::NodeSessions { .. } => Indexes::same(sessions.index),
+            Query::ClusterId => Indexes::same(self.cluster_id.map_or(0, |(_, index)| index)),
+        }
+    }
 }

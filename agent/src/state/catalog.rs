@@ -1,0 +1,10 @@
+//! Nodes, services and checks.
+
+mod table;
+mod types;
+
+pub(super) use table::{Catalog, TableIndexes, Unhealthy};
+pub use types::{
+    Check, CheckStatus, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth, ServiceNode,
+    ServicesOfNode, Weights,
+};

@@ -1,0 +1,627 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use uuid::Uuid;
+
+use super::{
+    Check, CheckStatus, Node, SERF_HEALTH, Service, ServiceHealth, ServiceNode, ServicesOfNode,
+};
+use crate::state::command::{Deregister, Outcome, Refusal, Register};
+use crate::state::{Change, Indexes};
+
+/// All nodes with their services and checks.
+///
+/// Rows are keyed by the node's name in lower case. A row's index, and a service's, is the last one that changed
+/// anything that a query about it shows.
+#[derive(Clone, Default, PartialEq)]
+pub(in crate::state) struct Catalog {
+    pub(in crate::state) nodes: OrdMap<Arc<str>, NodeRow>,
+    ids: OrdMap<Uuid, Arc<str>>,
+    /// By service name in lower case.
+    pub(in crate::state) services: OrdMap<Arc<str>, ServiceRow>,
+    pub(in crate::state) index: TableIndexes,
+}
+
+/// One node.
+#[derive(Clone, PartialEq)]
+pub(in crate::state) struct NodeRow {
+    pub(in crate::state) node: Arc<Node>,
+    pub(in crate::state) services: OrdMap<Arc<str>, Arc<Service>>,
+    pub(in crate::state) checks: OrdMap<Arc<str>, Arc<Check>>,
+    pub(in crate::state) index: u64,
+}
+
+/// The instances of one service.
+#[derive(Clone, Default, PartialEq)]
+pub(in crate::state) struct ServiceRow {
+    pub(in crate::state) index: u64,
+    /// Node (lower case) and service id.
+    instances: OrdSet<(Arc<str>, Arc<str>)>,
+}
+
+/// The last index that changed each table, or took the last trace of a row out of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(in crate::state) struct TableIndexes {
+    pub(in crate::state) nodes: u64,
+    pub(in crate::state) services: u64,
+    pub(in crate::state) checks: u64,
+    pub(in crate::state) nodes_gone: u64,
+    pub(in crate::state) services_gone: u64,
+}
+
+impl TableIndexes {
+    fn any(&self) -> u64 {
+        self.nodes.max(self.services).max(self.checks)
+    }
+}
+
+/// One node as a snapshot holds it.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(in crate::state) struct NodeDump {
+    pub(in crate::state) node: Arc<Node>,
+    pub(in crate::state) services: Vec<Arc<Service>>,
+    pub(in crate::state) checks: Vec<Arc<Check>>,
+    pub(in crate::state) index: u64,
+}
+
+/// What a change of the catalog means for sessions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::state) struct Unhealthy {
+    /// Nodes (lower case) that are gone.
+    pub(in crate::state) nodes: Vec<Arc<str>>,
+    /// Checks that are critical or gone, with their node.
+    pub(in crate::state) checks: Vec<(Arc<str>, Arc<str>)>,
+}
+
+impl Catalog {
+    pub(in crate::state) fn dump(&self) -> impl Iterator<Item = NodeDump> {
+        self.nodes.values().map(|row| NodeDump {
+            node: row.node.clone(),
+            services: row.services.values().cloned().collect(),
+            checks: row.checks.values().cloned().collect(),
+            index: row.index,
+        })
+    }
+
+    pub(in crate::state) fn restore(
+        nodes: Vec<NodeDump>,
+        service_indexes: BTreeMap<String, u64>,
+        index: TableIndexes,
+    ) -> Self {
+        let mut catalog = Catalog {
+            index,
+            ..Catalog::default()
+        };
+        for dump in nodes {
+            let name = lower(&dump.node.node);
+            if let Some(id) = dump.node.id {
+                catalog.ids.insert(id, name.clone());
+            }
+            let mut row = NodeRow {
+                node: dump.node,
+                services: OrdMap::new(),
+                checks: OrdMap::new(),
+                index: dump.index,
+            };
+            for service in dump.services {
+                let id: Arc<str> = service.id.as_str().into();
+                catalog.link(&name, &id, &service.service);
+                row.services.insert(id, service);
+            }
+            for check in dump.checks {
+                row.checks.insert(check.check_id.as_str().into(), check);
+            }
+            catalog.nodes.insert(name, row);
+        }
+        for (name, index) in service_indexes {
+            if let Some(row) = catalog.services.get_mut(name.as_str()) {
+                row.index = index;
+            }
+        }
+        catalog
+    }
+
+    /// Writes a node with services and checks. On a refusal the caller puts the old tables back.
+    pub(in crate::state) fn register(
+        &mut self,
+        change: &mut Change<'_>,
+        command: &Register,
+    ) -> Result<Unhealthy, Outcome> {
+        let name = lower(&command.node.node);
+        let mut unhealthy = Unhealthy::default();
+        if !(command.skip_node_update && self.nodes.contains_key(&name)) {
+            self.put_node(change, &name, &command.node, &mut unhealthy)?;
+        }
+        for service in &command.services {
+            self.put_service(change, &name, service);
+        }
+        for check in &command.checks {
+            self.put_check(change, &name, check)?;
+            if check.status == CheckStatus::Critical {
+                let id = check.check_id.as_str().into();
+                unhealthy.checks.push((name.clone(), id));
+            }
+        }
+        Ok(unhealthy)
+    }
+
+    pub(in crate::state) fn deregister(
+        &mut self,
+        change: &mut Change<'_>,
+        command: &Deregister,
+    ) -> Unhealthy {
+        let mut unhealthy = Unhealthy::default();
+        match command {
+            Deregister::Node { node } => self.drop_node(change, &lower(node), &mut unhealthy),
+            Deregister::Service { node, id } => {
+                self.drop_service(change, &lower(node), id, &mut unhealthy);
+            }
+            Deregister::Check { node, id } => {
+                self.drop_check(change, &lower(node), id, &mut unhealthy);
+            }
+        }
+        unhealthy
+    }
+
+    fn put_node(
+        &mut self,
+        change: &mut Change<'_>,
+        name: &Arc<str>,
+        node: &Node,
+        unhealthy: &mut Unhealthy,
+    ) -> Result<(), Outcome> {
+        self.refuse_taken_name(name, node)?;
+        // The same id under another name is the same node, renamed.
+        let mut create_index = change.index;
+        if let Some(id) = node.id
+            && let Some(old) = self.ids.get(&id).filter(|old| *old != name).cloned()
+        {
+            create_index = self
+                .nodes
+                .get(&old)
+                .map_or(create_index, |row| row.node.create_index);
+            self.drop_node(change, &old, unhealthy);
+        }
+        let existing = self.nodes.get(name);
+        if let Some(row) = existing {
+            create_index = row.node.create_index;
+        }
+        let fresh = Node {
+            create_index,
+            modify_index: existing.map_or(change.index, |row| row.node.modify_index),
+            ..node.clone()
+        };
+        if existing.is_some_and(|row| *row.node == fresh) {
+            return Ok(());
+        }
+        let former_id = existing.and_then(|row| row.node.id);
+        let fresh = Arc::new(Node {
+            modify_index: change.index,
+            ..fresh
+        });
+        if let Some(former) = former_id.filter(|former| Some(*former) != fresh.id) {
+            self.ids.remove(&former);
+        }
+        if let Some(id) = fresh.id {
+            self.ids.insert(id, name.clone());
+        }
+        match self.nodes.get_mut(name) {
+            Some(row) => row.node = fresh,
+            None => {
+                let row = NodeRow {
+                    node: fresh,
+                    services: OrdMap::new(),
+                    checks: OrdMap::new(),
+                    index: change.index,
+                };
+                self.nodes.insert(name.clone(), row);
+            }
+        }
+        self.index.nodes = change.index;
+        change.touched.nodes();
+        self.touch_node(change, name);
+        if self.touch_services_of(change, name) {
+            // Instances are shown with their node's address and meta data.
+            self.services_changed(change);
+        }
+        Ok(())
+    }
+
+    fn refuse_taken_name(&self, name: &Arc<str>, node: &Node) -> Result<(), Outcome> {
+        let (Some(id), Some(row)) = (node.id, self.nodes.get(name)) else {
+            return Ok(());
+        };
+        let Some(owner) = row.node.id.filter(|owner| *owner != id) else {
+            return Ok(());
+        };
+        let dead = row
+            .checks
+            .get(SERF_HEALTH)
+            .is_some_and(|check| check.status == CheckStatus::Critical);
+        if dead {
+            // Somebody replaced the machine and kept its name.
+            return Ok(());
+        }
+        Err(Outcome::refuse(
+            Refusal::NodeNameTaken,
+            format!(
+                "failed inserting node: Error while renaming Node ID: \"{id}\" ({}): Node name {} is reserved by node {owner} with name {} ({})",
+                node.address, node.node, row.node.node, row.node.address
+            ),
+        ))
+    }
+
+    fn put_service(&mut self, change: &mut Change<'_>, name: &Arc<str>, service: &Service) {
+        let Some(row) = self.nodes.get(name) else {
+            return;
+        };
+        let existing = row.services.get(service.id.as_str()).cloned();
+        let fresh = Service {
+            create_index: existing.as_ref().map_or(change.index, |s| s.create_index),
+            modify_index: existing.as_ref().map_or(change.index, |s| s.modify_index),
+            ..service.clone()
+        };
+        if existing.as_deref() == Some(&fresh) {
+            return;
+        }
+        let id: Arc<str> = fresh.id.as_str().into();
+        if let Some(old) = existing.filter(|old| lower(&old.service) != lower(&fresh.service)) {
+            self.unlink(change, name, &id, &old.service);
+        }
+        self.link(name, &id, &fresh.service);
+        self.touch_service(change, &lower(&fresh.service));
+        self.services_changed(change);
+        if let Some(row) = self.nodes.get_mut(name) {
+            let modify_index = change.index;
+            row.services.insert(
+                id,
+                Arc::new(Service {
+                    modify_index,
+                    ..fresh
+                }),
+            );
+        }
+        self.touch_node(change, name);
+    }
+
+    fn put_check(
+        &mut self,
+        change: &mut Change<'_>,
+        name: &Arc<str>,
+        check: &Check,
+    ) -> Result<(), Outcome> {
+        let Some(row) = self.nodes.get(name) else {
+            return Ok(());
+        };
+        let service = row.services.get(check.service_id.as_str());
+        if service.is_none() && !check.service_id.is_empty() {
+            return Err(Outcome::refuse(
+                Refusal::MissingService,
+                "Missing service registration",
+            ));
+        }
+        let existing = row.checks.get(check.check_id.as_str());
+        let fresh = Check {
+            node: row.node.node.clone(),
+            service_name: service.map(|s| s.service.clone()).unwrap_or_default(),
+            service_tags: service.map(|s| s.tags.clone()).unwrap_or_default(),
+            create_index: existing.map_or(change.index, |c| c.create_index),
+            modify_index: existing.map_or(change.index, |c| c.modify_index),
+            ..check.clone()
+        };
+        if existing.is_some_and(|existing| **existing == fresh) {
+            return Ok(());
+        }
+        let services: Vec<String> = [existing.map(|c| c.service_name.clone())]
+            .into_iter()
+            .flatten()
+            .chain([fresh.service_name.clone()])
+            .collect();
+        if let Some(row) = self.nodes.get_mut(name) {
+            let modify_index = change.index;
+            row.checks.insert(
+                fresh.check_id.as_str().into(),
+                Arc::new(Check {
+                    modify_index,
+                    ..fresh
+                }),
+            );
+        }
+        self.check_changed(change, name, &services);
+        Ok(())
+    }
+
+    fn drop_node(&mut self, change: &mut Change<'_>, name: &Arc<str>, unhealthy: &mut Unhealthy) {
+        let Some(row) = self.nodes.remove(name) else {
+            return;
+        };
+        if let Some(id) = row.node.id {
+            self.ids.remove(&id);
+        }
+        for (id, service) in &row.services {
+            self.unlink(change, name, id, &service.service);
+        }
+        if !row.services.is_empty() {
+            self.services_changed(change);
+        }
+        if !row.checks.is_empty() {
+            self.index.checks = change.index;
+            change.touched.checks();
+        }
+        self.index.nodes = change.index;
+        change.touched.nodes();
+        self.index.nodes_gone = change.index;
+        change.touched.node(name.clone());
+        unhealthy.nodes.push(name.clone());
+    }
+
+    fn drop_service(
+        &mut self,
+        change: &mut Change<'_>,
+        name: &Arc<str>,
+        id: &str,
+        unhealthy: &mut Unhealthy,
+    ) {
+        let Some(row) = self.nodes.get_mut(name) else {
+            return;
+        };
+        let Some((id, service)) = row.services.remove_with_key(id) else {
+            return;
+        };
+        let checks: Vec<Arc<str>> = row
+            .checks
+            .iter()
+            .filter(|(_, check)| *check.service_id == *id)
+            .map(|(id, _)| id.clone())
+            .collect();
+        self.unlink(change, name, &id, &service.service);
+        self.services_changed(change);
+        self.touch_node(change, name);
+        for check in checks {
+            self.drop_check(change, name, &check, unhealthy);
+        }
+    }
+
+    fn drop_check(
+        &mut self,
+        change: &mut Change<'_>,
+        name: &Arc<str>,
+        id: &str,
+        unhealthy: &mut Unhealthy,
+    ) {
+        let Some(row) = self.nodes.get_mut(name) else {
+            return;
+        };
+        let Some((id, check)) = row.checks.remove_with_key(id) else {
+            return;
+        };
+        unhealthy.checks.push((name.clone(), id));
+        self.check_changed(change, name, std::slice::from_ref(&check.service_name));
+    }
+
+    fn services_changed(&mut self, change: &mut Change<'_>) {
+        self.index.services = change.index;
+        change.touched.services();
+    }
+
+    /// Notes a change of a check that concerns these services; an empty name stands for all on the node.
+    fn check_changed(&mut self, change: &mut Change<'_>, name: &Arc<str>, services: &[String]) {
+        self.index.checks = change.index;
+        change.touched.checks();
+        self.touch_node(change, name);
+        if services.iter().any(String::is_empty) {
+            self.touch_services_of(change, name);
+        }
+        for service in services.iter().filter(|service| !service.is_empty()) {
+            self.touch_service(change, &lower(service));
+        }
+    }
+
+    fn touch_node(&mut self, change: &mut Change<'_>, name: &Arc<str>) {
+        if let Some(row) = self.nodes.get_mut(name) {
+            row.index = change.index;
+        }
+        change.touched.node(name.clone());
+    }
+
+    /// Whether there was any.
+    fn touch_services_of(&mut self, change: &mut Change<'_>, name: &Arc<str>) -> bool {
+        let row = self.nodes.get(name);
+        let services: BTreeSet<Arc<str>> = row
+            .into_iter()
+            .flat_map(|row| row.services.values())
+            .map(|service| lower(&service.service))
+            .collect();
+        for service in &services {
+            self.touch_service(change, service);
+        }
+        !services.is_empty()
+    }
+
+    fn touch_service(&mut self, change: &mut Change<'_>, service: &Arc<str>) {
+        if let Some(row) = self.services.get_mut(service) {
+            row.index = change.index;
+        }
+        change.touched.service(service.clone());
+    }
+
+    fn link(&mut self, name: &Arc<str>, id: &Arc<str>, service: &str) {
+        let row = self.services.entry(lower(service)).or_default();
+        row.instances.insert((name.clone(), id.clone()));
+    }
+
+    fn unlink(&mut self, change: &mut Change<'_>, name: &Arc<str>, id: &Arc<str>, service: &str) {
+        let service = lower(service);
+        if let Some(row) = self.services.get_mut(&service) {
+            row.instances.remove(&(name.clone(), id.clone()));
+            row.index = change.index;
+            if row.instances.is_empty() {
+                self.services.remove(&service);
+                self.index.services_gone = change.index;
+            }
+        }
+        change.touched.service(service);
+    }
+}
+
+/// Questions.
+impl Catalog {
+    pub(in crate::state) fn node_row(&self, name: &str) -> Option<&NodeRow> {
+        self.nodes.get(&*lower(name))
+    }
+
+    pub(in crate::state) fn nodes_with(&self, meta: &BTreeMap<String, String>) -> Vec<Arc<Node>> {
+        self.rows_with(meta).map(|row| row.node.clone()).collect()
+    }
+
+    /// Service names with every tag that an instance carries.
+    pub(in crate::state) fn services_with(
+        &self,
+        meta: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, BTreeSet<String>> {
+        let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for service in self.rows_with(meta).flat_map(|row| row.services.values()) {
+            let tags = names.entry(service.service.clone()).or_default();
+            tags.extend(service.tags.iter().cloned());
+        }
+        names
+    }
+
+    /// Instances of a service that carry all these tags.
+    pub(in crate::state) fn instances(&self, service: &str, tags: &[String]) -> Vec<ServiceNode> {
+        self.instance_rows(service)
+            .filter(|(_, service)| has_tags(service, tags))
+            .map(|(row, service)| ServiceNode {
+                node: row.node.clone(),
+                service: service.clone(),
+            })
+            .collect()
+    }
+
+    /// The same with their checks, on demand only those whose checks all pass.
+    pub(in crate::state) fn health(
+        &self,
+        service: &str,
+        tags: &[String],
+        passing: bool,
+    ) -> Vec<ServiceHealth> {
+        self.instance_rows(service)
+            .filter(|(_, service)| has_tags(service, tags))
+            .map(|(row, service)| ServiceHealth {
+                node: row.node.clone(),
+                service: service.clone(),
+                checks: row
+                    .checks
+                    .values()
+                    .filter(|c| c.service_id.is_empty() || c.service_id == service.id)
+                    .cloned()
+                    .collect(),
+            })
+            .filter(|entry| {
+                !passing
+                    || entry
+                        .checks
+                        .iter()
+                        .all(|c| c.status == CheckStatus::Passing)
+            })
+            .collect()
+    }
+
+    pub(in crate::state) fn services_on(&self, name: &str) -> Option<ServicesOfNode> {
+        self.node_row(name).map(|row| ServicesOfNode {
+            node: row.node.clone(),
+            services: row.services.values().cloned().collect(),
+        })
+    }
+
+    pub(in crate::state) fn checks_on(&self, name: &str) -> Vec<Arc<Check>> {
+        let row = self.node_row(name).into_iter();
+        row.flat_map(|row| row.checks.values()).cloned().collect()
+    }
+
+    /// The checks of a service itself, without those of its nodes.
+    pub(in crate::state) fn checks_of(&self, service: &str) -> Vec<Arc<Check>> {
+        self.instance_rows(service)
+            .flat_map(|(row, service)| {
+                row.checks
+                    .values()
+                    .filter(move |check| check.service_id == service.id)
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Checks in a state; `any` stands for all, and a word that is no state for none.
+    pub(in crate::state) fn checks_in(&self, state: &str) -> Vec<Arc<Check>> {
+        self.nodes
+            .values()
+            .flat_map(|row| row.checks.values())
+            .filter(|check| state == "any" || check.status.as_str() == state)
+            .cloned()
+            .collect()
+    }
+
+    pub(in crate::state) fn node_indexes(&self, name: &str) -> Indexes {
+        match self.node_row(name) {
+            Some(row) => Indexes::same(row.index),
+            None => Indexes {
+                shown: self.index.any(),
+                changed: self.index.nodes_gone,
+            },
+        }
+    }
+
+    pub(in crate::state) fn service_indexes(&self, service: &str) -> Indexes {
+        match self.services.get(&*lower(service)) {
+            Some(row) => Indexes::same(row.index),
+            None => Indexes {
+                shown: self.index.any(),
+                changed: self.index.services_gone,
+            },
+        }
+    }
+
+    /// Why no session may depend on this check, if so.
+    pub(in crate::state) fn refuse_session(&self, node: &str, check: &str) -> Option<Outcome> {
+        let found = self.node_row(node).and_then(|row| row.checks.get(check));
+        match found.map(|check| check.status) {
+            None => Some(Outcome::refuse(
+                Refusal::MissingCheck,
+                format!("Missing check '{check}' registration"),
+            )),
+            Some(CheckStatus::Critical) => Some(Outcome::refuse(
+                Refusal::CriticalCheck,
+                format!("Check '{check}' is in critical state"),
+            )),
+            Some(CheckStatus::Passing | CheckStatus::Warning) => None,
+        }
+    }
+
+    fn rows_with<'a>(
+        &'a self,
+        meta: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a NodeRow> {
+        self.nodes
+            .values()
+            .filter(move |row| meta.iter().all(|(k, v)| row.node.meta.get(k) == Some(v)))
+    }
+
+    fn instance_rows(&self, service: &str) -> impl Iterator<Item = (&NodeRow, &Arc<Service>)> {
+        let row = self.services.get(&*lower(service)).into_iter();
+        row.flat_map(|row| row.instances.iter())
+            .filter_map(|(node, id)| {
+                let row = self.nodes.get(node)?;
+                Some((row, row.services.get(id)?))
+            })
+    }
+}
+
+fn has_tags(service: &Service, tags: &[String]) -> bool {
+    tags.iter()
+        .all(|tag| service.tags.iter().any(|t| t.eq_ignore_ascii_case(tag)))
+}
+
+fn lower(name: &str) -> Arc<str> {
+    Arc::from(name.to_lowercase())
+}

@@ -1,0 +1,133 @@
+//! What can be read, and the answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::catalog::{Check, Node, ServiceHealth, ServiceNode, ServicesOfNode};
+use super::kv::KvEntry;
+use super::session::Session;
+
+/// A read of the state. Append only: it travels between servers, and the variant's number is its wire form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Query {
+    /// Reads nothing. Its index is that of the last command applied.
+    Noop,
+    /// One key.
+    KvGet {
+        /// The key.
+        key: String,
+    },
+    /// Entries by prefix.
+    KvList {
+        /// The prefix; empty for all.
+        prefix: String,
+    },
+    /// Keys by prefix.
+    KvKeys {
+        /// The prefix; empty for all.
+        prefix: String,
+        /// Keys are cut behind its first occurrence after the prefix; empty for whole keys.
+        separator: String,
+    },
+    /// All nodes.
+    Nodes {
+        /// Only those whose meta data has all of these.
+        meta: BTreeMap<String, String>,
+    },
+    /// One node.
+    Node {
+        /// Its name, in any case.
+        node: String,
+    },
+    /// Names of services with their tags.
+    Services {
+        /// Only those on nodes whose meta data has all of these.
+        meta: BTreeMap<String, String>,
+    },
+    /// Instances of a service.
+    ServiceNodes {
+        /// Its name, in any case.
+        service: String,
+        /// Only those with all of these.
+        tags: Vec<String>,
+    },
+    /// Services on a node.
+    NodeServices {
+        /// Its name, in any case.
+        node: String,
+    },
+    /// Checks on a node.
+    NodeChecks {
+        /// Its name, in any case.
+        node: String,
+    },
+    /// Checks of a service, without those of its nodes.
+    ServiceChecks {
+        /// Its name, in any case.
+        service: String,
+    },
+    /// Checks in a state.
+    StateChecks {
+        /// passing, warning, critical or any.
+        state: String,
+    },
+    /// Instances of a service with the checks that decide on their health.
+    ServiceHealth {
+        /// Its name, in any case.
+        service: String,
+        /// Only those with all of these.
+        tags: Vec<String>,
+        /// Only those whose checks all pass.
+        passing: bool,
+    },
+    /// One session.
+    Session {
+        /// Its id.
+        id: Uuid,
+    },
+    /// All sessions.
+    Sessions,
+    /// Sessions of a node.
+    NodeSessions {
+        /// Its name, in any case.
+        node: String,
+    },
+    /// The name that the cluster was given when it was formed.
+    ClusterId,
+}
+
+/// The result of a [`Query`]. Append only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To [`Query::Noop`].
+    Nothing,
+    /// To [`Query::KvGet`].
+    Kv(Option<Arc<KvEntry>>),
+    /// To [`Query::KvList`], by key.
+    KvList(Vec<Arc<KvEntry>>),
+    /// To [`Query::KvKeys`], ascending.
+    Keys(Vec<Arc<str>>),
+    /// To [`Query::Nodes`], by name.
+    Nodes(Vec<Arc<Node>>),
+    /// To [`Query::Node`].
+    Node(Option<Arc<Node>>),
+    /// To [`Query::Services`].
+    Services(BTreeMap<String, BTreeSet<String>>),
+    /// To [`Query::ServiceNodes`], by node and service id.
+    ServiceNodes(Vec<ServiceNode>),
+    /// To [`Query::NodeServices`].
+    NodeServices(Option<ServicesOfNode>),
+    /// To the three queries for checks, by node and check id.
+    Checks(Vec<Arc<Check>>),
+    /// To [`Query::ServiceHealth`], by node and service id.
+    ServiceHealth(Vec<ServiceHealth>),
+    /// To [`Query::Session`].
+    Session(Option<Arc<Session>>),
+    /// To [`Query::Sessions`] and [`Query::NodeSessions`], by id.
+    Sessions(Vec<Arc<Session>>),
+    /// To [`Query::ClusterId`].
+    ClusterId(Option<Uuid>),
+}
