@@ -1,1 +1,487 @@
-//! TODO
+//! A small HTTP client for agents: used by the command line, the operator and the tests.
+//!
+//! HTTP/1.1 over TCP or a Unix socket, connections reused, every step bounded in time. It speaks to Consul's agents too.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::env::{BoxStream, Net, RealNet};
+
+mod address;
+mod api;
+#[cfg(test)]
+mod tests;
+
+pub use address::{Address, AddressError};
+pub use api::{
+    AgentMember, AgentSelf, KvPair, KvPut, MemberStatus, RaftConfiguration, RaftPeer, SelfConfig,
+    escape_path, query,
+};
+
+/// Longest time for a connection to be made. A refused one fails at once; this bounds silence.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Default of [`Client::with_timeout`]: a graceful leave, the slowest answer of an agent, ends well within.
+const REQUEST_TIME_DEFAULT: Duration = Duration::from_secs(60);
+/// Largest answer that is read into memory: far above any of an agent's, and a bound against something else.
+const BODY_SIZE_MAX_BYTES: usize = 256 << 20;
+/// Idle connections kept. More than a few callers at once only happen in load tests.
+const IDLE_CONNECTIONS_MAX: usize = 64;
+
+/// Speaks to one agent. Cloning is cheap; clones share connections.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+    timeout: Duration,
+}
+
+struct Inner {
+    address: Address,
+    net: Arc<dyn Net>,
+    headers: HeaderMap,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+}
+
+/// An answer that was read whole. Its status may be any; see [`Response::success`].
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status code.
+    pub status: StatusCode,
+    /// Headers, among them `X-Consul-Index`.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer, or not the one that was wanted. The texts are printed as they are.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The agent's address cannot be used.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Nobody listens there, or the name has no address. Nothing was sent.
+    #[error("{method} {url:?}: dial {place}: {reason}")]
+    Connect {
+        /// Method of the request.
+        method: Method,
+        /// Where it was to go.
+        url: String,
+        /// `tcp HOST:PORT` or `unix PATH`.
+        place: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// No answer in time. Whether the request was carried out is unknown.
+    #[error("{method} {url:?}: no answer within {}", crate::duration::print(*waited))]
+    Timeout {
+        /// Method of the request.
+        method: Method,
+        /// Where it went.
+        url: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The connection broke, or what came back is not HTTP. Whether the request was carried out is unknown.
+    #[error("{method} {url:?}: {reason}")]
+    Transport {
+        /// Method of the request.
+        method: Method,
+        /// Where it went.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The agent answered with an error.
+    #[error("Unexpected response code: {} ({body})", status.as_u16())]
+    Status {
+        /// The status code.
+        status: StatusCode,
+        /// The body, trimmed.
+        body: String,
+    },
+    /// The answer's body is not what this request is answered with.
+    #[error("{url:?}: cannot understand the answer: {source}")]
+    Decode {
+        /// What was asked.
+        url: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    /// Whether the request certainly was not carried out, so that sending it again is safe.
+    pub fn is_before_sending(&self) -> bool {
+        matches!(self, Error::Address(_) | Error::Connect { .. })
+    }
+}
+
+impl Response {
+    /// The answer itself when its status is 2xx.
+    ///
+    /// # Errors
+    /// [`Error::Status`] otherwise.
+    pub fn success(self) -> Result<Self, Error> {
+        if self.status.is_success() {
+            return Ok(self);
+        }
+        let body = String::from_utf8_lossy(&self.body).trim().to_owned();
+        let status = self.status;
+        Err(Error::Status { status, body })
+    }
+
+    /// `X-Consul-Index`, when it is there.
+    pub fn index(&self) -> Option<u64> {
+        self.headers
+            .get("x-consul-index")?
+            .to_str()
+            .ok()?
+            .parse()
+            .ok()
+    }
+}
+
+impl Client {
+    /// A client of the agent at `address`: `HOST:PORT`, `http://HOST:PORT` or `unix://PATH`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn new(address: &str) -> Result<Self, Error> {
+        Self::with_net(address, Arc::new(RealNet))
+    }
+
+    /// The same over another network; Unix sockets are the kernel's in any case.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn with_net(address: &str, net: Arc<dyn Net>) -> Result<Self, Error> {
+        let inner = Inner {
+            address: address.parse()?,
+            net,
+            headers: HeaderMap::new(),
+            idle: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            timeout: REQUEST_TIME_DEFAULT,
+        })
+    }
+
+    /// The same client with another bound for a whole request, from the connection to the last byte of the answer.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            timeout,
+        }
+    }
+
+    /// A client that sends `token` as `X-Consul-Token` with every request.
+    ///
+    /// # Errors
+    /// [`Error::Address`] when the token cannot stand in a header.
+    pub fn with_token(&self, token: &str) -> Result<Self, Error> {
+        self.with_header("x-consul-token", token)
+    }
+
+    /// A client that sends `USER:PASSWORD` as basic authentication with every request.
+    ///
+    /// # Errors
+    /// [`Error::Address`] when it cannot stand in a header.
+    pub fn with_basic_auth(&self, user_and_password: &str) -> Result<Self, Error> {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(user_and_password);
+        self.with_header(AUTHORIZATION.as_str(), &format!("Basic {text}"))
+    }
+
+    fn with_header(&self, name: &'static str, value: &str) -> Result<Self, Error> {
+        let mut value = HeaderValue::from_str(value).map_err(|_| AddressError::Header { name })?;
+        value.set_sensitive(true);
+        let mut headers = self.inner.headers.clone();
+        headers.insert(name, value);
+        let inner = Inner {
+            address: self.inner.address.clone(),
+            net: Arc::clone(&self.inner.net),
+            headers,
+            idle: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            timeout: self.timeout,
+        })
+    }
+
+    /// Where this client sends to.
+    pub fn address(&self) -> &Address {
+        &self.inner.address
+    }
+
+    /// Sends a GET; `path` may carry a query.
+    ///
+    /// # Errors
+    /// Anything but [`Error::Status`] and [`Error::Decode`]: any status is an answer.
+    pub async fn get(&self, path: &str) -> Result<Response, Error> {
+        self.request(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Sends a PUT; `path` may carry a query.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn put(&self, path: &str, body: impl Into<Bytes>) -> Result<Response, Error> {
+        self.request(Method::PUT, path, body.into()).await
+    }
+
+    /// Sends a DELETE; `path` may carry a query.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn delete(&self, path: &str) -> Result<Response, Error> {
+        self.request(Method::DELETE, path, Bytes::new()).await
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response, Error> {
+        let deadline = Instant::now() + self.timeout;
+        let call = Call::new(self, &method, path);
+        let whole = async {
+            let (response, sender) = self.exchange(&call, body).await?;
+            let (head, body) = response.into_parts();
+            let body = http_body_util::Limited::new(body, BODY_SIZE_MAX_BYTES)
+                .collect()
+                .await
+                .map_err(|e| call.transport(&e))?
+                .to_bytes();
+            self.put_back(sender);
+            Ok(Response {
+                status: head.status,
+                headers: head.headers,
+                body,
+            })
+        };
+        match timeout_at(deadline, whole).await {
+            Ok(result) => result,
+            Err(_) => Err(call.timeout(self.timeout)),
+        }
+    }
+
+    /// Sends a GET whose answer has no end (`/v1/agent/monitor`): the client's time bounds only its first line.
+    ///
+    /// # Errors
+    /// Also [`Error::Status`]: a stream is worth reading only when its status is 2xx.
+    pub async fn stream(&self, path: &str) -> Result<Stream, Error> {
+        let call = Call::new(self, &Method::GET, path);
+        let (response, sender) = timeout(self.timeout, self.exchange(&call, Bytes::new()))
+            .await
+            .map_err(|_| call.timeout(self.timeout))??;
+        if response.status().is_success() {
+            return Ok(Stream {
+                body: response.into_body(),
+                call,
+                _sender: sender,
+            });
+        }
+        let (head, body) = response.into_parts();
+        let body = timeout(
+            self.timeout,
+            http_body_util::Limited::new(body, BODY_SIZE_MAX_BYTES).collect(),
+        )
+        .await
+        .map_err(|_| call.timeout(self.timeout))?
+        .map_err(|e| call.transport(&e))?
+        .to_bytes();
+        let status = head.status;
+        let body = String::from_utf8_lossy(&body).trim().to_owned();
+        Err(Error::Status { status, body })
+    }
+
+    /// Sends the request over an idle connection, or a new one where there is none.
+    async fn exchange(
+        &self,
+        call: &Call,
+        body: Bytes,
+    ) -> Result<(hyper::Response<Incoming>, SendRequest<Full<Bytes>>), Error> {
+        let mut request = self.build(call, body)?;
+        while let Some(mut sender) = self.take_idle() {
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            // The other side may close an idle connection at any time. hyper hands the request back when none of it
+            // was sent; only then is it safe to send it again.
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, sender)),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(call.transport(&error.into_error())),
+                },
+            }
+        }
+        let stream = timeout(CONNECT_TIME_MAX, self.connect())
+            .await
+            .map_err(|_| call.connect("i/o timeout"))?
+            .map_err(|e| call.connect(&reason(&e)))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| call.transport(&e))?;
+        // Ends by itself when the sender is dropped or the other side hangs up; its error is the request's, too.
+        tokio::spawn(async move { drop(connection.await) });
+        let response = sender.send_request(request).await;
+        Ok((response.map_err(|e| call.transport(&e))?, sender))
+    }
+
+    fn build(&self, call: &Call, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
+        let mut request = Request::builder()
+            .method(&call.method)
+            .uri(&call.path)
+            .header(HOST, self.inner.address.host_header())
+            .body(Full::new(body))
+            .map_err(|e| call.transport(&e))?;
+        request.headers_mut().extend(self.inner.headers.clone());
+        Ok(request)
+    }
+
+    async fn connect(&self) -> std::io::Result<BoxStream> {
+        let (host, port) = match &self.inner.address {
+            Address::Tcp { host, port } => (host, *port),
+            Address::Unix(path) => {
+                return Ok(Box::new(tokio::net::UnixStream::connect(path).await?));
+            }
+        };
+        let mut last = std::io::Error::other("the name has no address");
+        for address in self.inner.net.resolve(host, port).await? {
+            match self.inner.net.connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
+    fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+        let mut idle = self
+            .inner
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        idle.pop()
+    }
+
+    fn put_back(&self, sender: SendRequest<Full<Bytes>>) {
+        let mut idle = self
+            .inner
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !sender.is_closed() && idle.len() < IDLE_CONNECTIONS_MAX {
+            idle.push(sender);
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.inner.address)
+    }
+}
+
+/// What the system said, in the words that Go programs print: scripts look for `connection refused`.
+fn reason(error: &std::io::Error) -> String {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => "connect: connection refused".into(),
+        Kind::NotFound => "connect: no such file or directory".into(),
+        Kind::PermissionDenied => "connect: permission denied".into(),
+        Kind::TimedOut => "i/o timeout".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// One request, for the messages about it.
+struct Call {
+    method: Method,
+    path: String,
+    url: String,
+    place: String,
+}
+
+impl Call {
+    fn new(client: &Client, method: &Method, path: &str) -> Self {
+        let address = &client.inner.address;
+        Self {
+            method: method.clone(),
+            path: path.to_owned(),
+            url: format!("{}{path}", address.base_url()),
+            place: address.place(),
+        }
+    }
+
+    fn connect(&self, reason: &str) -> Error {
+        Error::Connect {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            place: self.place.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn timeout(&self, waited: Duration) -> Error {
+        Error::Timeout {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            waited,
+        }
+    }
+
+    fn transport(&self, error: &dyn fmt::Display) -> Error {
+        Error::Transport {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// The body of an answer that has no end.
+pub struct Stream {
+    body: Incoming,
+    call: Call,
+    /// hyper closes the connection when this is gone.
+    _sender: SendRequest<Full<Bytes>>,
+}
+
+impl Stream {
+    /// The next bytes, as they come; `None` when the agent ended the answer. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::Transport`] when the connection broke.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(e)) => return Err(self.call.transport(&e)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}

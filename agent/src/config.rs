@@ -1,1 +1,288 @@
-//! TODO
+//! Settings: flags and files merged into one [`Config`]. Pure, except for [`files`] and [`machine`], which read.
+//!
+//! Order: defaults, then files in the order of the command line (a folder's files in lexical order), then flags, then
+//! `-hcl` fragments. A later scalar replaces an earlier one, lists are joined, blocks are merged key by key.
+//! Spellings, defaults and error texts are Consul's. What Consul has and this version does not is refused where
+//! starting without it would be less safe than asked for, and named in a warning otherwise.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+mod build;
+mod cursor;
+pub mod files;
+mod hcl;
+mod json;
+pub(crate) mod layer;
+pub mod machine;
+mod reload;
+#[cfg(test)]
+mod tests;
+mod tree;
+pub(crate) mod unsupported;
+
+pub use build::{FlagSettings, Loaded, load};
+pub use files::{Format, SourceFile};
+pub use machine::Machine;
+pub use reload::Diff;
+
+/// Everything that an agent is started with, checked.
+///
+/// Each field names its key in a configuration file and its flag, where they are not the field's own name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Whether this agent is a server, which takes part in Raft and holds the state, or a client. Key and flag `server`.
+    /// Default false.
+    pub server: bool,
+    /// Whether, and how, this server may form a new cluster. Keys `bootstrap` and `bootstrap_expect`. Default never.
+    pub bootstrap: Bootstrap,
+    /// Development mode (`-dev`, only a flag): a lone server on loopback with a temporary data folder. Default false.
+    pub dev: bool,
+    /// Name of this node, unique in the cluster without regard to case. Key `node_name`, flag `-node`. Default: the
+    /// host's name.
+    pub node_name: String,
+    /// Node id to be used. Default none: read from `DATA/node-id`, made there at the first start.
+    pub node_id: Option<Uuid>,
+    /// Free key and value pairs of this node, at most 64; keys up to 128 of `A-Z a-z 0-9 _ -`, values up to 512
+    /// characters. Key `node_meta`, flag `-node-meta key:value`. Default none. Applies live.
+    pub node_meta: BTreeMap<String, String>,
+    /// Datacenter, lower case letters, digits, `-` and `_`. Members of another one are refused. Default `dc1`.
+    pub datacenter: String,
+    /// Domain of DNS names, with a final dot. Default `consul.`. This version answers no DNS, and warns when it is set.
+    pub domain: String,
+    /// Folder of everything that outlives the process. Key `data_dir`. Must be given, except with `-dev`.
+    pub data_dir: PathBuf,
+    /// Whether `data_dir` belongs to this process alone and is removed when it ends (`-dev` without `-data-dir`).
+    pub data_dir_is_temporary: bool,
+    /// Address on which servers' RPC and, unless `serf_lan_bind` differs, gossip listen. Key `bind_addr`, flag `-bind`.
+    /// Default 0.0.0.0.
+    pub bind_addr: IpAddr,
+    /// Address on which gossip listens. Key `serf_lan`, flag `-serf-lan-bind`. Default `bind_addr`.
+    pub serf_lan_bind: IpAddr,
+    /// Address that other agents are told to use. Key `advertise_addr`, flag `-advertise`. Default: `bind_addr`, or
+    /// the machine's only private IPv4 address when that is 0.0.0.0.
+    pub advertise_addr: IpAddr,
+    /// Where the HTTP API listens. Keys `client_addr` (several separated by spaces), `addresses.http`, `ports.http`.
+    /// Default 127.0.0.1:8500; empty when the port is -1.
+    pub http: Vec<HttpAddress>,
+    /// Port numbers.
+    pub ports: Ports,
+    /// Addresses to join once at start; a failure is only logged. Old; key `start_join`, flag `-join`. Default none.
+    pub start_join: Vec<String>,
+    /// Addresses to join at start, tried again until one succeeds. `HOST`, `HOST:PORT`, IPv6 in brackets. Default none.
+    pub retry_join: Vec<String>,
+    /// Pause between two rounds of `retry_join`. At least 1 ms. Default 30s.
+    pub retry_interval: Duration,
+    /// Rounds of `retry_join` after which the agent gives up and exits with code 1; 0 is never. Default 0.
+    pub retry_max: u32,
+    /// Whether remembered members are contacted at start also after a graceful leave. Flag `-rejoin`. Default false.
+    pub rejoin_after_leave: bool,
+    /// Whether SIGTERM is a graceful leave. Default true on clients, false on servers. Applies live.
+    pub leave_on_terminate: bool,
+    /// Whether SIGINT stops the agent without a leave. Applies live. Default false.
+    ///
+    /// Consul's default is true on servers. Here SIGINT is a graceful leave on servers too, as the manual's sequence
+    /// says (DESIGN.md, section 3).
+    pub skip_leave_on_interrupt: bool,
+    /// How long a leaving server goes on serving requests after it has left. Key `performance.leave_drain_time`.
+    /// Default 5s.
+    pub leave_drain_time: Duration,
+    /// How long a request waits for a leader before it fails. Key `performance.rpc_hold_timeout`. Default 7s.
+    pub rpc_hold_timeout: Duration,
+    /// Scales Raft's timing, 1 (fastest) to 10. Key `performance.raft_multiplier`. Default 5, with `-dev` 1.
+    pub raft_multiplier: u32,
+    /// When Raft takes snapshots and what it keeps. Applies live.
+    pub raft: RaftSettings,
+    /// How the leader looks after the set of servers. Block `autopilot`.
+    pub autopilot: Autopilot,
+    /// Timing of gossip. Block `gossip_lan`.
+    pub gossip_lan: GossipLan,
+    /// How long a failed member is remembered before it is forgotten. At least 8h. Default 72h.
+    pub reconnect_timeout: Duration,
+    /// How long a blocking query without `wait` is held. At most `max_query_time`. Default 300s.
+    pub default_query_time: Duration,
+    /// Longest `wait` of a blocking query; more is cut to this. Default 600s.
+    pub max_query_time: Duration,
+    /// Bounds on what clients of the HTTP API may do. Block `limits`.
+    pub limits: Limits,
+    /// Where and how the log is written.
+    pub log: LogSettings,
+    /// File that holds the process id while the agent runs. Default none.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// Whether, and how, a server may form a new cluster. It never does when its data folder holds Raft state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// It waits until it is joined to a cluster.
+    Never,
+    /// At once, alone (`-bootstrap`). At most one server of a cluster may ever do so.
+    Alone,
+    /// Once that many servers with the same number know each other (`-bootstrap-expect`). At least 2.
+    Expect(NonZeroU32),
+}
+
+/// Port numbers. Key block `ports`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Servers' RPC (Raft and forwarded requests). Flag `-server-port`. 1 to 65535. Default 8300.
+    pub server: u16,
+    /// Gossip, UDP and TCP. Flag `-serf-lan-port`. 1 to 65535. Default 8301.
+    pub serf_lan: u16,
+    /// HTTP API. Flag `-http-port`. -1 (`None`) switches it off. Default 8500.
+    pub http: Option<u16>,
+    /// DNS. Flag `-dns-port`. -1 is `None`. Default 8600. This version answers no DNS, and warns when it is set.
+    pub dns: Option<u16>,
+}
+
+/// One place where the HTTP API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HttpAddress {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A Unix socket, written `unix://PATH`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for HttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpAddress::Tcp(address) => address.fmt(f),
+            HttpAddress::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+/// When Raft takes snapshots and what it keeps. Top-level keys `raft_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RaftSettings {
+    /// Committed entries since the last snapshot that make a new one due. Key `raft_snapshot_threshold`. At least 1.
+    /// Default 16384.
+    pub snapshot_threshold: u64,
+    /// How often it is looked whether one is due. Key `raft_snapshot_interval`. At least 5ms. Default 30s.
+    pub snapshot_interval: Duration,
+    /// Entries kept behind a snapshot, so that a slow follower need not receive all of it. Key `raft_trailing_logs`.
+    /// At least 1. Default 10240.
+    pub trailing_logs: u64,
+}
+
+/// How the leader looks after the set of servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Autopilot {
+    /// Whether failed servers are removed once others replace them and a quorum stays. Default true.
+    pub cleanup_dead_servers: bool,
+    /// Contact with the leader longer ago than this makes a server unhealthy. Default 200ms.
+    pub last_contact_threshold: Duration,
+    /// More entries behind the leader than this makes a server unhealthy. Default 250.
+    pub max_trailing_logs: u64,
+    /// Dead servers are not removed below this many. Default 0.
+    pub min_quorum: u32,
+    /// How long a new server must be healthy before it votes. Default 0s.
+    ///
+    /// Consul's default is 10s. Here a server votes as soon as it has caught up and is alive (DESIGN.md, section 3).
+    pub server_stabilization_time: Duration,
+}
+
+/// Timing of gossip in the local network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GossipLan {
+    /// Time between two rounds of gossip. At least 1ms. Default 200ms.
+    pub gossip_interval: Duration,
+    /// Time between two probes of a random member. At least 1ms. Default 1s.
+    pub probe_interval: Duration,
+    /// How long a direct probe may take before indirect ones are sent. Below `probe_interval`. Default 500ms.
+    pub probe_timeout: Duration,
+    /// Times the logarithm of the number of members times `probe_interval` until a suspect counts as failed. At least
+    /// 1. Default 4.
+    pub suspicion_mult: u32,
+}
+
+/// Bounds on what clients of the HTTP API may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections from one IP address; more are answered with 429. 0 is no bound. Default 200.
+    pub http_max_conns_per_client: u32,
+    /// Largest request body and KV value in bytes. 1 to 16777216. Default 524288.
+    pub kv_max_value_size: usize,
+}
+
+/// Where and how the log is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Least important lines that are written: `TRACE DEBUG INFO WARN ERROR`. Key `log_level`. Applies live. Default
+    /// INFO, with `-dev` DEBUG.
+    pub level: tracing::Level,
+    /// Whether lines are JSON objects. Key `log_json`. Default false.
+    pub json: bool,
+    /// File that gets every line too, appended, opened anew on SIGHUP. A path that ends in `/` gets the file
+    /// `agent.log`. Key `log_file`. Default none.
+    pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Where gossip listens.
+    pub fn gossip_bind(&self) -> SocketAddr {
+        SocketAddr::new(self.serf_lan_bind, self.ports.serf_lan)
+    }
+
+    /// Where others reach this node's gossip.
+    pub fn gossip_advertise(&self) -> SocketAddr {
+        SocketAddr::new(self.advertise_addr, self.ports.serf_lan)
+    }
+
+    /// Where a server's RPC listens.
+    pub fn rpc_bind(&self) -> SocketAddr {
+        SocketAddr::new(self.bind_addr, self.ports.server)
+    }
+
+    /// Where others reach this server's RPC.
+    pub fn rpc_advertise(&self) -> SocketAddr {
+        SocketAddr::new(self.advertise_addr, self.ports.server)
+    }
+}
+
+/// Why there is no configuration. The texts are printed as they are.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder could not be read.
+    #[error("failed to read {}: {source}", path.display())]
+    Read {
+        /// The path as given.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file whose name says neither JSON nor HCL.
+    #[error("{}: configuration files end in .json or .hcl; other names need -config-format", path.display())]
+    UnknownFormat {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// A file that cannot be understood: its syntax, a key, or the kind of a value.
+    #[error("{file}:{place}: {message}")]
+    File {
+        /// Name of the file.
+        file: String,
+        /// `LINE:COLUMN`, both from 1.
+        place: String,
+        /// What is wrong there.
+        message: String,
+    },
+    /// A setting that this version lacks and without which it would be less safe than asked for.
+    #[error("{setting} is not supported: {why}")]
+    Refused {
+        /// The key with its file and place, or the flag.
+        setting: String,
+        /// What would be missing.
+        why: &'static str,
+    },
+    /// A value out of its range, or settings that contradict each other.
+    #[error("{0}")]
+    Invalid(String),
+}

@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod duration;
 pub mod env;
 pub mod gossip;
 pub mod http;

@@ -1,0 +1,616 @@
+//! From sources to a checked [`Config`]. Pure.
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing::Level;
+use uuid::Uuid;
+
+use super::files::{self, Format, SourceFile};
+use super::layer::{GossipLayer, Layer, Merge as _, Number};
+use super::unsupported::Found;
+use super::{
+    Autopilot, Bootstrap, Config, Error, GossipLan, HttpAddress, Limits, LogSettings, Machine,
+    Ports, RaftSettings,
+};
+use crate::duration::{self, GoDuration};
+
+/// What the command line says about the configuration. Made by `cli::flags`; the default says nothing.
+#[derive(Debug, Clone, Default)]
+pub struct FlagSettings {
+    pub(crate) layer: Layer,
+    pub(crate) unsupported: Vec<Found>,
+    /// `-hcl` fragments: they win over everything else.
+    pub(crate) hcl: Vec<String>,
+}
+
+/// A configuration with what its user should be told about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// One sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Merges and checks everything that was said.
+///
+/// # Errors
+/// The first thing that is wrong, files before flags. Nothing is touched.
+pub fn load(
+    files: &[SourceFile],
+    flags: &FlagSettings,
+    machine: &Machine,
+) -> Result<Loaded, Error> {
+    let fragments: Vec<_> = flags
+        .hcl
+        .iter()
+        .enumerate()
+        .map(|(i, text)| SourceFile {
+            name: format!("-hcl (number {})", i + 1),
+            format: Format::Hcl,
+            text: text.clone(),
+        })
+        .collect();
+    let mut warnings = Vec::new();
+    let mut layer = Layer::default();
+    for file in files {
+        layer.overlay(read_layer(file, &mut warnings)?);
+    }
+    for found in &flags.unsupported {
+        note(found, found.name.clone(), &mut warnings)?;
+    }
+    layer.overlay(flags.layer.clone());
+    for fragment in &fragments {
+        layer.overlay(read_layer(fragment, &mut warnings)?);
+    }
+    let config = check(layer, machine, &mut warnings)?;
+    Ok(Loaded { config, warnings })
+}
+
+fn read_layer(file: &SourceFile, warnings: &mut Vec<String>) -> Result<Layer, Error> {
+    let (layer, unsupported) = files::parse(file)?;
+    for found in &unsupported {
+        let place = found.at.map_or_else(String::new, |at| format!(":{at}"));
+        note(
+            found,
+            format!("{}{place}: {}", file.name, found.name),
+            warnings,
+        )?;
+    }
+    Ok(layer)
+}
+
+fn note(found: &Found, setting: String, warnings: &mut Vec<String>) -> Result<(), Error> {
+    match found.refusal {
+        Some(why) => Err(Error::Refused { setting, why }),
+        None => {
+            warnings.push(format!(
+                "{setting} has no effect here: this version does not support it"
+            ));
+            Ok(())
+        }
+    }
+}
+
+fn invalid<T>(message: impl Into<String>) -> Result<T, Error> {
+    Err(Error::Invalid(message.into()))
+}
+
+/// `number` as a `T` within `min..=max`.
+fn within<T>(key: &str, number: Option<Number>, default: T, min: i64, max: i64) -> Result<T, Error>
+where
+    T: TryFrom<i64>,
+{
+    let Some(Number(number)) = number else {
+        return Ok(default);
+    };
+    match T::try_from(number) {
+        Ok(value) if (min..=max).contains(&number) => Ok(value),
+        _ if max == i64::MAX => {
+            invalid(format!("{key} cannot be {number}. Must be at least {min}"))
+        }
+        _ => invalid(format!(
+            "{key} cannot be {number}. Must be between {min} and {max}"
+        )),
+    }
+}
+
+fn at_least(
+    key: &str,
+    value: Option<GoDuration>,
+    default: Duration,
+    min: Duration,
+) -> Result<Duration, Error> {
+    let value = value.map_or(default, |GoDuration(d)| d);
+    if value < min {
+        return invalid(format!("{key} must be >= {}", duration::print(min)));
+    }
+    Ok(value)
+}
+
+fn parsed<T: FromStr>(key: &str, text: &str, wanted: &str) -> Result<T, Error> {
+    text.trim().parse().or_else(|_| {
+        let hint = match text.contains("{{") {
+            true => ": this version does not evaluate templates",
+            false => "",
+        };
+        invalid(format!("{key} must be {wanted}, not {text:?}{hint}"))
+    })
+}
+
+const NO_TIME: Duration = Duration::ZERO;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<Config, Error> {
+    let dev = layer.dev == Some(true);
+    let server = layer.server.unwrap_or(dev);
+    let bootstrap = check_bootstrap(&layer, dev, server, warnings)?;
+    let ports = check_ports(&layer, warnings)?;
+    let (bind_addr, serf_lan_bind, advertise_addr) = check_addresses(&layer, dev, machine)?;
+    let (default_query_time, max_query_time) = check_query_times(&layer)?;
+    let performance = &layer.performance;
+    let limits = &layer.limits;
+    let multiplier = if dev { 1 } else { 5 };
+    let (data_dir, data_dir_is_temporary) = match layer.data_dir.as_deref().unwrap_or("") {
+        "" if dev => (machine.temporary_dir.clone(), true),
+        "" => return invalid("data_dir cannot be empty"),
+        path => (PathBuf::from(path), false),
+    };
+    Ok(Config {
+        server,
+        bootstrap,
+        dev,
+        node_name: check_node_name(&layer, machine, warnings)?,
+        node_id: match layer.node_id.as_deref().unwrap_or("") {
+            "" => None,
+            text => Some(parsed::<Uuid>("node_id", text, "a UUID")?),
+        },
+        datacenter: check_datacenter(&layer)?,
+        domain: check_domain(&layer, warnings)?,
+        data_dir,
+        data_dir_is_temporary,
+        bind_addr,
+        serf_lan_bind,
+        advertise_addr,
+        http: check_http(&layer, ports.http)?,
+        ports,
+        start_join: check_join("start_join", &layer.start_join)?,
+        retry_join: check_join("retry_join", &layer.retry_join)?,
+        retry_interval: at_least(
+            "retry_interval",
+            layer.retry_interval,
+            SECOND * 30,
+            MILLISECOND,
+        )?,
+        retry_max: within("retry_max", layer.retry_max, 0, 0, u32::MAX.into())?,
+        rejoin_after_leave: layer.rejoin_after_leave.unwrap_or(false),
+        leave_on_terminate: layer.leave_on_terminate.unwrap_or(!server),
+        skip_leave_on_interrupt: layer.skip_leave_on_interrupt.unwrap_or(false),
+        leave_drain_time: at_least(
+            "performance.leave_drain_time",
+            performance.leave_drain_time,
+            SECOND * 5,
+            NO_TIME,
+        )?,
+        rpc_hold_timeout: at_least(
+            "performance.rpc_hold_timeout",
+            performance.rpc_hold_timeout,
+            SECOND * 7,
+            NO_TIME,
+        )?,
+        raft_multiplier: within(
+            "performance.raft_multiplier",
+            performance.raft_multiplier,
+            multiplier,
+            1,
+            10,
+        )?,
+        raft: check_raft(&layer)?,
+        autopilot: check_autopilot(&layer)?,
+        gossip_lan: check_gossip(&layer.gossip_lan)?,
+        reconnect_timeout: at_least(
+            "reconnect_timeout",
+            layer.reconnect_timeout,
+            HOUR * 72,
+            HOUR * 8,
+        )?,
+        default_query_time,
+        max_query_time,
+        limits: Limits {
+            http_max_conns_per_client: within(
+                "limits.http_max_conns_per_client",
+                limits.http_max_conns_per_client,
+                200,
+                0,
+                u32::MAX.into(),
+            )?,
+            kv_max_value_size: within(
+                "limits.kv_max_value_size",
+                limits.kv_max_value_size,
+                512 << 10,
+                1,
+                16 << 20,
+            )?,
+        },
+        log: check_log(&layer, dev)?,
+        pid_file: path(layer.pid_file.as_deref()),
+        node_meta: check_node_meta(layer)?,
+    })
+}
+
+fn path(text: Option<&str>) -> Option<PathBuf> {
+    text.filter(|text| !text.is_empty()).map(PathBuf::from)
+}
+
+fn check_bootstrap(
+    layer: &Layer,
+    dev: bool,
+    server: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Bootstrap, Error> {
+    let expect = layer.bootstrap_expect.map_or(0, |Number(n)| n);
+    if expect < 0 {
+        return invalid(format!(
+            "bootstrap_expect cannot be {expect}. Must be greater than or equal to zero"
+        ));
+    }
+    if expect > 0 && dev {
+        return invalid("'bootstrap_expect > 0' not allowed in dev mode");
+    }
+    let bootstrap = layer.bootstrap.unwrap_or(dev && server);
+    if bootstrap && !server {
+        return invalid("'bootstrap = true' requires 'server = true'");
+    }
+    if expect > 0 && !server {
+        return invalid("'bootstrap_expect > 0' requires 'server = true'");
+    }
+    if expect > 0 && bootstrap {
+        return invalid("'bootstrap_expect > 0' and 'bootstrap = true' are mutually exclusive");
+    }
+    if expect == 1 {
+        warnings.push("BootstrapExpect is set to 1; this is the same as Bootstrap mode.".into());
+    }
+    if bootstrap || expect == 1 {
+        if !dev {
+            warnings.push("bootstrap = true: do not enable unless necessary".into());
+        }
+        return Ok(Bootstrap::Alone);
+    }
+    let Some(number) = NonZeroU32::new(within(
+        "bootstrap_expect",
+        Some(Number(expect)),
+        0,
+        0,
+        1000,
+    )?) else {
+        return Ok(Bootstrap::Never);
+    };
+    if expect == 2 {
+        warnings.push(
+            "bootstrap_expect = 2: A cluster with 2 servers will provide no failure tolerance."
+                .into(),
+        );
+    } else if expect % 2 == 0 {
+        warnings.push(
+            "bootstrap_expect is even number: A cluster with an even number of servers does not achieve optimum fault tolerance."
+                .into(),
+        );
+    }
+    warnings.push(format!("bootstrap_expect > 0: expecting {expect} servers"));
+    Ok(Bootstrap::Expect(number))
+}
+
+fn check_ports(layer: &Layer, warnings: &mut Vec<String>) -> Result<Ports, Error> {
+    let optional = |key, value: Option<Number>, default: u16| match value {
+        Some(Number(-1)) => Ok(None),
+        // 0 asks the system for a free port; tests do.
+        value => within(key, value, default, 0, 65535).map(Some),
+    };
+    if layer.ports.dns.is_some_and(|Number(port)| port > 0) || layer.addresses.dns.is_some() {
+        warnings.push("the DNS settings have no effect here: this version answers no DNS".into());
+    }
+    Ok(Ports {
+        server: within("ports.server", layer.ports.server, 8300, 1, 65535)?,
+        serf_lan: within("ports.serf_lan", layer.ports.serf_lan, 8301, 1, 65535)?,
+        http: optional("ports.http", layer.ports.http, 8500)?,
+        dns: optional("ports.dns", layer.ports.dns, 8600)?,
+    })
+}
+
+/// The bind address, the gossip bind address, and the advertised one.
+fn check_addresses(
+    layer: &Layer,
+    dev: bool,
+    machine: &Machine,
+) -> Result<(IpAddr, IpAddr, IpAddr), Error> {
+    let address = |key, text: &Option<String>| match text.as_deref().unwrap_or("") {
+        "" => Ok(None),
+        text => parsed::<IpAddr>(key, text, "an ip address").map(Some),
+    };
+    let default = match dev {
+        true => Ipv4Addr::LOCALHOST,
+        false => Ipv4Addr::UNSPECIFIED,
+    };
+    let bind = address("bind_addr", &layer.bind_addr)?.unwrap_or(default.into());
+    let serf = address("serf_lan", &layer.serf_lan)?.unwrap_or(bind);
+    let advertise = match address("advertise_addr", &layer.advertise_addr)? {
+        Some(address) if address.is_unspecified() => {
+            return invalid("Advertise address cannot be 0.0.0.0, :: or [::]");
+        }
+        Some(address) => address,
+        None if !bind.is_unspecified() => bind,
+        None if bind == IpAddr::from(Ipv6Addr::UNSPECIFIED) => {
+            only("public IPv6", &machine.public_ipv6)?.into()
+        }
+        None => only("private IPv4", &machine.private_ipv4)?.into(),
+    };
+    Ok((bind, serf, advertise))
+}
+
+fn only<T: Copy>(kind: &str, found: &[T]) -> Result<T, Error> {
+    let advice = "Please configure one with 'bind' and/or 'advertise'.";
+    match found {
+        [one] => Ok(*one),
+        [] => invalid(format!("No {kind} address found. {advice}")),
+        _ => invalid(format!("Multiple {kind} addresses found. {advice}")),
+    }
+}
+
+fn check_http(layer: &Layer, port: Option<u16>) -> Result<Vec<HttpAddress>, Error> {
+    let Some(port) = port else {
+        return Ok(Vec::new());
+    };
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let (key, text) = match (given(&layer.addresses.http), given(&layer.client_addr)) {
+        (Some(text), _) => ("addresses.http", text),
+        (None, Some(text)) => ("client_addr", text),
+        (None, None) => ("client_addr", Ipv4Addr::LOCALHOST.to_string()),
+    };
+    text.split_whitespace()
+        .map(|text| match text.strip_prefix("unix://") {
+            Some("") => invalid(format!("{key}: unix:// needs a path")),
+            Some(_) if key == "client_addr" => invalid("client_addr cannot be a unix socket"),
+            Some(path) => Ok(HttpAddress::Unix(path.into())),
+            None => parsed(key, text, "an ip address")
+                .map(|ip| HttpAddress::Tcp(SocketAddr::new(ip, port))),
+        })
+        .collect()
+}
+
+fn check_join(key: &str, addresses: &[String]) -> Result<Vec<String>, Error> {
+    for address in addresses {
+        if address.trim().is_empty() {
+            return invalid(format!("{key} has an empty address"));
+        }
+        if address.contains("provider=") || address.contains("exec=") {
+            return invalid(format!(
+                "{key}: cloud auto-join ({address:?}) is not supported: give addresses or a DNS name"
+            ));
+        }
+    }
+    Ok(addresses.to_vec())
+}
+
+fn check_query_times(layer: &Layer) -> Result<(Duration, Duration), Error> {
+    let max = at_least(
+        "max_query_time",
+        layer.max_query_time,
+        SECOND * 600,
+        MILLISECOND,
+    )?;
+    let default = (SECOND * 300).min(max);
+    let default = at_least(
+        "default_query_time",
+        layer.default_query_time,
+        default,
+        MILLISECOND,
+    )?;
+    if default > max {
+        return invalid("default_query_time must not be longer than max_query_time");
+    }
+    Ok((default, max))
+}
+
+fn check_node_name(
+    layer: &Layer,
+    machine: &Machine,
+    warnings: &mut Vec<String>,
+) -> Result<String, Error> {
+    let name = layer
+        .node_name
+        .as_deref()
+        .unwrap_or(&machine.hostname)
+        .trim();
+    if name.is_empty() {
+        return invalid("node_name cannot be empty");
+    }
+    if name.len() > 512 || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return invalid(
+            "node_name cannot contain spaces or control characters, or be longer than 512 bytes",
+        );
+    }
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+        warnings.push(format!(
+            "Node name {name:?} will not be discoverable via DNS due to invalid characters. Valid characters include all alpha-numerics and dashes."
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+fn check_datacenter(layer: &Layer) -> Result<String, Error> {
+    let name = layer.datacenter.as_deref().unwrap_or("dc1").to_lowercase();
+    if name.is_empty() {
+        return invalid("datacenter cannot be empty");
+    }
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    if !name.chars().all(allowed) || name.len() > 63 {
+        return invalid(
+            "datacenter can only contain lowercase alphanumeric, - or _ characters, at most 63",
+        );
+    }
+    Ok(name)
+}
+
+fn check_domain(layer: &Layer, warnings: &mut Vec<String>) -> Result<String, Error> {
+    let Some(domain) = &layer.domain else {
+        return Ok("consul.".into());
+    };
+    let name = domain.trim_matches('.');
+    let label = |l: &str| {
+        (1..64).contains(&l.len())
+            && l.chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    if !name.split('.').all(label) {
+        return invalid(format!("domain {domain:?} is not a domain name"));
+    }
+    warnings.push("domain has no effect here: this version answers no DNS".into());
+    Ok(format!("{}.", name.to_lowercase()))
+}
+
+fn check_raft(layer: &Layer) -> Result<RaftSettings, Error> {
+    let key = "raft_snapshot_threshold";
+    Ok(RaftSettings {
+        snapshot_threshold: within(key, layer.raft_snapshot_threshold, 16384, 1, i64::MAX)?,
+        snapshot_interval: at_least(
+            "raft_snapshot_interval",
+            layer.raft_snapshot_interval,
+            SECOND * 30,
+            MILLISECOND * 5,
+        )?,
+        trailing_logs: within(
+            "raft_trailing_logs",
+            layer.raft_trailing_logs,
+            10240,
+            1,
+            i64::MAX,
+        )?,
+    })
+}
+
+fn check_autopilot(layer: &Layer) -> Result<Autopilot, Error> {
+    let autopilot = &layer.autopilot;
+    let most = i64::from(u32::MAX);
+    Ok(Autopilot {
+        cleanup_dead_servers: autopilot.cleanup_dead_servers.unwrap_or(true),
+        last_contact_threshold: at_least(
+            "autopilot.last_contact_threshold",
+            autopilot.last_contact_threshold,
+            MILLISECOND * 200,
+            MILLISECOND,
+        )?,
+        max_trailing_logs: within(
+            "autopilot.max_trailing_logs",
+            autopilot.max_trailing_logs,
+            250,
+            0,
+            i64::MAX,
+        )?,
+        min_quorum: within("autopilot.min_quorum", autopilot.min_quorum, 0, 0, most)?,
+        server_stabilization_time: at_least(
+            "autopilot.server_stabilization_time",
+            autopilot.server_stabilization_time,
+            NO_TIME,
+            NO_TIME,
+        )?,
+    })
+}
+
+fn check_gossip(gossip: &GossipLayer) -> Result<GossipLan, Error> {
+    let time = |key, value, default| at_least(key, value, default, MILLISECOND);
+    let interval = time("gossip_lan.probe_interval", gossip.probe_interval, SECOND)?;
+    let timeout = (MILLISECOND * 500)
+        .min(interval / 2)
+        .max(Duration::from_nanos(1));
+    let timeout = gossip.probe_timeout.map_or(timeout, |GoDuration(d)| d);
+    if timeout >= interval || timeout.is_zero() {
+        return invalid(
+            "gossip_lan.probe_timeout must be above zero and below gossip_lan.probe_interval",
+        );
+    }
+    Ok(GossipLan {
+        gossip_interval: time(
+            "gossip_lan.gossip_interval",
+            gossip.gossip_interval,
+            MILLISECOND * 200,
+        )?,
+        probe_interval: interval,
+        probe_timeout: timeout,
+        suspicion_mult: within(
+            "gossip_lan.suspicion_mult",
+            gossip.suspicion_mult,
+            4,
+            1,
+            1000,
+        )?,
+    })
+}
+
+fn check_log(layer: &Layer, dev: bool) -> Result<LogSettings, Error> {
+    let level = layer.log_level.as_deref();
+    let level = level.unwrap_or(if dev { "DEBUG" } else { "INFO" });
+    Ok(LogSettings {
+        level: parse_level(level).ok_or_else(|| {
+            Error::Invalid(format!(
+                "Invalid log level: {level}. Valid log levels are: [TRACE DEBUG INFO WARN ERROR]"
+            ))
+        })?,
+        json: layer.log_json.unwrap_or(false),
+        file: path(layer.log_file.as_deref()).map(|path| match layer.log_file.as_deref() {
+            Some(text) if text.ends_with('/') => path.join("agent.log"),
+            _ => path,
+        }),
+    })
+}
+
+/// Reads a level as Consul's users write it, in any case. `ERR` is the old spelling of `ERROR`.
+pub(crate) fn parse_level(text: &str) -> Option<Level> {
+    match text.to_ascii_lowercase().as_str() {
+        "trace" => Some(Level::TRACE),
+        "debug" => Some(Level::DEBUG),
+        "info" => Some(Level::INFO),
+        "warn" => Some(Level::WARN),
+        "err" | "error" => Some(Level::ERROR),
+        _ => None,
+    }
+}
+
+fn check_node_meta(layer: Layer) -> Result<std::collections::BTreeMap<String, String>, Error> {
+    let meta = layer.node_meta;
+    if meta.len() > 64 {
+        return invalid("Node metadata cannot contain more than 64 key/value pairs");
+    }
+    for (key, value) in &meta {
+        let wrong = |why: &dyn Display| {
+            invalid(format!(
+                "Couldn't load metadata pair ({key:?}, {value:?}): {why}"
+            ))
+        };
+        if key.is_empty() {
+            return wrong(&"Key cannot be blank");
+        }
+        if !key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        {
+            return wrong(&"Key contains invalid characters");
+        }
+        if key.len() > 128 {
+            return wrong(&"Key is too long (limit: 128 characters)");
+        }
+        if key.starts_with("consul-") {
+            return wrong(&"Key prefix 'consul-' is reserved for internal use");
+        }
+        if value.chars().count() > 512 {
+            return wrong(&"Value is too long (limit: 512 characters)");
+        }
+    }
+    Ok(meta)
+}

@@ -1,0 +1,151 @@
+//! What one source (a file, or the flags) says: every setting optional, spelt as in Consul's files.
+//!
+//! The meaning, unit, range and default of each setting are documented at [`super::Config`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+use crate::duration::GoDuration;
+
+/// A later source over an earlier one: scalars replace, lists append, maps and blocks are joined key by key.
+pub(crate) trait Merge {
+    fn overlay(&mut self, later: Self);
+}
+
+impl<T> Merge for Option<T> {
+    fn overlay(&mut self, later: Self) {
+        if later.is_some() {
+            *self = later;
+        }
+    }
+}
+
+impl<T> Merge for Vec<T> {
+    fn overlay(&mut self, later: Self) {
+        self.extend(later);
+    }
+}
+
+impl<T> Merge for BTreeMap<String, T> {
+    fn overlay(&mut self, later: Self) {
+        self.extend(later);
+    }
+}
+
+/// Declares a layer struct with its file form and its merge, so that no field can be forgotten in either.
+macro_rules! layers {
+    ($($name:ident { $($(#[$note:meta])* $field:ident: $kind:ty,)* })*) => {$(
+        #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub(crate) struct $name {
+            $($(#[$note])* pub(crate) $field: $kind,)*
+        }
+
+        impl Merge for $name {
+            fn overlay(&mut self, later: Self) {
+                $(self.$field.overlay(later.$field);)*
+            }
+        }
+    )*};
+}
+
+layers! {
+    Layer {
+        addresses: AddressesLayer,
+        advertise_addr: Option<String>,
+        autopilot: AutopilotLayer,
+        bind_addr: Option<String>,
+        bootstrap: Option<bool>,
+        bootstrap_expect: Option<Number>,
+        client_addr: Option<String>,
+        data_dir: Option<String>,
+        datacenter: Option<String>,
+        default_query_time: Option<GoDuration>,
+        // Only a flag: in a file it is an unknown key.
+        #[serde(skip)]
+        dev: Option<bool>,
+        domain: Option<String>,
+        gossip_lan: GossipLayer,
+        leave_on_terminate: Option<bool>,
+        limits: LimitsLayer,
+        log_file: Option<String>,
+        log_json: Option<bool>,
+        log_level: Option<String>,
+        max_query_time: Option<GoDuration>,
+        node_id: Option<String>,
+        node_meta: BTreeMap<String, String>,
+        node_name: Option<String>,
+        performance: PerformanceLayer,
+        pid_file: Option<String>,
+        ports: PortsLayer,
+        raft_snapshot_interval: Option<GoDuration>,
+        raft_snapshot_threshold: Option<Number>,
+        raft_trailing_logs: Option<Number>,
+        reconnect_timeout: Option<GoDuration>,
+        rejoin_after_leave: Option<bool>,
+        retry_interval: Option<GoDuration>,
+        retry_join: Vec<String>,
+        retry_max: Option<Number>,
+        serf_lan: Option<String>,
+        server: Option<bool>,
+        skip_leave_on_interrupt: Option<bool>,
+        start_join: Vec<String>,
+    }
+    AddressesLayer {
+        dns: Option<String>,
+        http: Option<String>,
+    }
+    AutopilotLayer {
+        cleanup_dead_servers: Option<bool>,
+        last_contact_threshold: Option<GoDuration>,
+        max_trailing_logs: Option<Number>,
+        min_quorum: Option<Number>,
+        server_stabilization_time: Option<GoDuration>,
+    }
+    GossipLayer {
+        gossip_interval: Option<GoDuration>,
+        probe_interval: Option<GoDuration>,
+        probe_timeout: Option<GoDuration>,
+        suspicion_mult: Option<Number>,
+    }
+    LimitsLayer {
+        http_max_conns_per_client: Option<Number>,
+        kv_max_value_size: Option<Number>,
+    }
+    PerformanceLayer {
+        leave_drain_time: Option<GoDuration>,
+        raft_multiplier: Option<Number>,
+        rpc_hold_timeout: Option<GoDuration>,
+    }
+    PortsLayer {
+        dns: Option<Number>,
+        http: Option<Number>,
+        serf_lan: Option<Number>,
+        server: Option<Number>,
+    }
+}
+
+/// A whole number as it was written; whether it is in range is said by [`super::build`], which knows the setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Number(pub(crate) i64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Whole;
+        impl Visitor<'_> for Whole {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Number, E> {
+                Ok(Number(number))
+            }
+        }
+        deserializer.deserialize_i64(Whole)
+    }
+}
