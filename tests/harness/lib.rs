@@ -1,1 +1,22 @@
-//! Harness.
+//! Starts real agents and operators on loopback addresses of their own, watches what they print, and talks to them.
+//!
+//! Everything here blocks and uses threads: a test reads from top to bottom, like the manual it checks. The HTTP
+//! client is the harness's own, so that a mistake in the agent's client cannot hide a mistake in its server.
+
+mod address;
+mod agent;
+mod binary;
+mod cluster;
+mod http;
+mod load;
+mod process;
+mod wait;
+
+pub use address::Block;
+pub use agent::{Agent, Output, run};
+pub use binary::binary;
+pub use cluster::{Cluster, SERVERS};
+pub use http::{Connection, Http, Reply};
+pub use load::{Load, Written, write_until_accepted};
+pub use process::{Line, Process, Signal};
+pub use wait::{DEADLINE, Random, eventually, holds, seed};
