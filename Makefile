@@ -1,0 +1,56 @@
+# make demo     builds both programs and runs the main job: a cluster through the whole manual bootstrap
+# make test     builds and runs every test
+# make bench    prints the benchmark table
+# make verify   checks form: format, lints, docs, dependencies, generated files; changes no file
+# make fix      puts right what `make verify` can put right by itself
+# make soak SEEDS=1000   runs that many simulated clusters; SEED=N runs that one again
+
+CARGO ?= cargo
+SEEDS ?= 200
+DEMO_DIR ?= target/demo
+SAMPLE := deploy/samples/three-servers.yaml
+CRD := crds/consulclusters.consulcluster.dev.yaml
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: demo test bench verify fix soak advisories
+
+# In a terminal it goes on until Ctrl-C, so that one can kill agents and watch. Otherwise it ends by itself.
+demo:
+	$(CARGO) build --release --locked --bins -p agent -p operator
+	@if [ -t 1 ]; then \
+	    exec target/release/operator local up $(SAMPLE) --dir $(DEMO_DIR); \
+	else \
+	    target/release/operator local up $(SAMPLE) --dir $(DEMO_DIR) --detach && \
+	    target/release/operator local status --dir $(DEMO_DIR); \
+	    code=$$?; target/release/operator local down --dir $(DEMO_DIR); exit $$code; \
+	fi
+
+# The programs come first: tests of real processes start them from target/debug.
+test:
+	$(CARGO) build --workspace --locked --bins
+	$(CARGO) test --workspace --locked
+
+bench:
+	$(CARGO) build --release --locked --bins
+	target/release/bench
+
+soak:
+	$(CARGO) build --workspace --locked --bins
+	SEEDS=$(SEEDS) $(CARGO) test --locked -p tests --test simulation -- --nocapture
+
+verify:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	cargo-deny --offline check licenses bans sources
+	$(CARGO) run --quiet --locked -p operator -- crd | diff -u $(CRD) -
+
+fix:
+	$(CARGO) fmt --all
+	$(CARGO) clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
+	$(CARGO) run --quiet --locked -p operator -- crd > $(CRD)
+
+# Needs the network: fetches the advisory database.
+advisories:
+	cargo-deny check advisories
