@@ -1,18 +1,5 @@
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::*;
-
-/// splitmix64: a few lines, and the same numbers for ever.
-struct Seeded(AtomicU64);
-
-impl Random for Seeded {
-    fn next_u64(&self) -> u64 {
-        let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
+use crate::env::SeededRandom;
 
 fn disk_with(path: &str, content: &[u8]) -> MemoryDisk {
     let disk = MemoryDisk::new();
@@ -84,7 +71,7 @@ fn a_torn_crash_keeps_whole_sectors_and_differs_by_seed() {
             .unwrap()
             .write_all_at(&[2; 2048], 256)
             .unwrap();
-        disk.crash(Keep::Torn(&Seeded(AtomicU64::new(seed))));
+        disk.crash(Keep::Torn(&SeededRandom::new(seed)));
         let content = disk.read(Path::new("/d/f")).unwrap();
         let written = |at: usize| (256..2304).contains(&at);
         for (sector, bytes) in content.chunks(SECTOR_BYTES).enumerate() {
