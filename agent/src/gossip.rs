@@ -2,18 +2,56 @@
 //!
 //! This module knows members and their tags, nothing of Raft or of the catalog.
 
+//!
+//! - SWIM (foca) tells who is alive; its identity is small: node id, name, address, generation.
+//! - What a member says of itself (tags) and of its staying (leaving, left) travels beside it: in the same datagrams
+//!   while it fits, and in the TCP exchange that a join, a check of a suspect and a periodic repair are made of.
+//! - One task owns all of it; [`Gossip`] is the handle.
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::env::Env;
+use crate::env::{Datagrams, Env, Listener, write_atomic};
+
+mod codec;
+mod driver;
+mod events;
+mod identity;
+mod ledger;
+mod snapshot;
+mod swim;
+mod sync;
+
+use codec::FrameKind;
+use driver::{Command, Driver, Parts};
+use identity::Identity;
+use snapshot::{Remembered, Snapshot, Writer};
+
+/// Commands that may wait for the driver: it answers within microseconds, so a longer queue would only hide a fault.
+const QUEUE: usize = 256;
+/// Events that a slow reader may be behind by before it loses some and has to read the members anew.
+const EVENTS: usize = 1024;
+/// Longest that a remembered member may take to answer at start.
+const REJOIN_LIMIT: Duration = Duration::from_secs(3);
+/// Remembered members that are contacted at once.
+const REJOIN_PARALLEL: usize = 16;
+/// Most addresses of one name that are contacted.
+const ADDRESSES_MAX: usize = 64;
+/// Tries to find a port that is free for both TCP and UDP, when any port will do.
+const BIND_TRIES: u32 = 16;
 
 /// Tags of a member, by name: role, dc, id, port, bootstrap, expect, cluster and so on.
 pub type Tags = BTreeMap<String, String>;
@@ -107,6 +145,56 @@ pub struct Settings {
     pub reconnect_timeout: Duration,
 }
 
+impl Settings {
+    /// Consul's LAN parameters for a node without tags in datacenter `dc1`; `snapshot` is the file to remember in.
+    pub fn lan(name: String, id: Uuid, bind: SocketAddr, snapshot: PathBuf) -> Self {
+        Self {
+            name,
+            id,
+            datacenter: "dc1".to_owned(),
+            bind,
+            advertise: bind,
+            tags: Tags::new(),
+            snapshot,
+            rejoin_after_leave: false,
+            probe_interval: Duration::from_secs(1),
+            probe_timeout: Duration::from_millis(500),
+            suspicion_mult: 4,
+            gossip_interval: Duration::from_millis(200),
+            reconnect_timeout: Duration::from_secs(72 * 60 * 60),
+        }
+    }
+}
+
+/// Why gossip could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings contradict themselves or cannot be carried.
+    #[error("{0}")]
+    Settings(&'static str),
+    /// The port is taken, or the address is not this machine's.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// What was to be bound.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The snapshot file could not be read or written; without it, an old generation might be used again.
+    #[error("gossip snapshot {}: {source}", path.display())]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// No member has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no node found with name '{0}'")]
+pub struct NotFound(pub String);
+
 /// Why one address could not be joined.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
@@ -143,3 +231,408 @@ pub enum JoinError {
         reason: String,
     },
 }
+
+/// What the driver shows to readers, who never wait for it.
+pub(crate) struct Shared {
+    members: ArcSwap<Vec<Arc<Member>>>,
+    local: ArcSwap<Member>,
+    changes: watch::Sender<u64>,
+    events: broadcast::Sender<Event>,
+    health_score: AtomicU64,
+    intent_queue: AtomicU64,
+    datagrams_dropped: AtomicU64,
+    streams_dropped: Arc<AtomicU64>,
+}
+
+impl Shared {
+    fn new(local: Member) -> Self {
+        let local = Arc::new(local);
+        Self {
+            members: ArcSwap::from_pointee(vec![Arc::clone(&local)]),
+            local: ArcSwap::new(local),
+            changes: watch::Sender::new(0),
+            events: broadcast::Sender::new(EVENTS),
+            health_score: AtomicU64::new(0),
+            intent_queue: AtomicU64::new(0),
+            datagrams_dropped: AtomicU64::new(0),
+            streams_dropped: Arc::default(),
+        }
+    }
+
+    /// Shows the members as they are after `events`, then tells.
+    fn publish(&self, members: Vec<Arc<Member>>, local: Option<Arc<Member>>, events: Vec<Event>) {
+        self.members.store(Arc::new(members));
+        if let Some(local) = local {
+            self.local.store(local);
+        }
+        for event in events {
+            event.log();
+            // Nobody may be listening.
+            let _ = self.events.send(event);
+        }
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl Event {
+    /// The member as it is after the change; the last that was known of it when it was forgotten.
+    pub fn member(&self) -> &Arc<Member> {
+        match self {
+            Event::Joined(member)
+            | Event::Leaving(member)
+            | Event::Left(member)
+            | Event::Failed(member)
+            | Event::Updated(member)
+            | Event::Reaped(member) => member,
+        }
+    }
+
+    /// In Serf's words, which people and scripts look for.
+    fn log(&self) {
+        let (name, ip) = (&self.member().name, self.member().addr.ip());
+        match self {
+            Event::Joined(_) => tracing::info!(target: "serf", "EventMemberJoin: {name} {ip}"),
+            Event::Leaving(_) => tracing::debug!(target: "serf", "member is leaving: {name} {ip}"),
+            Event::Left(_) => tracing::info!(target: "serf", "EventMemberLeave: {name} {ip}"),
+            Event::Failed(_) => tracing::info!(target: "serf", "EventMemberFailed: {name} {ip}"),
+            Event::Updated(_) => tracing::info!(target: "serf", "EventMemberUpdate: {name} {ip}"),
+            Event::Reaped(_) => tracing::info!(target: "serf", "EventMemberReap: {name} {ip}"),
+        }
+    }
+}
+
+/// A running pool member. Cloning is cheap; it stops when the last handle is dropped.
+#[derive(Clone)]
+pub struct Gossip {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+    env: Env,
+    settings: Arc<Settings>,
+    /// Whether the members remembered from the last run are to be contacted.
+    may_rejoin: bool,
+}
+
+/// Binds the sockets, reads the snapshot, makes the new generation durable, and starts the tasks on the current
+/// runtime. The node is alone until [`Gossip::join`] or [`Gossip::rejoin`].
+///
+/// # Errors
+/// Nothing runs after an error.
+pub async fn start(env: Env, mut settings: Settings) -> Result<Gossip, StartError> {
+    check_settings(&settings)?;
+    let path = settings.snapshot.clone();
+    let in_snapshot = |source| StartError::Snapshot {
+        path: path.clone(),
+        source,
+    };
+    let (listener, socket, bound) = bind(&env, settings.bind).await?;
+    settings.bind = bound;
+    if settings.advertise.port() == 0 {
+        settings.advertise.set_port(bound.port());
+    }
+    let (snapshot, may_rejoin) = open_snapshot(&env, &settings).map_err(in_snapshot)?;
+    let settings = Arc::new(settings);
+    let identity = Identity {
+        id: settings.id,
+        name: settings.name.as_str().into(),
+        addr: settings.advertise,
+        generation: snapshot.generation,
+    };
+    let shared = Arc::new(Shared::new(Member {
+        name: settings.name.clone(),
+        id: settings.id,
+        addr: settings.advertise,
+        generation: identity.generation,
+        status: Status::Alive,
+        tags: settings.tags.clone(),
+    }));
+    let (commands, commands_out) = mpsc::channel(QUEUE);
+    let (requests_in, requests) = mpsc::channel(QUEUE);
+    let served = sync::serve(
+        listener,
+        requests_in.clone(),
+        Arc::clone(&shared.streams_dropped),
+    );
+    let driver = Driver::new(Parts {
+        writer: Writer::new(Arc::clone(&env.disk), &path),
+        env: env.clone(),
+        settings: Arc::clone(&settings),
+        shared: Arc::clone(&shared),
+        identity,
+        socket,
+        snapshot,
+        commands: commands_out,
+        requests,
+        requests_in,
+        served: Box::pin(served),
+    });
+    tokio::spawn(driver.run());
+    Ok(Gossip {
+        commands,
+        shared,
+        env,
+        settings,
+        may_rejoin,
+    })
+}
+
+fn check_settings(settings: &Settings) -> Result<(), StartError> {
+    if settings.name.is_empty() || settings.name.len() > codec::NAME_MAX {
+        return Err(StartError::Settings(
+            "the node name must have 1 to 255 bytes",
+        ));
+    }
+    if settings.datacenter.len() > codec::NAME_MAX {
+        return Err(StartError::Settings(
+            "the datacenter's name must have at most 255 bytes",
+        ));
+    }
+    if settings.probe_timeout.is_zero() || settings.probe_timeout >= settings.probe_interval {
+        return Err(StartError::Settings(
+            "probe_timeout must be more than zero and less than probe_interval",
+        ));
+    }
+    if settings.gossip_interval.is_zero() {
+        return Err(StartError::Settings(
+            "gossip_interval must be more than zero",
+        ));
+    }
+    if !codec::tags_fit(&settings.tags) {
+        return Err(StartError::Settings("the tags are too large"));
+    }
+    Ok(())
+}
+
+/// Binds TCP and UDP to the same port.
+async fn bind(
+    env: &Env,
+    address: SocketAddr,
+) -> Result<(Box<dyn Listener>, Arc<dyn Datagrams>, SocketAddr), StartError> {
+    let failed = |source| StartError::Bind { address, source };
+    let mut tries = 0;
+    loop {
+        let listener = env.net.listen(address).await.map_err(failed)?;
+        let mut bound = listener.local_addr().map_err(failed)?;
+        bound.set_ip(address.ip());
+        match env.net.bind_udp(bound).await {
+            Ok(socket) => return Ok((listener, socket, bound)),
+            Err(_) if address.port() == 0 && tries < BIND_TRIES => tries += 1,
+            Err(e) => return Err(failed(e)),
+        }
+    }
+}
+
+/// Reads the snapshot and writes the one of this run, with a generation that was never used. Whether the members in
+/// it are to be contacted.
+fn open_snapshot(env: &Env, settings: &Settings) -> io::Result<(Snapshot, bool)> {
+    let path = &settings.snapshot;
+    env.disk
+        .create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    let mut snapshot = snapshot::load(env, path)?;
+    let now = env.clock.unix_ms();
+    let may_rejoin = !snapshot.left || settings.rejoin_after_leave;
+    if !may_rejoin {
+        snapshot.members.clear();
+    }
+    let kept = u64::try_from(settings.reconnect_timeout.as_millis()).unwrap_or(u64::MAX);
+    snapshot
+        .members
+        .retain(|_, member| now.saturating_sub(member.seen) < kept);
+    snapshot.generation = now.max(snapshot.generation.saturating_add(1));
+    snapshot.left = false;
+    write_atomic(&*env.disk, path, &snapshot.encode())?;
+    Ok((snapshot, may_rejoin))
+}
+
+impl Gossip {
+    /// All members that are known, this node included, by name.
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        self.shared.members.load().as_ref().clone()
+    }
+
+    /// This node.
+    pub fn local(&self) -> Arc<Member> {
+        self.shared.local.load_full()
+    }
+
+    /// A counter that grows with each change of [`Gossip::members`].
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Changes from now on. A reader that falls behind by a thousand loses some, and reads the members anew.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// Joins the pool of whoever listens at `address`: a host or an IP address, with or without a port. Returns how
+    /// many of its addresses answered. Joining oneself succeeds.
+    ///
+    /// # Errors
+    /// When no address answered: why the last one did not. Members may have been learnt of all the same.
+    pub async fn join(&self, address: &str, default_port: u16) -> Result<usize, JoinError> {
+        let resolve = |source| JoinError::Resolve {
+            address: address.to_owned(),
+            source,
+        };
+        let (host, port) = sync::parse_address(address, default_port).map_err(resolve)?;
+        let mut addresses = self.env.net.resolve(&host, port).await.map_err(resolve)?;
+        addresses.sort();
+        addresses.dedup();
+        addresses.truncate(ADDRESSES_MAX);
+        let contacts = addresses.iter().map(|addr| self.contact(*addr, None));
+        let mut contacted = 0;
+        let mut failure = None;
+        for result in futures::future::join_all(contacts).await {
+            match result {
+                Ok(()) => contacted += 1,
+                Err(e) => failure = Some(e),
+            }
+        }
+        match failure {
+            Some(e) if contacted == 0 => Err(e),
+            None if contacted == 0 => Err(resolve(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no addresses",
+            ))),
+            _ => Ok(contacted),
+        }
+    }
+
+    /// Contacts the members that were alive when this node last ran; how many answered. After a graceful leave
+    /// nobody, unless `rejoin_after_leave` is set.
+    pub async fn rejoin(&self) -> usize {
+        if !self.may_rejoin {
+            return 0;
+        }
+        let remembered: Vec<(Uuid, Remembered)> = self
+            .ask(|reply| Command::Remembered { reply })
+            .await
+            .unwrap_or_default();
+        futures::stream::iter(remembered)
+            .map(|(id, member)| async move {
+                match timeout(REJOIN_LIMIT, self.contact(member.addr, Some(id))).await {
+                    Ok(Ok(())) => return true,
+                    Ok(Err(e)) => {
+                        tracing::debug!(target: "serf", "cannot rejoin: member={} error={e}", member.name);
+                    }
+                    Err(_) => {
+                        tracing::debug!(target: "serf", "cannot rejoin in time: member={}", member.name);
+                    }
+                }
+                false
+            })
+            .buffer_unordered(REJOIN_PARALLEL)
+            .filter(|contacted| std::future::ready(*contacted))
+            .count()
+            .await
+    }
+
+    /// Replaces what this node says of itself, and tells everybody at once.
+    pub async fn set_tags(&self, tags: Tags) {
+        if !codec::tags_fit(&tags) {
+            tracing::error!(target: "serf", "the tags are too large and stay as they were");
+            return;
+        }
+        self.ask(|reply| Command::SetTags { tags, reply }).await;
+    }
+
+    /// Tells everybody that this node is about to leave. Returns when some know it, or after a moment.
+    pub async fn announce_leaving(&self) {
+        self.ask(|reply| Command::AnnounceLeaving { reply }).await;
+    }
+
+    /// Leaves: tells everybody that this node has left, and takes no part any more. Returns when some know it, or
+    /// after a second at most. [`Gossip::shutdown`] frees the port.
+    pub async fn leave(&self) {
+        self.ask(|reply| Command::Leave { reply }).await;
+    }
+
+    /// Turns a failed member into one that left, everywhere; with `prune` everybody forgets it. A member that is
+    /// alive stays as it is.
+    ///
+    /// # Errors
+    /// When no member has that name, compared without regard to case.
+    pub async fn force_leave(&self, name: &str, prune: bool) -> Result<(), NotFound> {
+        let found = self
+            .ask(|reply| Command::ForceLeave {
+                name: name.to_owned(),
+                prune,
+                reply,
+            })
+            .await;
+        match found {
+            Some(true) => Ok(()),
+            _ => Err(NotFound(name.to_owned())),
+        }
+    }
+
+    /// Stops without a word, as if the process had died; the port is free afterwards.
+    pub async fn shutdown(&self) {
+        self.ask(|reply| Command::Shutdown { reply }).await;
+    }
+
+    /// The block `serf_lan` of `info`.
+    pub fn stats(&self) -> BTreeMap<String, String> {
+        let members = self.shared.members.load();
+        let with = |status| {
+            members
+                .iter()
+                .filter(|member| member.status == status)
+                .count() as u64
+        };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("members", members.len() as u64),
+            ("failed", with(Status::Failed)),
+            ("left", with(Status::Left)),
+            ("health_score", read(&self.shared.health_score)),
+            ("member_time", *self.shared.changes.borrow()),
+            ("intent_queue", read(&self.shared.intent_queue)),
+            ("datagrams_dropped", read(&self.shared.datagrams_dropped)),
+            ("streams_dropped", read(&self.shared.streams_dropped)),
+            // User events, queries and coordinates are not part of this pool yet; these are their values at rest.
+            ("event_time", 1),
+            ("event_queue", 0),
+            ("query_time", 1),
+            ("query_queue", 0),
+            ("coordinate_resets", 0),
+        ]
+        .into_iter()
+        .map(|(name, number)| (name.to_owned(), number.to_string()))
+        .chain([("encrypted".to_owned(), "false".to_owned())])
+        .collect()
+    }
+
+    /// Exchanges all states with whoever listens at `address`, who must be the node `to` if given.
+    async fn contact(&self, address: SocketAddr, to: Option<Uuid>) -> Result<(), JoinError> {
+        let stopped = || JoinError::Connect {
+            address,
+            source: io::Error::new(io::ErrorKind::NotConnected, "gossip is shut down here"),
+        };
+        let kind = FrameKind::Join;
+        let request = self
+            .ask(|reply| Command::Request { kind, to, reply })
+            .await
+            .ok_or_else(stopped)?;
+        let answer = sync::exchange(&self.env, address, kind, &request).await?;
+        self.ask(|reply| Command::Joined { answer, reply })
+            .await
+            .ok_or_else(stopped)?
+            .map_err(|reason| JoinError::Refused { address, reason })
+    }
+
+    /// Has the driver do something; `None` when it has stopped.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// The settings that it runs with, with the port that was bound where any was asked for.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+#[cfg(test)]
+mod tests;

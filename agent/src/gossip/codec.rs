@@ -1,0 +1,624 @@
+//! Bytes of the gossip: datagrams, broadcast items, and the frames of the TCP exchange.
+//!
+//! All numbers are big-endian. Everything that is decoded comes from outside: a decoder returns an error for what
+//! it does not understand, never allocates by a length that it has only read, and never panics. Entries and items
+//! carry their length, so that a later version can append fields which this one passes over.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut};
+use foca::{Header, Member, Message, State};
+use uuid::Uuid;
+
+use super::Tags;
+use super::identity::Identity;
+use super::ledger::{Intent, Record};
+
+/// First bytes of a datagram. No text protocol starts so.
+const DATAGRAM_MAGIC: [u8; 2] = [0xC7, 0x5E];
+/// First bytes of a stream frame. The first is no token character, so an HTTP server answers at once with an error
+/// instead of waiting for the end of a request.
+const FRAME_MAGIC: [u8; 4] = [0xC7, b'g', b's', b'p'];
+/// Version of both formats.
+const VERSION: u8 = 1;
+
+/// Largest datagram: fits an Ethernet frame with room for tunnels.
+pub(crate) const DATAGRAM_MAX: usize = 1400;
+/// What an envelope adds to a datagram.
+pub(crate) const DATAGRAM_OVERHEAD: usize = DATAGRAM_MAGIC.len() + 1;
+/// Length of a frame's head: magic, version, kind, payload length.
+pub(crate) const FRAME_HEAD: usize = FRAME_MAGIC.len() + 1 + 1 + 4;
+/// Largest payload of a frame: some thirty thousand members.
+pub(crate) const FRAME_MAX: usize = 16 << 20;
+/// Longest node name, in bytes: its length is one byte on the wire.
+pub(crate) const NAME_MAX: usize = 255;
+/// Most tags of one member.
+pub(crate) const TAGS_MAX: usize = 256;
+/// Largest encoded record: a bound for what one member can make all others keep.
+pub(crate) const RECORD_MAX: usize = 32 << 10;
+/// Largest item that is sent in datagrams: leaves room for a header with two names of the greatest length. A larger
+/// record is announced by its version and fetched over TCP.
+pub(crate) const ITEM_MAX: usize = 700;
+
+/// Why bytes were not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DecodeError {
+    /// Ends in the middle of a value.
+    #[error("truncated")]
+    Truncated,
+    /// Does not start as this protocol does.
+    #[error("not a message of the gossip protocol")]
+    Magic,
+    /// A version that is not spoken here.
+    #[error("version {0} of the gossip protocol is not spoken here")]
+    Version(u8),
+    /// A value outside its range.
+    #[error("invalid {0}")]
+    Invalid(&'static str),
+    /// Longer than allowed.
+    #[error("{0} is too long")]
+    TooLong(&'static str),
+    /// No room in the output buffer.
+    #[error("does not fit")]
+    Full,
+}
+
+type Result<T> = std::result::Result<T, DecodeError>;
+
+/// Wraps what foca sends. Encryption belongs here, as in [`open_datagram`], [`seal_frame`] and [`open_frame`].
+pub(crate) fn seal_datagram(plain: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(DATAGRAM_OVERHEAD + plain.len());
+    out.extend_from_slice(&DATAGRAM_MAGIC);
+    out.push(VERSION);
+    out.extend_from_slice(plain);
+    out
+}
+
+/// Checks the envelope of a datagram and takes it off.
+pub(crate) fn open_datagram(sealed: &[u8]) -> Result<&[u8]> {
+    let rest = sealed
+        .strip_prefix(&DATAGRAM_MAGIC)
+        .ok_or(DecodeError::Magic)?;
+    match rest.split_first() {
+        Some((&VERSION, plain)) => Ok(plain),
+        Some((&other, _)) => Err(DecodeError::Version(other)),
+        None => Err(DecodeError::Truncated),
+    }
+}
+
+/// What a frame is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrameKind {
+    /// Asks to join the receiver's pool; all states both ways.
+    Join = 1,
+    /// All states both ways, between members.
+    Sync = 2,
+    /// Asks for the receiver's own entry; brings the sender's.
+    Fetch = 3,
+    /// Brings the sender's own entry; only a receipt comes back.
+    Push = 4,
+    /// Answer: merged, and the states asked for.
+    Accept = 128,
+    /// Answer: not merged, and why.
+    Refuse = 129,
+}
+
+impl FrameKind {
+    fn decode(byte: u8) -> Result<Self> {
+        [
+            Self::Join,
+            Self::Sync,
+            Self::Fetch,
+            Self::Push,
+            Self::Accept,
+            Self::Refuse,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
+        .ok_or(DecodeError::Invalid("frame kind"))
+    }
+}
+
+/// Wraps a payload into a frame.
+pub(crate) fn seal_frame(kind: FrameKind, payload: &[u8]) -> Result<Vec<u8>> {
+    if payload.len() > FRAME_MAX {
+        return Err(DecodeError::TooLong("frame"));
+    }
+    let mut out = Vec::with_capacity(FRAME_HEAD + payload.len());
+    out.extend_from_slice(&FRAME_MAGIC);
+    out.push(VERSION);
+    out.push(kind as u8);
+    out.put_u32(payload.len() as u32);
+    out.extend_from_slice(payload);
+    Ok(out)
+}
+
+/// Reads a frame's head: its kind and the length of the payload that follows.
+pub(crate) fn open_frame(head: &[u8; FRAME_HEAD]) -> Result<(FrameKind, usize)> {
+    let mut reader = Reader(head);
+    if reader.take(FRAME_MAGIC.len())? != FRAME_MAGIC {
+        return Err(DecodeError::Magic);
+    }
+    match reader.u8()? {
+        VERSION => {}
+        other => return Err(DecodeError::Version(other)),
+    }
+    let kind = FrameKind::decode(reader.u8()?)?;
+    let length = reader.u32()? as usize;
+    if length > FRAME_MAX {
+        return Err(DecodeError::TooLong("frame"));
+    }
+    Ok((kind, length))
+}
+
+/// Who speaks on a stream, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hello {
+    /// Random number of the process: tells a node that reached itself from one that meets its own copied id.
+    pub(crate) instance: u64,
+    /// Who speaks.
+    pub(crate) identity: Identity,
+    /// Whom the speaker means to reach; `None` when only an address is known. Keeps a pool from merging with a
+    /// stranger that was given a former member's address.
+    pub(crate) to: Option<Uuid>,
+    /// The speaker's datacenter.
+    pub(crate) datacenter: String,
+}
+
+/// What a node knows of one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// SWIM's part: identity, incarnation and state.
+    pub(crate) member: Member<Identity>,
+    /// How long it has been down; zero while it is up.
+    pub(crate) down_for: Duration,
+    /// What was said about its staying, and in which generation.
+    pub(crate) intent: Option<(u64, Intent)>,
+    /// What it says of itself.
+    pub(crate) record: Option<Record>,
+}
+
+/// A request or an accepting answer on a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exchange {
+    /// Who speaks.
+    pub(crate) hello: Hello,
+    /// What the speaker knows, as far as the kind of frame asks for it.
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Exchange {
+    /// The payload of a frame.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + 256 * self.entries.len());
+        out.put_u64(self.hello.instance);
+        put_identity(&mut out, &self.hello.identity);
+        match self.hello.to {
+            None => out.put_u8(0),
+            Some(id) => {
+                out.put_u8(1);
+                out.put_slice(id.as_bytes());
+            }
+        }
+        put_text8(&mut out, &self.hello.datacenter);
+        out.put_u32(self.entries.len() as u32);
+        for entry in &self.entries {
+            let start = out.len();
+            out.put_u32(0);
+            put_entry(&mut out, entry);
+            let length = (out.len() - start - 4) as u32;
+            out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        }
+        out
+    }
+
+    /// Reads a payload back.
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self> {
+        let mut reader = Reader(payload);
+        let hello = Hello {
+            instance: reader.u64()?,
+            identity: reader.identity()?,
+            to: match reader.u8()? {
+                0 => None,
+                1 => Some(reader.uuid()?),
+                _ => return Err(DecodeError::Invalid("recipient")),
+            },
+            datacenter: reader.text8()?.to_owned(),
+        };
+        let count = reader.u32()?;
+        let mut entries = Vec::new();
+        for _ in 0..count {
+            let length = reader.u32()? as usize;
+            entries.push(Reader(reader.take(length)?).entry()?);
+        }
+        Ok(Self { hello, entries })
+    }
+}
+
+/// What is passed on from member to member beside SWIM's own updates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// What a member says of itself.
+    Record(Uuid, Record),
+    /// That a member has a record of this generation and version, too large for a datagram.
+    Notice(Uuid, u64, u64),
+    /// That a member is leaving, has left or shall be forgotten, as of this generation.
+    Intent(Uuid, u64, Intent),
+}
+
+impl Item {
+    /// The item's bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        match self {
+            Self::Record(id, record) => {
+                out.put_u8(1);
+                out.put_slice(id.as_bytes());
+                put_record(&mut out, record);
+            }
+            Self::Notice(id, generation, version) => {
+                out.put_u8(2);
+                out.put_slice(id.as_bytes());
+                out.put_u64(*generation);
+                out.put_u64(*version);
+            }
+            Self::Intent(id, generation, intent) => {
+                out.put_u8(3);
+                out.put_slice(id.as_bytes());
+                out.put_u64(*generation);
+                out.put_u8(*intent as u8);
+            }
+        }
+        out
+    }
+
+    /// Reads an item; `None` for a kind that a later version added.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Self>> {
+        let mut reader = Reader(bytes);
+        Ok(Some(match reader.u8()? {
+            0 => return Err(DecodeError::Invalid("item kind")),
+            1 => Self::Record(reader.uuid()?, reader.record()?),
+            2 => Self::Notice(reader.uuid()?, reader.u64()?, reader.u64()?),
+            3 => Self::Intent(reader.uuid()?, reader.u64()?, reader.intent()?),
+            _ => return Ok(None),
+        }))
+    }
+}
+
+/// Encodes what foca sends and decodes what it receives.
+pub(crate) struct Codec {
+    /// The own incarnation as last sent: foca does not tell it otherwise, and the TCP exchange needs it.
+    pub(crate) incarnation: Arc<AtomicU16>,
+}
+
+impl foca::Codec<Identity> for Codec {
+    type Error = DecodeError;
+
+    fn encode_header(&mut self, header: &Header<Identity>, buf: impl BufMut) -> Result<()> {
+        self.incarnation
+            .store(header.src_incarnation, Ordering::Relaxed);
+        let mut out = Vec::with_capacity(256);
+        put_identity(&mut out, &header.src);
+        out.put_u16(header.src_incarnation);
+        put_identity(&mut out, &header.dst);
+        put_message(&mut out, &header.message);
+        put_whole(buf, &out)
+    }
+
+    fn decode_header(&mut self, buf: impl Buf) -> Result<Header<Identity>> {
+        read_from(buf, |reader| {
+            Ok(Header {
+                src: reader.identity()?,
+                src_incarnation: reader.u16()?,
+                dst: reader.identity()?,
+                message: reader.message()?,
+            })
+        })
+    }
+
+    fn encode_member(&mut self, member: &Member<Identity>, buf: impl BufMut) -> Result<()> {
+        let mut out = Vec::with_capacity(96);
+        put_member(&mut out, member);
+        put_whole(buf, &out)
+    }
+
+    fn decode_member(&mut self, buf: impl Buf) -> Result<Member<Identity>> {
+        read_from(buf, |reader| reader.member())
+    }
+}
+
+/// Writes all of `bytes` or nothing.
+fn put_whole(mut buf: impl BufMut, bytes: &[u8]) -> Result<()> {
+    if buf.remaining_mut() < bytes.len() {
+        return Err(DecodeError::Full);
+    }
+    buf.put_slice(bytes);
+    Ok(())
+}
+
+/// Reads one value off the front of `buf`.
+fn read_from<T>(mut buf: impl Buf, read: impl FnOnce(&mut Reader<'_>) -> Result<T>) -> Result<T> {
+    let (value, used) = {
+        let chunk = buf.chunk();
+        let mut reader = Reader(chunk);
+        (read(&mut reader)?, chunk.len() - reader.0.len())
+    };
+    buf.advance(used);
+    Ok(value)
+}
+
+/// Writes a string whose length fits one byte; longer ones are refused where they enter the program.
+fn put_text8(out: &mut Vec<u8>, text: &str) {
+    let length = text.len().min(NAME_MAX);
+    out.put_u8(length as u8);
+    out.put_slice(&text.as_bytes()[..length]);
+}
+
+fn put_identity(out: &mut Vec<u8>, identity: &Identity) {
+    out.put_slice(identity.id.as_bytes());
+    out.put_u64(identity.generation);
+    match identity.addr.ip() {
+        IpAddr::V4(ip) => {
+            out.put_u8(4);
+            out.put_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            out.put_u8(6);
+            out.put_slice(&ip.octets());
+        }
+    }
+    out.put_u16(identity.addr.port());
+    put_text8(out, &identity.name);
+}
+
+fn put_member(out: &mut Vec<u8>, member: &Member<Identity>) {
+    put_identity(out, member.id());
+    out.put_u16(member.incarnation());
+    out.put_u8(match member.state() {
+        State::Alive => 1,
+        State::Suspect => 2,
+        State::Down => 3,
+    });
+}
+
+fn put_message(out: &mut Vec<u8>, message: &Message<Identity>) {
+    let (tag, who, number) = match message {
+        Message::Ping(n) => (1, None, Some(*n)),
+        Message::Ack(n) => (2, None, Some(*n)),
+        Message::PingReq {
+            target,
+            probe_number,
+        } => (3, Some(target), Some(*probe_number)),
+        Message::IndirectPing {
+            origin,
+            probe_number,
+        } => (4, Some(origin), Some(*probe_number)),
+        Message::IndirectAck {
+            target,
+            probe_number,
+        } => (5, Some(target), Some(*probe_number)),
+        Message::ForwardedAck {
+            origin,
+            probe_number,
+        } => (6, Some(origin), Some(*probe_number)),
+        Message::Announce => (7, None, None),
+        Message::Feed => (8, None, None),
+        Message::Gossip => (9, None, None),
+        Message::Broadcast => (10, None, None),
+        Message::TurnUndead => (11, None, None),
+    };
+    out.put_u8(tag);
+    if let Some(identity) = who {
+        put_identity(out, identity);
+    }
+    if let Some(number) = number {
+        out.put_u8(number);
+    }
+}
+
+fn put_record(out: &mut Vec<u8>, record: &Record) {
+    out.put_u64(record.generation);
+    out.put_u64(record.version);
+    out.put_u16(record.tags.len().min(TAGS_MAX) as u16);
+    for (name, value) in record.tags.iter().take(TAGS_MAX) {
+        put_text8(out, name);
+        let length = value.len().min(usize::from(u16::MAX));
+        out.put_u16(length as u16);
+        out.put_slice(&value.as_bytes()[..length]);
+    }
+}
+
+fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    put_member(out, &entry.member);
+    out.put_u64(u64::try_from(entry.down_for.as_millis()).unwrap_or(u64::MAX));
+    match entry.intent {
+        None => out.put_u8(0),
+        Some((generation, intent)) => {
+            out.put_u8(intent as u8);
+            out.put_u64(generation);
+        }
+    }
+    match &entry.record {
+        None => out.put_u8(0),
+        Some(record) => {
+            out.put_u8(1);
+            put_record(out, record);
+        }
+    }
+}
+
+/// Whether tags can be carried: the limits that [`put_record`] would otherwise cut at.
+pub(crate) fn tags_fit(tags: &Tags) -> bool {
+    let lengths_fit = tags
+        .iter()
+        .all(|(name, value)| name.len() <= NAME_MAX && value.len() <= usize::from(u16::MAX));
+    let total: usize = tags.iter().map(|(n, v)| n.len() + v.len() + 3).sum();
+    lengths_fit && tags.len() <= TAGS_MAX && total + 32 <= RECORD_MAX
+}
+
+/// Reads values off the front of a slice.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
+        let (head, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(DecodeError::Truncated)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk().ok_or(DecodeError::Truncated)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8> {
+        Ok(u8::from_be_bytes(self.array()?))
+    }
+
+    fn u16(&mut self) -> Result<u16> {
+        Ok(u16::from_be_bytes(self.array()?))
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_be_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_be_bytes(self.array()?))
+    }
+
+    fn uuid(&mut self) -> Result<Uuid> {
+        Ok(Uuid::from_bytes(self.array()?))
+    }
+
+    fn text(&mut self, length: usize) -> Result<&'a str> {
+        std::str::from_utf8(self.take(length)?).map_err(|_| DecodeError::Invalid("text"))
+    }
+
+    fn text8(&mut self) -> Result<&'a str> {
+        let length = self.u8()?.into();
+        self.text(length)
+    }
+
+    fn identity(&mut self) -> Result<Identity> {
+        let id = self.uuid()?;
+        let generation = self.u64()?;
+        let ip = match self.u8()? {
+            4 => IpAddr::V4(Ipv4Addr::from(self.array::<4>()?)),
+            6 => IpAddr::V6(Ipv6Addr::from(self.array::<16>()?)),
+            _ => return Err(DecodeError::Invalid("address family")),
+        };
+        let port = self.u16()?;
+        let name = self.text8()?;
+        if name.is_empty() {
+            return Err(DecodeError::Invalid("name"));
+        }
+        Ok(Identity {
+            id,
+            name: name.into(),
+            addr: SocketAddr::new(ip, port),
+            generation,
+        })
+    }
+
+    fn member(&mut self) -> Result<Member<Identity>> {
+        let identity = self.identity()?;
+        let incarnation = self.u16()?;
+        let state = match self.u8()? {
+            1 => State::Alive,
+            2 => State::Suspect,
+            3 => State::Down,
+            _ => return Err(DecodeError::Invalid("state")),
+        };
+        Ok(Member::new(identity, incarnation, state))
+    }
+
+    fn message(&mut self) -> Result<Message<Identity>> {
+        Ok(match self.u8()? {
+            1 => Message::Ping(self.u8()?),
+            2 => Message::Ack(self.u8()?),
+            3 => Message::PingReq {
+                target: self.identity()?,
+                probe_number: self.u8()?,
+            },
+            4 => Message::IndirectPing {
+                origin: self.identity()?,
+                probe_number: self.u8()?,
+            },
+            5 => Message::IndirectAck {
+                target: self.identity()?,
+                probe_number: self.u8()?,
+            },
+            6 => Message::ForwardedAck {
+                origin: self.identity()?,
+                probe_number: self.u8()?,
+            },
+            7 => Message::Announce,
+            8 => Message::Feed,
+            9 => Message::Gossip,
+            10 => Message::Broadcast,
+            11 => Message::TurnUndead,
+            _ => return Err(DecodeError::Invalid("message")),
+        })
+    }
+
+    fn intent(&mut self) -> Result<Intent> {
+        Intent::decode(self.u8()?).ok_or(DecodeError::Invalid("intent"))
+    }
+
+    fn record(&mut self) -> Result<Record> {
+        if self.0.len() > RECORD_MAX {
+            return Err(DecodeError::TooLong("record"));
+        }
+        let generation = self.u64()?;
+        let version = self.u64()?;
+        let count = usize::from(self.u16()?);
+        if count > TAGS_MAX {
+            return Err(DecodeError::TooLong("list of tags"));
+        }
+        let mut tags = Tags::new();
+        for _ in 0..count {
+            let name = self.text8()?.to_owned();
+            let length = self.u16()?.into();
+            tags.insert(name, self.text(length)?.to_owned());
+        }
+        Ok(Record {
+            generation,
+            version,
+            tags,
+        })
+    }
+
+    fn entry(&mut self) -> Result<Entry> {
+        let member = self.member()?;
+        let down_for = Duration::from_millis(self.u64()?);
+        let intent = match self.u8()? {
+            0 => None,
+            byte => {
+                let intent = Intent::decode(byte).ok_or(DecodeError::Invalid("intent"))?;
+                Some((self.u64()?, intent))
+            }
+        };
+        let record = match self.u8()? {
+            0 => None,
+            1 => Some(self.record()?),
+            _ => return Err(DecodeError::Invalid("record")),
+        };
+        Ok(Entry {
+            member,
+            down_for,
+            intent,
+            record,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
