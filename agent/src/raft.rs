@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod log;
+pub mod snapshot;
 pub mod types;
 
 pub use types::{Payload, PeerNode, RaftId, TypeConfig};
