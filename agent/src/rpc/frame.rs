@@ -1,0 +1,90 @@
+use std::io;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// Largest frame, in bytes. A batch of appended entries is the largest thing that one frame carries.
+pub const MAX_FRAME: usize = 64 << 20;
+
+/// Memory is set aside in steps of this size, so that a length alone cannot make a node allocate [`MAX_FRAME`].
+const READ_STEP: usize = 1 << 20;
+
+/// Reads one frame; `None` when the other side closed the connection between two frames.
+///
+/// Not cancel safe: a dropped call may have read half a frame.
+pub async fn read_frame<R: AsyncRead + Unpin + ?Sized>(
+    reader: &mut R,
+) -> io::Result<Option<Bytes>> {
+    let mut header = [0; 4];
+    match reader.read_exact(&mut header).await {
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    let len = u32::from_le_bytes(header) as usize;
+    if len > MAX_FRAME {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("frame of {len} bytes is over the limit of {MAX_FRAME}"),
+        ));
+    }
+    let mut body = Vec::with_capacity(len.min(READ_STEP));
+    while body.len() < len {
+        let start = body.len();
+        let step = (len - start).min(READ_STEP.max(start));
+        body.resize(start + step, 0);
+        reader.read_exact(&mut body[start..]).await?;
+    }
+    Ok(Some(body.into()))
+}
+
+/// Writes one frame, made of `parts` in order.
+pub async fn write_frame<W: AsyncWrite + Unpin + ?Sized>(
+    writer: &mut W,
+    parts: &[&[u8]],
+) -> io::Result<()> {
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    if len > MAX_FRAME {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("frame of {len} bytes is over the limit of {MAX_FRAME}"),
+        ));
+    }
+    writer.write_all(&(len as u32).to_le_bytes()).await?;
+    for part in parts {
+        writer.write_all(part).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_frame_comes_back_as_it_was_written() {
+        let mut wire = Vec::new();
+        write_frame(&mut wire, &[b"ab", b"", b"cde"]).await.unwrap();
+        write_frame(&mut wire, &[]).await.unwrap();
+        let mut reader = wire.as_slice();
+        assert_eq!(read_frame(&mut reader).await.unwrap().unwrap(), "abcde");
+        assert_eq!(read_frame(&mut reader).await.unwrap().unwrap(), "");
+        assert!(read_frame(&mut reader).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_length_over_the_limit_is_refused_before_memory_is_set_aside() {
+        let mut reader: &[u8] = &u32::MAX.to_le_bytes();
+        let error = read_frame(&mut reader).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_ends_early_is_an_error() {
+        let mut reader: &[u8] = &[5, 0, 0, 0, b'x'];
+        assert_eq!(
+            read_frame(&mut reader).await.unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+    }
+}

@@ -1,0 +1,109 @@
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::node::{Error, PeerRef, RaftServer, ReadOptions, Reply};
+use crate::state::{Outcome, Query};
+
+/// Version of the messages below; in front of each, so that an old server can say that it does not understand.
+const VERSION: u8 = 1;
+
+/// A question to a server. Append only: the variant's number is its wire form.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Request {
+    /// Propose an encoded command. Answered by the leader; a follower answers [`Error::NoLeader`].
+    Propose(Bytes),
+    /// Answer a query; a follower passes it on to the leader where the options ask for that.
+    Read(Query, ReadOptions),
+    /// Who leads, and who votes.
+    Peers,
+    /// The Raft configuration as this server has it; with `true` only if it leads.
+    RaftConfiguration(bool),
+    /// Remove a server from the Raft configuration.
+    RemovePeer(PeerRef),
+    /// Hand leadership over.
+    TransferLeader(Option<Uuid>),
+    /// Promise to take part in this cluster and no other (`-bootstrap-expect`).
+    Promise(Promise),
+    /// Take a promise back: the asker never formed that cluster and never will.
+    Release(Promise),
+    /// Does the initiator still hold to this promise, or has it formed that cluster?
+    Confirm(Promise),
+}
+
+/// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// Id of the cluster to be.
+    pub cluster: Uuid,
+    /// Node id of the server that will form it.
+    pub initiator: Uuid,
+    /// Number of servers that it expects.
+    pub expect: u32,
+}
+
+/// An answer to a [`Request`]. Append only.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Answer {
+    /// To [`Request::Propose`].
+    Applied(Outcome),
+    /// To [`Request::Read`].
+    Read(Box<Reply>),
+    /// To [`Request::Peers`].
+    Peers {
+        /// Address of the leader, if one is known.
+        leader: Option<SocketAddr>,
+        /// Addresses of the voters.
+        voters: Vec<SocketAddr>,
+    },
+    /// To [`Request::RaftConfiguration`].
+    RaftConfiguration(Vec<RaftServer>, u64),
+    /// Done, with nothing to say.
+    Done,
+}
+
+/// An answer, or why there is none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Answered(pub Result<Answer, Error>);
+
+impl Request {
+    /// The method number of every request here: they are told apart by their own variants.
+    pub const METHOD: u8 = 0;
+
+    /// The wire form.
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    /// Reads the wire form; `None` for bytes that are not of this version.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        decode(bytes)
+    }
+}
+
+impl Answered {
+    /// The wire form.
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    /// Reads the wire form; `None` for bytes that are not of this version.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        decode(bytes)
+    }
+}
+
+fn encode<T: Serialize>(message: &T) -> Bytes {
+    postcard::to_extend(message, vec![VERSION])
+        .expect("messages hold nothing that cannot be encoded")
+        .into()
+}
+
+fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Option<T> {
+    match bytes.split_first()? {
+        (&VERSION, body) => postcard::from_bytes(body).ok(),
+        _ => None,
+    }
+}
