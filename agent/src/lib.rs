@@ -17,3 +17,15 @@ pub mod node;
 pub mod raft;
 pub mod rpc;
 pub mod state;
+
+/// The version of Consul whose API, flags and output this program matches, as programs that parse it expect it.
+pub const VERSION: &str = "1.19.0";
+
+/// The `build` tag of members.
+pub const BUILD: &str = "1.19.0:";
+
+/// Source revision, where the build says it.
+pub const REVISION: &str = match option_env!("AGENT_REVISION") {
+    Some(revision) => revision,
+    None => "",
+};

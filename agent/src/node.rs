@@ -1,15 +1,33 @@
 //! A running node: starts and joins the tasks, owns shutdown, and is the handle that `http` works with.
 
+mod formation;
+mod info;
+mod join;
+mod leave;
+mod listen;
+mod route;
+mod start;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::gossip::{JoinError, Member};
-use crate::state::{Answer, Command, Outcome, Query};
+pub use start::{StartError, start};
+
+use crate::config::Config;
+use crate::env::Env;
+use crate::gossip::{Gossip, JoinError, Member};
+use crate::raft::{Consensus, Service};
+use crate::rpc::Pool;
+use crate::state::{Answer, Query, Shared};
 
 /// Which servers may answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -66,8 +84,17 @@ pub struct RaftServer {
     pub last_index: u64,
 }
 
+/// Names one server of the Raft configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerRef {
+    /// By server RPC address.
+    Address(String),
+    /// By Consul node id.
+    Id(String),
+}
+
 /// Why a node could not do what it was asked.
-#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// Nobody led for as long as the request could wait. A write was not proposed.
     #[error("No cluster leader")]
@@ -95,98 +122,133 @@ pub enum Error {
     ShuttingDown,
 }
 
+/// How a node's life goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// At work.
+    Running,
+    /// On its way out, gracefully.
+    Leaving,
+    /// Gone from the cluster: the process can end with code 0.
+    Left,
+    /// Cannot go on, and why: the process must end with code 1.
+    Failed(String),
+}
+
 /// A running node. Cloning is cheap.
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
 }
 
-struct Inner {}
+struct Inner {
+    env: Env,
+    config: Arc<Config>,
+    node_id: Uuid,
+    gossip: Gossip,
+    calls: Arc<Pool>,
+    server: Option<Server>,
+    /// Where a client last found the leader.
+    leader_hint: std::sync::Mutex<Option<SocketAddr>>,
+    phase: watch::Sender<Phase>,
+    dropped: Arc<listen::Dropped>,
+    /// Ended when the node is shut down.
+    tasks: std::sync::Mutex<Vec<AbortOnDropHandle<()>>>,
+}
+
+/// What only a server has.
+struct Server {
+    consensus: Consensus,
+    shared: Arc<Shared>,
+    service: Arc<Service>,
+}
 
 impl Node {
-    /// Proposes a command through the leader and waits until it is applied.
-    pub async fn propose(&self, command: Command) -> Result<Outcome, Error> {
-        let _ = (&self.inner, command);
-        unimplemented!()
+    /// The Consul node id.
+    pub fn id(&self) -> Uuid {
+        self.inner.node_id
     }
 
-    /// Answers a query, here or through a server.
-    pub async fn read(&self, query: Query, options: ReadOptions) -> Result<Reply, Error> {
-        let _ = (query, options);
-        unimplemented!()
+    /// What it was started with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The outside world that it was started in.
+    pub fn env(&self) -> &Env {
+        &self.inner.env
+    }
+
+    /// Whether it takes part in Raft.
+    pub fn is_server(&self) -> bool {
+        self.inner.server.is_some()
     }
 
     /// What gossip knows, sorted by name, this node included.
     pub fn members(&self) -> Vec<Arc<Member>> {
-        unimplemented!()
+        self.inner.gossip.members()
     }
 
     /// This node's own member record.
     pub fn local_member(&self) -> Arc<Member> {
-        unimplemented!()
+        self.inner.gossip.local()
     }
 
     /// Joins the pool that `address` belongs to; the number of nodes contacted.
     pub async fn join(&self, address: &str) -> Result<usize, JoinError> {
-        let _ = address;
-        unimplemented!()
-    }
-
-    /// Leaves gracefully; returns when the leave is over. The process then ends by itself, with exit code 0.
-    pub async fn leave(&self) -> Result<(), Error> {
-        unimplemented!()
+        self.inner
+            .gossip
+            .join(address, self.inner.config.ports.serf_lan)
+            .await
     }
 
     /// Turns a failed member into one that left; with `prune` forgets it at once.
     pub async fn force_leave(&self, name: &str, prune: bool) -> Result<(), Error> {
-        let _ = (name, prune);
-        unimplemented!()
-    }
-
-    /// Reads the configuration files again and applies what can be applied.
-    pub async fn reload(&self) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Server address of the leader, as far as this node or a server that it asks knows.
-    pub async fn leader_address(&self) -> Option<SocketAddr> {
-        unimplemented!()
-    }
-
-    /// Server addresses of the voters.
-    pub async fn peer_addresses(&self) -> Result<Vec<SocketAddr>, Error> {
-        unimplemented!()
-    }
-
-    /// The Raft configuration and the index that set it.
-    pub async fn raft_configuration(&self, stale: bool) -> Result<(Vec<RaftServer>, u64), Error> {
-        let _ = stale;
-        unimplemented!()
-    }
-
-    /// Removes a server, given by address or by id, from the Raft configuration.
-    pub async fn remove_peer(&self, peer: PeerRef) -> Result<(), Error> {
-        let _ = peer;
-        unimplemented!()
-    }
-
-    /// Hands leadership to `id`, or to the voter that is furthest ahead.
-    pub async fn transfer_leader(&self, id: Option<Uuid>) -> Result<(), Error> {
-        let _ = id;
-        unimplemented!()
+        tracing::info!(target: "consul", "Force leaving node: node={name}");
+        let found = self.inner.gossip.force_leave(name, prune).await;
+        found.map_err(|_| Error::NoSuchMember(name.to_owned()))
     }
 
     /// The blocks of `info`, also `Stats` of `/v1/agent/self`.
     pub fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        unimplemented!()
+        info::info(self)
     }
-}
 
-/// Names one server of the Raft configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PeerRef {
-    /// By server RPC address.
-    Address(String),
-    /// By Consul node id.
-    Id(String),
+    /// Where the node's life is now.
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.inner.phase.subscribe()
+    }
+
+    /// Says that something the node cannot live without has failed.
+    pub(crate) fn fail(&self, why: String) {
+        tracing::error!(target: "agent", "stopping: {why}");
+        self.inner.phase.send_replace(Phase::Failed(why));
+    }
+
+    /// Stops without a word to anybody: for others this node fails.
+    pub async fn shutdown(&self) {
+        self.inner.gossip.shutdown().await;
+        if let Some(server) = &self.inner.server {
+            server.consensus.shutdown().await;
+        }
+        self.inner
+            .tasks
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .clear();
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = AbortOnDropHandle::new(tokio::spawn(task));
+        self.inner
+            .tasks
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .push(handle);
+    }
+
+    /// The state as this server has it, for the leader's duties.
+    pub(crate) fn query_local(&self, query: &Query) -> Option<Answer> {
+        Some(self.inner.server.as_ref()?.shared.load().query(query))
+    }
 }

@@ -1,0 +1,208 @@
+//! The loop around the leader's decisions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::catalog;
+use super::peers::{Change, Policy, Stranger, View, Why, next_change, strangers};
+use crate::env::Env;
+use crate::gossip::Gossip;
+use crate::raft::{self, Consensus, Status};
+use crate::state::{Command, Shared, Stamped};
+
+/// Time between two looks when nothing says that something has changed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Pause after a change that could not be made.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// Time between two lines about the same stranger.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// Everything that the leader works with.
+pub struct Duties {
+    /// Clock for stamps.
+    pub env: Env,
+    /// Members.
+    pub gossip: Gossip,
+    /// Peers, and where commands go.
+    pub consensus: Consensus,
+    /// The catalog.
+    pub shared: Arc<Shared>,
+    /// Own datacenter.
+    pub datacenter: String,
+    /// Own node name.
+    pub name: String,
+    /// Whether this server carries `-bootstrap`.
+    pub bootstrap: bool,
+    /// When servers are added and removed.
+    pub policy: Policy,
+}
+
+impl Duties {
+    /// Does the leader's work whenever this server leads. Ends when Raft is gone.
+    pub async fn run(self) {
+        let mut status = self.consensus.watch();
+        loop {
+            if self.consensus.status().is_leader() {
+                tracing::info!(target: "consul", "cluster leadership acquired");
+                tracing::info!(target: "consul", "New leader elected: payload={}", self.name);
+                self.lead().await;
+                tracing::info!(target: "consul", "cluster leadership lost");
+            }
+            if !status.changed().await {
+                return;
+            }
+        }
+    }
+
+    async fn lead(&self) {
+        let mut status = self.consensus.watch();
+        let mut members = self.gossip.watch();
+        let mut reported = BTreeMap::new();
+        loop {
+            members.mark_unchanged();
+            let now = self.consensus.status();
+            if !now.is_leader() {
+                return;
+            }
+            let pause = match self.work(&now, &mut reported).await {
+                Ok(true) => continue,
+                Ok(false) => LOOK_AGAIN,
+                Err(raft::Error::NotLeader | raft::Error::Unknown) => AFTER_FAILURE,
+                Err(raft::Error::Stopped(_)) => return,
+                Err(error @ raft::Error::Refused(_)) => {
+                    tracing::warn!(target: "consul", "failed to follow the members, will retry: {error}");
+                    AFTER_FAILURE
+                }
+            };
+            tokio::select! {
+                _ = members.changed() => {}
+                alive = status.changed() => if !alive { return },
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Makes one change, if there is one to make; true when it did, so that the next look is at a fresh view.
+    async fn work(
+        &self,
+        status: &Status,
+        reported: &mut BTreeMap<Stranger, Instant>,
+    ) -> Result<bool, raft::Error> {
+        let Some(cluster) = self.consensus.identity().cluster() else {
+            return Ok(false);
+        };
+        let members = self.gossip.members();
+        let view = View {
+            cluster,
+            datacenter: &self.datacenter,
+            own: status.id,
+            members: &members,
+            peers: &status.peers,
+            voters: &status.voters,
+            joint: status.joint,
+            last_index: status.last_index,
+            matched: &status.matched,
+        };
+        self.report(strangers(&view), cluster, reported);
+        // The state names its cluster, so that a snapshot or a copy of it can be told apart from a stranger's.
+        if self.shared.load().cluster_id() != Some(cluster) {
+            self.propose(Command::SetClusterId(cluster)).await?;
+            return Ok(true);
+        }
+        if status.membership_committed
+            && let Some(change) = next_change(&view, &self.policy)
+        {
+            self.apply(change).await?;
+            return Ok(true);
+        }
+        if let Some(command) =
+            catalog::next_command(&members, &self.datacenter, &self.shared.load())
+        {
+            self.propose(command).await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    async fn propose(&self, command: Command) -> Result<(), raft::Error> {
+        let stamped = Stamped {
+            unix_ms: self.env.clock.unix_ms(),
+            command,
+        };
+        self.consensus.propose(stamped.encode()).await?;
+        Ok(())
+    }
+
+    async fn apply(&self, change: Change) -> Result<(), raft::Error> {
+        match change {
+            Change::FinishJoint => {
+                tracing::warn!(target: "raft", "finishing a change of the configuration that a former leader began");
+                self.consensus.finish_joint().await
+            }
+            Change::AddLearner { id, node } => {
+                self.consensus.add_learner(id, node.clone()).await?;
+                tracing::info!(target: "raft", "Added peer {}, starting replication", node.addr);
+                Ok(())
+            }
+            Change::Promote { id, node } => {
+                self.consensus.promote(id).await?;
+                tracing::info!(target: "raft", "Promoted peer {} to voter", node.addr);
+                Ok(())
+            }
+            Change::SetAddress { id, node } => {
+                self.consensus.set_node(id, node.clone()).await?;
+                tracing::info!(target: "raft", "Updated peer {} to address {}", node.name, node.addr);
+                Ok(())
+            }
+            Change::Remove { id, node, why } => {
+                self.consensus.remove(id).await?;
+                let why = match why {
+                    Why::Left => "it left",
+                    Why::Replaced => "the node is back with an empty raft folder",
+                    Why::Failed => "it failed, and the others are safer without it",
+                };
+                tracing::info!(target: "raft", "Removed peer {}", node.addr);
+                tracing::info!(target: "consul", "removed server: node={} reason=\"{why}\"", node.name);
+                Ok(())
+            }
+        }
+    }
+
+    fn report(&self, found: Vec<Stranger>, own: Uuid, reported: &mut BTreeMap<Stranger, Instant>) {
+        reported.retain(|stranger, _| found.contains(stranger));
+        let now = Instant::now();
+        for stranger in found {
+            if reported
+                .get(&stranger)
+                .is_some_and(|at| now.duration_since(*at) < REMIND)
+            {
+                continue;
+            }
+            let Stranger {
+                name,
+                addr,
+                cluster,
+                bootstrap,
+            } = &stranger;
+            if *bootstrap && self.bootstrap {
+                tracing::error!(
+                    target: "consul",
+                    "Two nodes are in bootstrap mode. Only one node should be in bootstrap mode, not adding Raft peer.: \
+                     node_to_add={name} other={}", self.name
+                );
+            }
+            tracing::error!(
+                target: "consul",
+                "Member {name} ({addr}) belongs to another cluster, not adding Raft peer: its_cluster={cluster} \
+                 own_cluster={own}; to take it in, stop it, move its raft folder aside, start it without -bootstrap, join"
+            );
+            reported.insert(stranger, now);
+        }
+    }
+}

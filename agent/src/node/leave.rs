@@ -1,0 +1,111 @@
+//! Leaving gracefully: hand leadership over, get out of the Raft configuration, tell everybody, stop.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Error, Node, Phase, Server};
+use crate::rpc::{Answer, Answered, Request};
+
+/// How long a leaving server waits to be out of the Raft configuration. Source: Consul.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest time one server may take to take over.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time between two looks at whether the leader has removed this server. A removed server is not told.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Longest time one such look may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Node {
+    /// Leaves gracefully; returns when the leave is over. The process then ends by itself, with exit code 0.
+    pub async fn leave(&self) -> Result<(), Error> {
+        let first = self.inner.phase.send_if_modified(|phase| {
+            let first = *phase == Phase::Running;
+            if first {
+                *phase = Phase::Leaving;
+            }
+            first
+        });
+        if !first {
+            // Somebody else's leave is under way: its end is this one's too.
+            let mut phase = self.inner.phase.subscribe();
+            let end = phase
+                .wait_for(|phase| !matches!(phase, Phase::Running | Phase::Leaving))
+                .await;
+            return match end.as_deref() {
+                Ok(Phase::Left) => Ok(()),
+                _ => Err(Error::ShuttingDown),
+            };
+        }
+        match &self.inner.server {
+            Some(server) => {
+                tracing::info!(target: "consul", "server starting leave");
+                self.hand_over(server).await;
+                self.inner.gossip.announce_leaving().await;
+                self.get_out(server).await;
+            }
+            None => tracing::info!(target: "consul", "client starting leave"),
+        }
+        self.inner.gossip.leave().await;
+        self.shutdown().await;
+        tracing::info!(target: "agent", "Graceful leave complete");
+        self.inner.phase.send_replace(Phase::Left);
+        Ok(())
+    }
+
+    /// Hands leadership to the other voters in turn, the one that is furthest ahead first.
+    async fn hand_over(&self, server: &Server) {
+        let deadline = Instant::now() + LEAVE_TIMEOUT;
+        while Instant::now() < deadline {
+            let status = server.consensus.status();
+            let Some(successor) = status.successor().filter(|_| status.is_leader()) else {
+                return;
+            };
+            let name = status
+                .peers
+                .get(&successor)
+                .map_or("?", |node| node.name.as_str());
+            tracing::info!(target: "consul", "transferring leadership: to={name}");
+            if let Err(error) = server
+                .consensus
+                .transfer_leader(successor, TRANSFER_TIMEOUT)
+                .await
+            {
+                tracing::warn!(target: "consul", "failed to transfer leadership: {error}");
+            }
+        }
+    }
+
+    /// Waits until the leader has taken this server out of the configuration.
+    async fn get_out(&self, server: &Server) {
+        let deadline = Instant::now() + LEAVE_TIMEOUT;
+        loop {
+            let status = server.consensus.status();
+            let alone = status.voters.iter().all(|id| *id == status.id);
+            if !status.peers.contains_key(&status.id) || alone {
+                return;
+            }
+            if Instant::now() >= deadline {
+                tracing::warn!(target: "consul", "failed to leave raft configuration gracefully, timeout");
+                return;
+            }
+            if status.is_leader() {
+                // Nobody wanted to take over before; perhaps now.
+                self.hand_over(server).await;
+            } else if let Some(leader) = server.leader_address()
+                && let Ok(Answered(Ok(Answer::RaftConfiguration(servers, _)))) = self
+                    .inner
+                    .calls
+                    .request(leader, &Request::RaftConfiguration(true), LOOK_TIMEOUT)
+                    .await
+                && servers.iter().all(|peer| peer.id != self.inner.node_id)
+            {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+}

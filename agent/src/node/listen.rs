@@ -1,0 +1,120 @@
+//! Accepts connections on the server port and hands each to what its preamble asks for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use tokio::io::AsyncReadExt as _;
+
+use super::Node;
+use crate::env::{BoxStream, Listener};
+use crate::raft::Service;
+use crate::rpc::{self, Answered, HANDSHAKE_TIMEOUT, Handler, MAGIC, Purpose, Request};
+
+/// Connections at a time. A cluster has at most a few thousand clients, each with one or two.
+const MAX_CONNECTIONS: usize = 8192;
+
+/// Connections that were dropped, by reason.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    /// Did not begin with our preamble, or broke the protocol later.
+    garbage: AtomicU64,
+    /// Over the limit.
+    too_many: AtomicU64,
+}
+
+impl Dropped {
+    pub(super) fn counts(&self) -> BTreeMap<String, String> {
+        [
+            ("rpc_garbage", &self.garbage),
+            ("rpc_over_limit", &self.too_many),
+        ]
+        .map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed).to_string()))
+        .into()
+    }
+}
+
+/// Answers calls of other nodes.
+struct Calls(Node);
+
+impl Handler for Calls {
+    async fn handle(&self, method: u8, body: Bytes) -> Option<Bytes> {
+        if method != Request::METHOD {
+            return None;
+        }
+        let answered = match Request::decode(&body) {
+            Some(request) => self.0.answer(request).await,
+            None => Answered(Err(super::Error::Refused(
+                "the request does not decode: another version?".to_owned(),
+            ))),
+        };
+        Some(answered.encode())
+    }
+}
+
+/// Serves until the listener fails for good, which on a bound socket it does not.
+pub(super) async fn serve(node: Node, service: Arc<Service>, mut listener: Box<dyn Listener>) {
+    let dropped = node.inner.dropped.clone();
+    let calls = Arc::new(Calls(node));
+    let open = Arc::new(AtomicUsize::new(0));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (stream, from) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Mostly "too many open files": give others time to close theirs.
+                    tracing::warn!(target: "rpc", "failed to accept a connection: {error}");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            Some(_) = connections.join_next() => continue,
+        };
+        if open.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
+            dropped.too_many.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        let (calls, service, dropped, open) = (
+            calls.clone(),
+            service.clone(),
+            dropped.clone(),
+            open.clone(),
+        );
+        open.fetch_add(1, Ordering::Relaxed);
+        connections.spawn(async move {
+            if let Err(error) = connection(stream, &calls, &service).await
+                && matches!(error, rpc::Error::Protocol(_) | rpc::Error::Timeout(_))
+            {
+                dropped.garbage.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(target: "rpc", "dropped a connection of {from}: {error}");
+            }
+            open.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn connection(
+    mut stream: BoxStream,
+    calls: &Arc<Calls>,
+    service: &Arc<Service>,
+) -> Result<(), rpc::Error> {
+    let mut preamble = [0; 5];
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut preamble))
+        .await
+        .map_err(|_| rpc::Error::Timeout(HANDSHAKE_TIMEOUT))?
+        .map_err(|e| rpc::Error::Protocol(format!("no preamble: {e}")))?;
+    let [magic @ .., purpose] = preamble;
+    if magic != MAGIC {
+        return Err(rpc::Error::Protocol(format!(
+            "unknown preamble {preamble:?}"
+        )));
+    }
+    match Purpose::try_from(purpose)? {
+        Purpose::Call => rpc::serve(stream, calls.clone()).await,
+        Purpose::Raft => rpc::serve(stream, service.clone()).await,
+        Purpose::Append => service.serve_append(stream).await,
+        Purpose::Snapshot => service.serve_snapshot(stream).await,
+    }
+}

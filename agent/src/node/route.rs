@@ -1,0 +1,489 @@
+//! Gets a request to whoever can answer it: this server, the leader, or any server.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Consistency, Error, Node, PeerRef, RaftServer, ReadOptions, Reply, Server};
+use crate::config::Bootstrap;
+use crate::gossip::Status;
+use crate::leader::peers::server_addr;
+use crate::raft;
+use crate::rpc::{self, Answer, Answered, Request};
+use crate::state::{Command, Outcome, Query, Stamped};
+
+/// Longest time a proposal may take once somebody has it.
+const PROPOSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest time an answer may take that waits for nothing.
+const CALL_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// Time between two looks for a leader when nothing says that it has changed.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What became of one try.
+enum Try<T> {
+    Done(T),
+    /// Nobody has done anything: try again while there is time.
+    Again(Error),
+}
+
+impl From<raft::Error> for Error {
+    fn from(error: raft::Error) -> Self {
+        match error {
+            raft::Error::NotLeader => Error::NoLeader,
+            raft::Error::Unknown => Error::Unknown,
+            raft::Error::Refused(why) => Error::Refused(why),
+            raft::Error::Stopped(_) => Error::ShuttingDown,
+        }
+    }
+}
+
+impl Node {
+    /// Proposes a command through the leader and waits until it is applied.
+    ///
+    /// # Errors
+    /// After [`Error::Unknown`] the command may have been applied; after any other error it was not.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, Error> {
+        let stamped = Stamped {
+            unix_ms: self.inner.env.clock.unix_ms(),
+            command,
+        };
+        let bytes = stamped.encode();
+        let request = Request::Propose(bytes.clone());
+        let answer = self
+            .until_led(async |node| match &node.inner.server {
+                Some(server) if server.leads() => {
+                    Answered(server.propose(bytes.clone()).await.map(Answer::Applied))
+                }
+                _ => node.ask_leader(&request, PROPOSE_TIMEOUT).await,
+            })
+            .await?;
+        match answer {
+            Answer::Applied(outcome) => Ok(outcome),
+            _ => Err(Error::Unknown),
+        }
+    }
+
+    /// Answers a query, here or through a server.
+    pub async fn read(&self, query: Query, options: ReadOptions) -> Result<Reply, Error> {
+        if let (Some(server), Consistency::Stale) = (&self.inner.server, options.consistency)
+            && let Some(reply) = server.read_stale(&query, &options).await
+        {
+            return Ok(reply);
+        }
+        let timeout = CALL_TIMEOUT + options.wait;
+        let request = Request::Read(query.clone(), options.clone());
+        let any_server = options.consistency == Consistency::Stale && options.max_stale.is_none();
+        let answer = self
+            .until_led(async |node| match &node.inner.server {
+                Some(server) if server.leads() => Answered(
+                    server
+                        .read(&query, &options)
+                        .await
+                        .map(|reply| Answer::Read(Box::new(reply))),
+                ),
+                None if any_server => node.ask_any(&request, timeout).await,
+                _ => node.ask_leader(&request, timeout).await,
+            })
+            .await?;
+        match answer {
+            Answer::Read(reply) => Ok(*reply),
+            _ => Err(Error::Unknown),
+        }
+    }
+
+    /// Server address of the leader, as far as this node or a server that it asks knows.
+    pub async fn leader_address(&self) -> Option<SocketAddr> {
+        match &self.inner.server {
+            Some(server) => server.leader_address(),
+            None => match self.ask_any(&Request::Peers, CALL_TIMEOUT).await {
+                Answered(Ok(Answer::Peers { leader, .. })) => leader,
+                _ => None,
+            },
+        }
+    }
+
+    /// Server addresses of the voters.
+    pub async fn peer_addresses(&self) -> Result<Vec<SocketAddr>, Error> {
+        match &self.inner.server {
+            Some(server) => Ok(server.voter_addresses()),
+            None => match self.ask_any(&Request::Peers, CALL_TIMEOUT).await.0? {
+                Answer::Peers { voters, .. } => Ok(voters),
+                _ => Err(Error::Unknown),
+            },
+        }
+    }
+
+    /// The Raft configuration and the index that set it.
+    pub async fn raft_configuration(&self, stale: bool) -> Result<(Vec<RaftServer>, u64), Error> {
+        if let Some(server) = &self.inner.server
+            && stale
+        {
+            return Ok(server.configuration());
+        }
+        let request = Request::RaftConfiguration(!stale);
+        let answer = self
+            .until_led(async |node| match &node.inner.server {
+                Some(server) if server.leads() => {
+                    let (servers, index) = server.configuration();
+                    Answered(Ok(Answer::RaftConfiguration(servers, index)))
+                }
+                None if stale => node.ask_any(&request, CALL_TIMEOUT).await,
+                _ => node.ask_leader(&request, CALL_TIMEOUT).await,
+            })
+            .await?;
+        match answer {
+            Answer::RaftConfiguration(servers, index) => Ok((servers, index)),
+            _ => Err(Error::Unknown),
+        }
+    }
+
+    /// Removes a server, given by address or by id, from the Raft configuration.
+    pub async fn remove_peer(&self, peer: PeerRef) -> Result<(), Error> {
+        self.lead_or_ask(Request::RemovePeer(peer)).await
+    }
+
+    /// Hands leadership to `id`, or to the voter that is furthest ahead.
+    pub async fn transfer_leader(&self, id: Option<Uuid>) -> Result<(), Error> {
+        self.lead_or_ask(Request::TransferLeader(id)).await
+    }
+
+    async fn lead_or_ask(&self, request: Request) -> Result<(), Error> {
+        self.until_led(async |node| match &node.inner.server {
+            Some(server) if server.leads() => server.command(&request).await,
+            _ => node.ask_leader(&request, PROPOSE_TIMEOUT).await,
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Repeats `attempt` while nobody leads, until the hold time is over.
+    async fn until_led(&self, attempt: impl AsyncFn(&Node) -> Answered) -> Result<Answer, Error> {
+        let deadline = Instant::now() + self.inner.config.rpc_hold_timeout;
+        loop {
+            let outcome = match attempt(self).await.0 {
+                Ok(answer) => Try::Done(Ok(answer)),
+                Err(error @ (Error::NoLeader | Error::NoServers)) => Try::Again(error),
+                Err(error) => Try::Done(Err(error)),
+            };
+            match outcome {
+                Try::Done(result) => return result,
+                Try::Again(error) if Instant::now() >= deadline => return Err(error),
+                Try::Again(_) => self.wait_for_leader(deadline).await,
+            }
+        }
+    }
+
+    /// Waits a moment, and less when a leader turns up.
+    async fn wait_for_leader(&self, deadline: Instant) {
+        let jitter =
+            Duration::from_millis(self.inner.env.random.below(LOOK_AGAIN.as_millis() as u64));
+        let pause =
+            tokio::time::sleep_until((Instant::now() + LOOK_AGAIN / 2 + jitter).min(deadline));
+        match &self.inner.server {
+            Some(server) => {
+                let mut status = server.consensus.watch();
+                tokio::select! {
+                    () = pause => {}
+                    // Nothing more will change once Raft is gone.
+                    true = status.changed() => {}
+                }
+            }
+            None => pause.await,
+        }
+    }
+
+    async fn ask_leader(&self, request: &Request, timeout: Duration) -> Answered {
+        let leader = match &self.inner.server {
+            Some(server) => server.leader_address(),
+            None => match self.hint() {
+                Some(leader) => Some(leader),
+                None => self.leader_address().await,
+            },
+        };
+        let Some(leader) = leader else {
+            return Answered(Err(self.nobody()));
+        };
+        let answered = self.ask(leader, request, timeout).await;
+        let found = !matches!(answered.0, Err(Error::NoLeader | Error::Unknown));
+        *self
+            .inner
+            .leader_hint
+            .lock()
+            .expect("no code panics while it holds this lock") = found.then_some(leader);
+        answered
+    }
+
+    fn hint(&self) -> Option<SocketAddr> {
+        *self
+            .inner
+            .leader_hint
+            .lock()
+            .expect("no code panics while it holds this lock")
+    }
+
+    /// Asks living servers, in random order, until one answers.
+    async fn ask_any(&self, request: &Request, timeout: Duration) -> Answered {
+        let mut servers: Vec<SocketAddr> = self
+            .members()
+            .iter()
+            .filter(|m| m.status == Status::Alive)
+            .filter_map(|m| server_addr(m))
+            .collect();
+        while !servers.is_empty() {
+            let pick = self.inner.env.random.below(servers.len() as u64) as usize;
+            let answered = self.ask(servers.swap_remove(pick), request, timeout).await;
+            if !matches!(answered.0, Err(Error::NoLeader)) {
+                return answered;
+            }
+        }
+        Answered(Err(self.nobody()))
+    }
+
+    /// What to say when nobody can be asked.
+    fn nobody(&self) -> Error {
+        let any =
+            self.inner.server.is_some() || self.members().iter().any(|m| server_addr(m).is_some());
+        if any {
+            Error::NoLeader
+        } else {
+            Error::NoServers
+        }
+    }
+
+    async fn ask(&self, server: SocketAddr, request: &Request, timeout: Duration) -> Answered {
+        match self.inner.calls.request(server, request, timeout).await {
+            Ok(answered) => answered,
+            // It cannot have seen the request, so that another try cannot do it twice.
+            Err(error) if error.never_sent() => Answered(Err(Error::NoLeader)),
+            Err(error) => {
+                tracing::debug!(target: "rpc", "asking {server}: {error}");
+                // Reads can be repeated; of anything else nobody knows whether it was done.
+                let repeatable = matches!(
+                    request,
+                    Request::Read(..) | Request::Peers | Request::RaftConfiguration(_)
+                );
+                let lost = matches!(error, rpc::Error::Lost(_));
+                Answered(Err(if repeatable && lost {
+                    Error::NoLeader
+                } else {
+                    Error::Unknown
+                }))
+            }
+        }
+    }
+
+    /// Answers a request that arrived over RPC. Never passes it on: the asker finds the leader itself.
+    pub(super) async fn answer(&self, request: Request) -> Answered {
+        let Some(server) = &self.inner.server else {
+            return Answered(Err(Error::Refused("this node is a client".to_owned())));
+        };
+        Answered(match request {
+            Request::Propose(bytes) => server.propose(bytes).await.map(Answer::Applied),
+            Request::Read(query, options) if options.consistency == Consistency::Stale => {
+                let reply = server.read_stale(&query, &options).await;
+                reply
+                    .map(|reply| Answer::Read(Box::new(reply)))
+                    .ok_or(Error::NoLeader)
+            }
+            Request::Read(query, options) => server
+                .read(&query, &options)
+                .await
+                .map(|r| Answer::Read(Box::new(r))),
+            Request::Peers => Ok(Answer::Peers {
+                leader: server.leader_address(),
+                voters: server.voter_addresses(),
+            }),
+            Request::RaftConfiguration(true) if !server.leads() => Err(Error::NoLeader),
+            Request::RaftConfiguration(_) => {
+                let (servers, index) = server.configuration();
+                Ok(Answer::RaftConfiguration(servers, index))
+            }
+            request @ (Request::RemovePeer(_) | Request::TransferLeader(_)) => {
+                return server.command(&request).await;
+            }
+            Request::Promise(promise) => self.promise(server, &promise).await,
+            Request::Release(promise) => {
+                let released = server
+                    .consensus
+                    .identity()
+                    .release(promise.cluster, promise.initiator);
+                released
+                    .map(|()| Answer::Done)
+                    .map_err(|e| Error::Refused(e.to_string()))
+            }
+            Request::Confirm(promise) => {
+                let identity = server.consensus.identity();
+                let holds = identity.cluster() == Some(promise.cluster)
+                    || identity.promise() == Some((promise.cluster, promise.initiator));
+                if holds {
+                    Ok(Answer::Done)
+                } else {
+                    Err(Error::Refused("not forming that cluster".to_owned()))
+                }
+            }
+        })
+    }
+
+    async fn promise(&self, server: &Server, promise: &rpc::Promise) -> Result<Answer, Error> {
+        let refuse = |why: String| Err(Error::Refused(why));
+        let own = self.inner.config.bootstrap;
+        if !matches!(own, Bootstrap::Expect(n) if n.get() == promise.expect) {
+            return refuse(format!(
+                "this server does not expect {} servers",
+                promise.expect
+            ));
+        }
+        if server.consensus.is_initialized().await? {
+            return refuse("this server has raft data".to_owned());
+        }
+        match server
+            .consensus
+            .identity()
+            .promise_to(promise.cluster, promise.initiator)
+        {
+            Ok(()) => Ok(Answer::Done),
+            Err(error) => refuse(error.to_string()),
+        }
+    }
+}
+
+impl Server {
+    fn leads(&self) -> bool {
+        self.consensus.status().is_leader()
+    }
+
+    /// Where the leader is, as far as this server knows.
+    pub(super) fn leader_address(&self) -> Option<SocketAddr> {
+        let status = self.consensus.status();
+        self.consensus.address(status.leader?, &status)
+    }
+
+    fn voter_addresses(&self) -> Vec<SocketAddr> {
+        let status = self.consensus.status();
+        status
+            .voters
+            .iter()
+            .filter_map(|id| self.consensus.address(*id, &status))
+            .collect()
+    }
+
+    fn configuration(&self) -> (Vec<RaftServer>, u64) {
+        let status = self.consensus.status();
+        let servers = status.peers.iter().map(|(id, peer)| RaftServer {
+            id: peer.node_id,
+            node: peer.name.clone(),
+            address: peer.addr,
+            leader: status.leader == Some(*id),
+            voter: status.voters.contains(id),
+            last_index: if *id == status.id {
+                status.last_index
+            } else {
+                status.matched.get(id).copied().unwrap_or(0)
+            },
+        });
+        let mut servers: Vec<_> = servers.collect();
+        // By name: raft ids are random, and a list that changes its order at every look is hard to read.
+        servers.sort_by(|a, b| a.node.cmp(&b.node).then(a.id.cmp(&b.id)));
+        (servers, status.membership_index)
+    }
+
+    async fn propose(&self, command: Bytes) -> Result<Outcome, Error> {
+        match tokio::time::timeout(PROPOSE_TIMEOUT, self.consensus.propose(command)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Error::Unknown),
+        }
+    }
+
+    async fn read(&self, query: &Query, options: &ReadOptions) -> Result<Reply, Error> {
+        self.consensus
+            .linearize(options.consistency == Consistency::Consistent)
+            .await?;
+        self.wait(query, options).await;
+        Ok(self.reply(query, Duration::ZERO))
+    }
+
+    /// `None` when the leader must be asked: it was never heard of, or too long ago.
+    async fn read_stale(&self, query: &Query, options: &ReadOptions) -> Option<Reply> {
+        let fresh = |age: Duration| options.max_stale.is_none_or(|max| age <= max);
+        let last_contact = self.consensus.last_contact();
+        if !last_contact.is_some_and(fresh) {
+            return None;
+        }
+        self.wait(query, options).await;
+        Some(self.reply(query, self.consensus.last_contact().unwrap_or_default()))
+    }
+
+    async fn wait(&self, query: &Query, options: &ReadOptions) {
+        if options.min_index > 0 {
+            // Unchanged at the end of the wait is an answer too.
+            let _ =
+                tokio::time::timeout(options.wait, self.shared.changed(query, options.min_index))
+                    .await;
+        }
+    }
+
+    fn reply(&self, query: &Query, last_contact: Duration) -> Reply {
+        let store = self.shared.load();
+        Reply {
+            answer: store.query(query),
+            index: store.index_of(query).max(1),
+            known_leader: self.consensus.status().leader.is_some(),
+            last_contact,
+        }
+    }
+
+    async fn command(&self, request: &Request) -> Answered {
+        let status = self.consensus.status();
+        if !status.is_leader() {
+            return Answered(Err(Error::NoLeader));
+        }
+        Answered(match request {
+            Request::RemovePeer(peer) => self.remove_peer(peer, &status).await,
+            Request::TransferLeader(to) => self.transfer_leader(*to, &status).await,
+            _ => Err(Error::Refused("not a request to the leader".to_owned())),
+        })
+    }
+
+    async fn remove_peer(&self, peer: &PeerRef, status: &raft::Status) -> Result<Answer, Error> {
+        let found = status.peers.iter().find(|(_, node)| match peer {
+            PeerRef::Address(address) => node.addr.to_string() == *address,
+            PeerRef::Id(id) => node.node_id.to_string() == *id,
+        });
+        let Some((&id, node)) = found else {
+            return Err(match peer {
+                PeerRef::Address(address) => Error::NoSuchPeer(address.clone()),
+                PeerRef::Id(id) => Error::Refused(format!(
+                    "id \"{id}\" was not found in the Raft configuration"
+                )),
+            });
+        };
+        self.consensus.remove(id).await?;
+        tracing::info!(target: "raft", "Removed peer {}", node.addr);
+        Ok(Answer::Done)
+    }
+
+    async fn transfer_leader(
+        &self,
+        to: Option<Uuid>,
+        status: &raft::Status,
+    ) -> Result<Answer, Error> {
+        let target = match to {
+            Some(id) => status
+                .voters
+                .iter()
+                .copied()
+                .find(|voter| status.peers.get(voter).is_some_and(|n| n.node_id == id)),
+            None => status.successor(),
+        };
+        let target = target
+            .filter(|id| *id != status.id)
+            .ok_or(Error::NoTransferTarget)?;
+        self.consensus.transfer_leader(target, CALL_TIMEOUT).await?;
+        Ok(Answer::Done)
+    }
+}

@@ -1,0 +1,378 @@
+//! Wires a node together.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::formation::{Formation, peer_of};
+use super::{Inner, Node, Phase, Server, listen};
+use crate::config::{Bootstrap, Config};
+use crate::env::{Env, write_atomic};
+use crate::gossip::{self, Gossip, JoinError, Tags};
+use crate::leader::Duties;
+use crate::leader::peers::Policy;
+use crate::raft::{self, AddressBook, Consensus};
+use crate::rpc::{Pool, Purpose};
+use crate::state::{Shared, Store};
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file or folder of the data dir.
+    #[error("cannot {action} {path}: {source}")]
+    DataDir {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The node id in the data dir is not a UUID.
+    #[error(
+        "{path} does not hold a node id (a UUID): put it back, or remove the file to get a new one"
+    )]
+    NodeId {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The data dir is another node's.
+    #[error(
+        "data dir {path} belongs to node {found}, but -node-id says {asked}: use that node's own data dir, or leave -node-id away"
+    )]
+    OtherNode {
+        /// The data dir.
+        path: PathBuf,
+        /// Whose it is.
+        found: Uuid,
+        /// What was asked for.
+        asked: Uuid,
+    },
+    /// A port is taken, or an address is not this machine's.
+    #[error("cannot listen on {address} for {purpose}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What for.
+        purpose: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Gossip.
+    #[error(transparent)]
+    Gossip(#[from] gossip::StartError),
+    /// Raft.
+    #[error(transparent)]
+    Raft(#[from] raft::StartError),
+    /// None of the addresses of `-join` could be joined.
+    #[error("failed to join any of {addresses:?}: {last}")]
+    Join {
+        /// The addresses.
+        addresses: Vec<String>,
+        /// What the last one said.
+        last: JoinError,
+    },
+}
+
+/// Starts a node in `env`. On an error, nothing of it is left running.
+pub async fn start(env: Env, config: Config) -> Result<Node, StartError> {
+    let config = Arc::new(config);
+    create_folder(&env, &config.data_dir)?;
+    let serf = config.data_dir.join("serf");
+    create_folder(&env, &serf)?;
+    let node_id = node_id(&env, &config)?;
+    let addresses: AddressBook = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
+    let calls = Arc::new(Pool::new(env.net.clone(), Purpose::Call));
+
+    let mut tags = tags(&config, node_id);
+    let mut server = None;
+    let mut listener = None;
+    if config.server {
+        let address = config.rpc_bind();
+        let bound = env.net.listen(address).await;
+        listener = Some(bound.map_err(|source| StartError::Listen {
+            address,
+            purpose: "server RPC",
+            source,
+        })?);
+        let shared = Arc::new(Shared::new(Store::default()));
+        let folder = config.data_dir.join("raft");
+        let consensus = Consensus::start(
+            &env,
+            &folder,
+            raft_options(&config),
+            addresses.clone(),
+            shared.clone(),
+        )
+        .await?;
+        tags.insert(
+            "raft_id".to_owned(),
+            consensus.identity().raft_id().to_string(),
+        );
+        if let Some(cluster) = consensus.identity().cluster() {
+            tags.insert("cluster".to_owned(), cluster.to_string());
+        }
+        let service = consensus.service().clone();
+        server = Some(Server {
+            consensus,
+            shared,
+            service,
+        });
+    }
+    let gossip = match gossip::start(env.clone(), gossip_settings(&config, node_id, tags)).await {
+        Ok(gossip) => gossip,
+        Err(error) => {
+            if let Some(server) = server {
+                server.consensus.shutdown().await;
+            }
+            return Err(error.into());
+        }
+    };
+    let node = Node {
+        inner: Arc::new(Inner {
+            env,
+            config,
+            node_id,
+            gossip,
+            calls,
+            server,
+            leader_hint: std::sync::Mutex::default(),
+            phase: watch::Sender::new(Phase::Running),
+            dropped: Arc::default(),
+            tasks: std::sync::Mutex::default(),
+        }),
+    };
+    node.spawn(follow_addresses(node.inner.gossip.clone(), addresses));
+    let (asked, was_asked) = watch::channel(false);
+    if let (Some(server), Some(listener)) = (&node.inner.server, listener) {
+        node.start_server(server, listener, was_asked);
+    }
+    if let Err(error) = node.start_join().await {
+        node.shutdown().await;
+        return Err(error);
+    }
+    node.spawn(node.clone().join_at_start(asked));
+    Ok(node)
+}
+
+impl Node {
+    fn start_server(
+        &self,
+        server: &Server,
+        listener: Box<dyn crate::env::Listener>,
+        asked: watch::Receiver<bool>,
+    ) {
+        let Inner {
+            env,
+            config,
+            gossip,
+            node_id,
+            calls,
+            ..
+        } = &*self.inner;
+        self.spawn(listen::serve(
+            self.clone(),
+            server.service.clone(),
+            listener,
+        ));
+        self.spawn(follow_cluster(gossip.clone(), server.consensus.clone()));
+        let formation = Formation {
+            env: env.clone(),
+            config: config.clone(),
+            node_id: *node_id,
+            gossip: gossip.clone(),
+            consensus: server.consensus.clone(),
+            calls: calls.clone(),
+            asked,
+        };
+        self.spawn(formation.run());
+        let duties = Duties {
+            env: env.clone(),
+            gossip: gossip.clone(),
+            consensus: server.consensus.clone(),
+            shared: server.shared.clone(),
+            datacenter: config.datacenter.clone(),
+            name: config.node_name.clone(),
+            bootstrap: config.bootstrap == Bootstrap::Alone,
+            policy: policy(config),
+        };
+        self.spawn(duties.run());
+        let (node, consensus) = (self.clone(), server.consensus.clone());
+        self.spawn(async move {
+            let why = consensus.failure().await;
+            node.fail(why);
+        });
+    }
+
+    /// `-join`: at least one address must answer.
+    async fn start_join(&self) -> Result<(), StartError> {
+        let addresses = &self.inner.config.start_join;
+        let (mut contacted, mut last) = (0, None);
+        for address in addresses {
+            match self.join(address).await {
+                Ok(nodes) => contacted += nodes,
+                Err(error) => {
+                    tracing::warn!(target: "agent", "(LAN) couldn't join: {address}: {error}");
+                    last = Some(error);
+                }
+            }
+        }
+        match last {
+            Some(last) if contacted == 0 => Err(StartError::Join {
+                addresses: addresses.clone(),
+                last,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn create_folder(env: &Env, path: &Path) -> Result<(), StartError> {
+    let failed = |source| StartError::DataDir {
+        action: "create",
+        path: path.to_owned(),
+        source,
+    };
+    env.disk.create_dir_all(path).map_err(failed)
+}
+
+/// The node id: what the data dir says, else what the flag says, else a new one, which the data dir then says.
+fn node_id(env: &Env, config: &Config) -> Result<Uuid, StartError> {
+    let path = config.data_dir.join("node-id");
+    let failed = |action| {
+        let path = path.clone();
+        move |source| StartError::DataDir {
+            action,
+            path,
+            source,
+        }
+    };
+    if env.disk.exists(&path) {
+        let bytes = env.disk.read(&path).map_err(failed("read"))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let found: Uuid = text
+            .trim()
+            .parse()
+            .map_err(|_| StartError::NodeId { path: path.clone() })?;
+        return match config.node_id {
+            Some(asked) if asked != found => Err(StartError::OtherNode {
+                path: config.data_dir.clone(),
+                found,
+                asked,
+            }),
+            _ => Ok(found),
+        };
+    }
+    let id = config.node_id.unwrap_or_else(|| env.random.uuid());
+    write_atomic(&*env.disk, &path, id.to_string().as_bytes()).map_err(failed("write"))?;
+    Ok(id)
+}
+
+fn gossip_settings(config: &Config, id: Uuid, tags: Tags) -> gossip::Settings {
+    let times = config.gossip_lan;
+    gossip::Settings {
+        name: config.node_name.clone(),
+        id,
+        datacenter: config.datacenter.clone(),
+        bind: config.gossip_bind(),
+        advertise: config.gossip_advertise(),
+        tags,
+        snapshot: config.data_dir.join("serf/local.snapshot"),
+        rejoin_after_leave: config.rejoin_after_leave,
+        probe_interval: times.probe_interval,
+        probe_timeout: times.probe_timeout,
+        suspicion_mult: times.suspicion_mult,
+        gossip_interval: times.gossip_interval,
+        reconnect_timeout: config.reconnect_timeout,
+    }
+}
+
+fn raft_options(config: &Config) -> raft::Options {
+    raft::Options {
+        snapshot_threshold: config.raft.snapshot_threshold,
+        trailing_logs: config.raft.trailing_logs,
+        ..raft::Options::with_multiplier(config.raft_multiplier)
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    let autopilot = config.autopilot;
+    Policy {
+        cleanup_dead_servers: autopilot.cleanup_dead_servers,
+        min_quorum: autopilot.min_quorum,
+        max_trailing_logs: autopilot.max_trailing_logs,
+    }
+}
+
+/// What gossip says of this node, beside what only a started Raft knows.
+fn tags(config: &Config, node_id: Uuid) -> Tags {
+    let mut tags = Tags::from(
+        [
+            ("dc", config.datacenter.as_str()),
+            ("build", crate::BUILD),
+            ("vsn", "2"),
+            ("vsn_min", "2"),
+            ("vsn_max", "3"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    let mut put = |name: &str, value: String| {
+        tags.insert(name.to_owned(), value);
+    };
+    put("id", node_id.to_string());
+    if !config.server {
+        put("role", "node".to_owned());
+        return tags;
+    }
+    put("role", "consul".to_owned());
+    put("port", config.ports.server.to_string());
+    put("raft_vsn", "3".to_owned());
+    put("segment", String::new());
+    match config.bootstrap {
+        Bootstrap::Alone => put("bootstrap", "1".to_owned()),
+        Bootstrap::Expect(n) => put("expect", n.to_string()),
+        Bootstrap::Never => {}
+    }
+    tags
+}
+
+/// Keeps the address book as gossip has it.
+async fn follow_addresses(gossip: Gossip, addresses: AddressBook) {
+    let mut changes = gossip.watch();
+    loop {
+        changes.mark_unchanged();
+        let book = gossip
+            .members()
+            .iter()
+            .filter_map(|m| peer_of(m))
+            .map(|(id, node)| (id, node.addr))
+            .collect();
+        addresses.store(Arc::new(book));
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells everybody which cluster this server belongs to, as soon as it does.
+async fn follow_cluster(gossip: Gossip, consensus: Consensus) {
+    let mut cluster = consensus.identity().watch_cluster();
+    loop {
+        let now = *cluster.borrow_and_update();
+        let mut tags = gossip.local().tags.clone();
+        if let Some(id) = now
+            && tags.insert("cluster".to_owned(), id.to_string()) != Some(id.to_string())
+        {
+            gossip.set_tags(tags).await;
+        }
+        if cluster.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Real nodes on loopback, in one process.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::{self, FlagSettings, Format, Machine, SourceFile};
+use crate::gossip::Status;
+use crate::raft::Role;
+use crate::state::{Command, KvCommand, KvOp, KvWrite, Outcome};
+
+/// Bounds a hang; nothing here depends on how long things take.
+const HANG: Duration = Duration::from_secs(60);
+
+/// Addresses 127.77.X.1 and up, X a test's own.
+static NEXT: AtomicU8 = AtomicU8::new(1);
+
+struct Bed {
+    net: u8,
+    dir: TempDir,
+}
+
+impl Bed {
+    fn new() -> Self {
+        Self { net: NEXT.fetch_add(1, Ordering::Relaxed), dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// Servers are numbered below 9, clients from 9 on.
+    fn config(&self, n: u8, more: &str) -> Config {
+        let data = self.dir.path().join(format!("n{n}"));
+        let server = n < 9;
+        let text = format!(
+            r#"{{"node_name": "n{n}", "server": {server}, "bind_addr": "127.77.{}.{n}", "data_dir": {data:?} {more}}}"#,
+            self.net
+        );
+        let file = SourceFile { name: "test.json".into(), format: Format::Json, text };
+        let machine = Machine {
+            hostname: "host".into(),
+            private_ipv4: vec![],
+            public_ipv6: vec![],
+            temporary_dir: self.dir.path().join("tmp"),
+        };
+        config::load(&[file], &FlagSettings::default(), &machine).unwrap().config
+    }
+
+    async fn start(&self, n: u8, more: &str) -> Node {
+        start(Env::real(), self.config(n, more)).await.unwrap()
+    }
+
+    fn address(&self, n: u8) -> String {
+        format!("127.77.{}.{n}", self.net)
+    }
+}
+
+async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !check().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(HANG, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+fn status(node: &Node) -> crate::raft::Status {
+    node.inner.server.as_ref().unwrap().consensus.status()
+}
+
+async fn put(node: &Node, key: &str) -> Result<Outcome, Error> {
+    let write = KvWrite { value: key.to_owned().into(), flags: 0 };
+    node.propose(Command::Kv(KvCommand { key: key.into(), op: KvOp::Set(write) })).await
+}
+
+async fn has(node: &Node, key: &str, consistency: Consistency) -> bool {
+    let options = ReadOptions { consistency, ..ReadOptions::default() };
+    let reply = node.read(Query::KvGet { key: key.into() }, options).await.unwrap();
+    matches!(reply.answer, Answer::Kv(Some(_)))
+}
+
+async fn voters(node: &Node, n: usize) {
+    until(&format!("{n} voters"), async || {
+        let status = status(node);
+        status.voters.len() == n && !status.joint && status.membership_committed
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_manual_sequence() {
+    let bed = Bed::new();
+    let a = bed.start(1, r#", "bootstrap": true"#).await;
+    until("a leads", async || status(&a).is_leader()).await;
+    assert_eq!(put(&a, "one").await.unwrap(), Outcome::Bool(true));
+    let (b, c) = (bed.start(2, "").await, bed.start(3, "").await);
+    assert_eq!(status(&b).role, Role::Learner);
+    for n in [2, 3] {
+        assert_eq!(a.join(&bed.address(n)).await.unwrap(), 1);
+    }
+    voters(&a, 3).await;
+    for follower in [&b, &c] {
+        assert_eq!(put(follower, "through a follower").await.unwrap(), Outcome::Bool(true));
+        for consistency in [Consistency::Default, Consistency::Consistent] {
+            assert!(has(follower, "one", consistency).await);
+        }
+        until("the write is there", async || has(follower, "one", Consistency::Stale).await).await;
+    }
+    a.leave().await.unwrap();
+    assert_eq!(*a.phase().borrow(), Phase::Left);
+    drop(a);
+    until("b or c leads", async || status(&b).is_leader() || status(&c).is_leader()).await;
+    put(&b, "while a is away").await.unwrap();
+    until("a has left", async || {
+        b.members().iter().any(|m| m.name == "n1" && m.status == Status::Left)
+    })
+    .await;
+
+    let a = bed.start(1, "").await;
+    assert!(!status(&a).is_leader());
+    a.join(&bed.address(2)).await.unwrap();
+    voters(&b, 3).await;
+    until("a has what was written", async || has(&a, "while a is away", Consistency::Stale).await).await;
+    for node in [a, b, c] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_servers_that_expect_three_form_one_cluster() {
+    let bed = Bed::new();
+    let join = format!(r#", "bootstrap_expect": 3, "retry_interval": "100ms", "retry_join": ["{}", "{}", "{}"]"#,
+        bed.address(1), bed.address(2), bed.address(3));
+    let mut nodes = vec![];
+    for n in 1..=3 {
+        nodes.push(bed.start(n, &join).await);
+    }
+    put(&nodes[2], "first").await.unwrap();
+    for node in &nodes {
+        voters(node, 3).await;
+    }
+    let clusters: Vec<_> =
+        nodes.iter().map(|n| n.inner.server.as_ref().unwrap().consensus.identity().cluster()).collect();
+    assert!(clusters.iter().all(|c| c.is_some() && *c == clusters[0]), "{clusters:?}");
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_seed_that_still_has_its_flag_joins_instead_of_forming() {
+    let bed = Bed::new();
+    let a = bed.start(1, r#", "bootstrap": true"#).await;
+    let b = bed.start(2, "").await;
+    b.join(&bed.address(1)).await.unwrap();
+    voters(&a, 2).await;
+    let c = bed.start(3, "").await;
+    c.join(&bed.address(1)).await.unwrap();
+    voters(&a, 3).await;
+    put(&a, "kept").await.unwrap();
+    a.shutdown().await;
+    drop(a);
+    std::fs::remove_dir_all(bed.dir.path().join("n1/raft")).unwrap();
+    std::fs::remove_dir_all(bed.dir.path().join("n1/serf")).unwrap();
+    let more = format!(r#", "bootstrap": true, "retry_join": ["{}"]"#, bed.address(2));
+    let a = bed.start(1, &more).await;
+    until("a is a voter of the old cluster", async || {
+        let id = status(&a).id;
+        status(&b).voters.contains(&id) && status(&b).voters.len() == 3
+    })
+    .await;
+    until("a has the data", async || has(&a, "kept", Consistency::Stale).await).await;
+    for node in [a, b, c] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_reaches_the_leader_and_knows_when_there_is_none() {
+    let bed = Bed::new();
+    let a = bed.start(1, r#", "bootstrap": true"#).await;
+    let quick = r#", "performance": {"rpc_hold_timeout": "50ms"}"#;
+    let client = bed.start(9, quick).await;
+    assert_eq!(put(&client, "nobody").await.unwrap_err(), Error::NoServers);
+    client.join(&bed.address(1)).await.unwrap();
+    until("the client writes", async || put(&client, "k").await.is_ok()).await;
+    assert!(has(&client, "k", Consistency::Stale).await);
+    assert!(client.leader_address().await.is_some());
+    a.shutdown().await;
+    until("no leader", async || put(&client, "k").await == Err(Error::NoLeader)).await;
+    client.shutdown().await;
+}

@@ -1,0 +1,556 @@
+//! The handle on consensus: openraft behind a face of our own. No openraft type leaves this folder through it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::raft::ClientWriteResponse;
+use openraft::raft::linearizable_read::LinearizerOption;
+use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
+use openraft::{ChangeMembers, Config, Instant as _, Raft, ServerState, SnapshotPolicy};
+
+use super::identity::{self, Identity};
+use super::log::LogStore;
+use super::network::{AddressBook, Factory, Shared as NetworkShared};
+use super::service::Service;
+use super::snapshot::SnapshotStore;
+use super::state_machine::StateMachine;
+use super::{Payload, PeerNode, RaftId, TypeConfig, log, recovery, snapshot};
+use crate::env::Env;
+use crate::rpc::{Pool, Purpose};
+use crate::state::{Outcome, Shared};
+
+/// Times and sizes. Defaults and their reasons: `agent/DESIGN.md`, "What protects against false elections".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Time between two heartbeats of a leader.
+    pub heartbeat: Duration,
+    /// Shortest time a follower waits after the leader's lease is over before it asks for votes.
+    pub election_timeout_min: Duration,
+    /// Longest such time, and the length of the lease.
+    pub election_timeout_max: Duration,
+    /// Entries after which a snapshot is taken.
+    pub snapshot_threshold: u64,
+    /// Entries that are kept behind a snapshot for followers that trail.
+    pub trailing_logs: u64,
+}
+
+impl Options {
+    /// Defaults for `performance.raft_multiplier`, 1 (fastest) to 10. Consul's default, 5, is ours as well; 1 takes 0.6
+    /// and 10 takes 1.5 of its times. Consul's own would be 5 s: slower by an order than what is safe here.
+    pub fn with_multiplier(multiplier: u32) -> Self {
+        let scaled = |ms: u64| Duration::from_millis(ms) * (multiplier + 5) / 10;
+        Self {
+            heartbeat: scaled(60),
+            election_timeout_min: scaled(200),
+            election_timeout_max: scaled(400),
+            snapshot_threshold: 16384,
+            trailing_logs: 10240,
+        }
+    }
+}
+
+/// Why consensus cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The folder cannot be made.
+    #[error("cannot create {path}: {source}")]
+    CreateFolder {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// A snapshot cannot be read.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// The identity cannot be read.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// `peers.json` cannot be followed.
+    #[error(transparent)]
+    Recovery(#[from] recovery::Error),
+    /// openraft refuses what it was given.
+    #[error("raft cannot start: {0}")]
+    Raft(String),
+}
+
+/// Why a proposal or a read was not done here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Another server leads, or none. Nothing was proposed.
+    #[error("this server does not lead")]
+    NotLeader,
+    /// The entry may or may not have been committed.
+    #[error("leadership was lost; the outcome is unknown")]
+    Unknown,
+    /// A change of the configuration is not possible now.
+    #[error("{0}")]
+    Refused(String),
+    /// Raft has stopped.
+    #[error("raft has stopped: {0}")]
+    Stopped(String),
+}
+
+/// A server's part in Raft at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Not a voter (yet).
+    Learner,
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// Has stopped.
+    Shutdown,
+}
+
+impl fmt::Display for Role {
+    /// The names of Consul's `raft.state`; a learner is what Consul calls a follower without a vote.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Learner | Role::Follower => "Follower",
+            Role::Candidate => "Candidate",
+            Role::Leader => "Leader",
+            Role::Shutdown => "Shutdown",
+        })
+    }
+}
+
+/// Where a server stands.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Own id.
+    pub id: RaftId,
+    /// Own part.
+    pub role: Role,
+    /// Current term.
+    pub term: u64,
+    /// Who leads, as far as this server knows.
+    pub leader: Option<RaftId>,
+    /// Last index in the log; 0 when it is empty.
+    pub last_index: u64,
+    /// Term of the last entry that is known to be committed.
+    pub last_term: u64,
+    /// Last index known to be committed; 0 for none.
+    pub commit_index: u64,
+    /// Last index applied; 0 for none.
+    pub applied_index: u64,
+    /// Index and term of the newest snapshot.
+    pub snapshot: Option<(u64, u64)>,
+    /// Last index that was purged from the log.
+    pub purged: Option<u64>,
+    /// The servers of the configuration.
+    pub peers: BTreeMap<RaftId, PeerNode>,
+    /// Those that vote.
+    pub voters: BTreeSet<RaftId>,
+    /// Whether the configuration is committed.
+    pub membership_committed: bool,
+    /// Whether the configuration is a joint one.
+    pub joint: bool,
+    /// Index of the entry that set the configuration.
+    pub membership_index: u64,
+    /// On the leader: the last index known to be on each other server that has answered.
+    pub matched: BTreeMap<RaftId, u64>,
+    /// On the leader: how long ago a quorum last confirmed it.
+    pub quorum_acked: Option<Duration>,
+    /// Why Raft has stopped, if it has.
+    pub failed: Option<String>,
+}
+
+impl Status {
+    /// Whether this server leads.
+    pub fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+
+    /// The voter that is furthest ahead, other than this server; `None` when there is none that has answered.
+    pub fn successor(&self) -> Option<RaftId> {
+        let others = self.voters.iter().copied().filter(|id| *id != self.id);
+        // The higher id among equals: any rule does, as long as it is one.
+        others
+            .filter_map(|id| Some((*self.matched.get(&id)?, id)))
+            .max()
+            .map(|(_, id)| id)
+    }
+
+    /// Voters other than this server, Consul's `num_peers`.
+    pub fn other_voters(&self) -> usize {
+        self.voters.iter().filter(|id| **id != self.id).count()
+    }
+}
+
+/// A started Raft. Cloning is cheap.
+#[derive(Clone)]
+pub struct Consensus {
+    raft: Raft<TypeConfig, StateMachine>,
+    identity: Arc<Identity>,
+    service: Arc<Service>,
+    log_failed: tokio::sync::watch::Receiver<Option<Arc<log::Error>>>,
+    addresses: AddressBook,
+    lease: Duration,
+}
+
+impl Consensus {
+    /// Opens what is in `folder` (`DATA/raft`) and starts Raft on it, without forming anything.
+    pub async fn start(
+        env: &Env,
+        folder: &Path,
+        options: Options,
+        addresses: AddressBook,
+        shared: Arc<Shared>,
+    ) -> Result<Self, StartError> {
+        let create = |source| StartError::CreateFolder {
+            path: folder.to_owned(),
+            source,
+        };
+        env.disk.create_dir_all(folder).map_err(create)?;
+        let snapshots = Arc::new(SnapshotStore::open(
+            env.disk.clone(),
+            &folder.join("snapshots"),
+        )?);
+        let log_options = log::Options {
+            nonce: env.random.next_u64(),
+            ..log::Options::default()
+        };
+        let mut log = LogStore::open(env.disk.clone(), &folder.join("wal"), log_options)?;
+        let has_data = is_written(&mut log).await? || snapshots.latest()?.is_some();
+        let identity = Arc::new(Identity::open(env, folder, has_data)?);
+        let log = recovery::recover(env, folder, &identity, log, &snapshots).await?;
+        let log_failed = log.failed();
+        let network = Factory(Arc::new(NetworkShared {
+            env: env.clone(),
+            identity: identity.clone(),
+            addresses: addresses.clone(),
+            votes: Pool::new(env.net.clone(), Purpose::Raft),
+            timeout: options.election_timeout_max * 2,
+        }));
+        let machine = StateMachine::new(shared, snapshots);
+        let config = Arc::new(
+            config(options)
+                .validate()
+                .map_err(|e| StartError::Raft(e.to_string()))?,
+        );
+        let raft = Raft::new(identity.raft_id(), config, network, log, machine)
+            .await
+            .map_err(|e| StartError::Raft(e.to_string()))?;
+        let service = Arc::new(Service::new(identity.clone(), raft.clone()));
+        Ok(Self {
+            raft,
+            identity,
+            service,
+            log_failed,
+            addresses,
+            lease: options.election_timeout_max,
+        })
+    }
+
+    /// Who this server is to Raft.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    /// Takes messages of other servers.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// Whether there is any Raft state: a vote, a log or a snapshot that makes this server part of a cluster.
+    pub async fn is_initialized(&self) -> Result<bool, Error> {
+        self.raft
+            .is_initialized()
+            .await
+            .map_err(|e| Error::Stopped(e.to_string()))
+    }
+
+    /// Forms a cluster of `members`, this server among them. On a pristine server only.
+    pub async fn form(&self, members: BTreeMap<RaftId, PeerNode>) -> Result<(), Error> {
+        self.raft
+            .initialize(members)
+            .await
+            .map_err(|e| Error::Refused(e.to_string()))
+    }
+
+    /// Where this server stands.
+    pub fn status(&self) -> Status {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let membership = &metrics.membership_config;
+        let index = |id: Option<super::types::LogId>| id.map_or(0, |id| id.index);
+        Status {
+            id: metrics.id,
+            role: match metrics.state {
+                ServerState::Learner => Role::Learner,
+                ServerState::Follower => Role::Follower,
+                ServerState::Candidate => Role::Candidate,
+                ServerState::Leader => Role::Leader,
+                ServerState::Shutdown => Role::Shutdown,
+            },
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_index: metrics.last_log_index.unwrap_or(0),
+            last_term: metrics.local_committed.map_or(0, |id| id.leader_id.term),
+            commit_index: index(metrics.local_committed),
+            applied_index: index(metrics.last_applied),
+            snapshot: metrics.snapshot.map(|id| (id.index, id.leader_id.term)),
+            purged: metrics.purged.map(|id| id.index),
+            peers: membership
+                .nodes()
+                .map(|(id, node)| (*id, node.clone()))
+                .collect(),
+            voters: membership.voter_ids().collect(),
+            membership_committed: membership.log_id()
+                == metrics.committed_membership_config.log_id(),
+            joint: membership.get_joint_config().len() > 1,
+            membership_index: index(*membership.log_id()),
+            matched: metrics
+                .replication
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|(id, matched)| Some((id, matched?.index)))
+                .collect(),
+            quorum_acked: metrics.last_quorum_acked.map(|acked| acked.elapsed()),
+            failed: metrics.running_state.err().map(|fatal| fatal.to_string()),
+        }
+    }
+
+    /// Calls `check` now and after every change of the status until it gives a value.
+    pub async fn wait_until<T>(&self, mut check: impl FnMut(&Status) -> Option<T>) -> T {
+        let mut metrics = self.raft.metrics();
+        loop {
+            // Marks the present value as seen before it is read, so that no change is missed between the two.
+            let _ = metrics.borrow_watched();
+            let seen = check(&self.status());
+            if let Some(found) = seen {
+                return found;
+            }
+            if metrics.changed().await.is_err() {
+                // Raft is gone: nothing will change any more.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Where a server of the configuration is: as gossip has it, else as the configuration has it.
+    pub fn address(&self, id: RaftId, status: &Status) -> Option<std::net::SocketAddr> {
+        let known = self.addresses.load().get(&id).copied();
+        known.or_else(|| status.peers.get(&id).map(|node| node.addr))
+    }
+
+    /// How long ago the leader was last heard of; zero on the leader itself, `None` when there never was one.
+    pub fn last_contact(&self) -> Option<Duration> {
+        if self.status().is_leader() {
+            return Some(Duration::ZERO);
+        }
+        self.service.last_append().map(|at| at.elapsed())
+    }
+
+    /// Follows changes of the status.
+    pub fn watch(&self) -> StatusWatch {
+        StatusWatch(self.raft.metrics())
+    }
+
+    /// Waits until the log cannot be written any more, and says why. The process must then stop.
+    pub async fn failure(&self) -> String {
+        let mut failed = self.log_failed.clone();
+        let log = async {
+            loop {
+                if let Some(why) = failed.borrow_and_update().clone() {
+                    return why.to_string();
+                }
+                if failed.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            why = log => why,
+            why = self.wait_until(|status| status.failed.clone()) => why,
+        }
+    }
+
+    /// Proposes an encoded command; its outcome once it is committed and applied here.
+    ///
+    /// Not cancel safe: a dropped call may still be committed.
+    pub async fn propose(&self, command: Bytes) -> Result<Outcome, Error> {
+        let response: ClientWriteResponse<TypeConfig> = self
+            .raft
+            .client_write(Payload(command))
+            .await
+            .map_err(write_error)?;
+        Ok(response.data)
+    }
+
+    /// Makes sure that this server leads, and that its state holds every write acknowledged before the call.
+    ///
+    /// With `quorum`, by asking a quorum; else by the lease, of which a fifth is left unused: clocks of leader and
+    /// followers may differ in speed by up to 20% before two leaders could both answer.
+    pub async fn linearize(&self, quorum: bool) -> Result<(), Error> {
+        let option = if quorum {
+            LinearizerOption::new(Some(Duration::ZERO), true)
+        } else {
+            LinearizerOption::new(Some(self.lease * 4 / 5), false).with_wait_timeout(Duration::ZERO)
+        };
+        match self.raft.ensure_linearizable(option).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(_)) => Err(Error::NotLeader),
+            Err(RaftError::Fatal(fatal)) => Err(Error::Stopped(fatal.to_string())),
+        }
+    }
+
+    /// Adds a server without a vote, or changes what the configuration says of one.
+    ///
+    /// The log is cut behind a fresh snapshot first, so that a configuration of one voter is in nobody's history
+    /// (DESIGN.md section 1, rule 7).
+    pub async fn add_learner(&self, id: RaftId, node: PeerNode) -> Result<(), Error> {
+        self.cut_log().await?;
+        let nodes = BTreeMap::from([(id, node)]);
+        self.change(ChangeMembers::AddNodes(nodes)).await
+    }
+
+    /// Changes the address or name of a server in the configuration.
+    pub async fn set_node(&self, id: RaftId, node: PeerNode) -> Result<(), Error> {
+        self.change(ChangeMembers::SetNodes(BTreeMap::from([(id, node)])))
+            .await
+    }
+
+    /// Gives a learner its vote.
+    pub async fn promote(&self, id: RaftId) -> Result<(), Error> {
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id])))
+            .await
+    }
+
+    /// Removes a server from the configuration.
+    pub async fn remove(&self, id: RaftId) -> Result<(), Error> {
+        if self.status().voters.contains(&id) {
+            self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id])))
+                .await?;
+        }
+        if self.status().peers.contains_key(&id) {
+            self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id])))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Finishes a change of the configuration that a former leader left half done.
+    pub async fn finish_joint(&self) -> Result<(), Error> {
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::new()))
+            .await
+    }
+
+    async fn change(&self, change: ChangeMembers<RaftId, PeerNode>) -> Result<(), Error> {
+        // Voters that are removed do not stay as learners.
+        self.raft
+            .change_membership(change, false)
+            .await
+            .map_err(write_error)?;
+        Ok(())
+    }
+
+    /// Takes a snapshot of what is committed and purges the log up to it, unless that was done for the present
+    /// configuration already.
+    async fn cut_log(&self) -> Result<(), Error> {
+        let status = self.status();
+        if status
+            .purged
+            .is_some_and(|purged| purged >= status.membership_index)
+        {
+            return Ok(());
+        }
+        let stopped = |e: openraft::errors::Fatal<TypeConfig>| Error::Stopped(e.to_string());
+        let beyond = status.membership_index;
+        self.raft.trigger().snapshot().await.map_err(stopped)?;
+        let upto = self
+            .wait_until(|status| match status.snapshot {
+                Some((index, _)) if index >= beyond => Some(Some(index)),
+                _ => (!status.is_leader()).then_some(None),
+            })
+            .await
+            .ok_or(Error::NotLeader)?;
+        self.raft.trigger().purge_log(upto).await.map_err(stopped)?;
+        self.wait_until(|status| {
+            (status.purged.is_some_and(|purged| purged >= upto) || !status.is_leader())
+                .then_some(())
+        })
+        .await;
+        Ok(())
+    }
+
+    /// Asks `to` to take over. Returns when this server no longer leads, or an error after `timeout`.
+    pub async fn transfer_leader(&self, to: RaftId, timeout: Duration) -> Result<(), Error> {
+        self.raft
+            .trigger()
+            .transfer_leader(to)
+            .await
+            .map_err(|e| Error::Stopped(e.to_string()))?;
+        let done = self.wait_until(|status| (!status.is_leader()).then_some(()));
+        tokio::time::timeout(timeout, done).await.map_err(|_| {
+            Error::Refused(format!("server {to} did not take over within {timeout:?}"))
+        })
+    }
+
+    /// Stops Raft. What is on disk stays; nothing is announced to anybody.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(target: "raft", "raft did not stop cleanly: {error}");
+        }
+    }
+}
+
+/// Whether a log holds anything that other servers may have heard of.
+async fn is_written(log: &mut LogStore) -> Result<bool, StartError> {
+    let failed = |e: std::io::Error| StartError::Raft(e.to_string());
+    let state = log.get_log_state().await.map_err(failed)?;
+    let vote = log.get_log_reader().await.read_vote().await.map_err(failed)?;
+    Ok(state.last_log_id.is_some() || vote.is_some())
+}
+
+/// Follows changes of the [`Status`].
+pub struct StatusWatch(
+    openraft::type_config::alias::WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
+);
+
+impl StatusWatch {
+    /// Waits for the next change; `false` when Raft is gone. Cancel safe.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
+fn write_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => Error::NotLeader,
+        RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => Error::Unknown,
+        RaftError::APIError(other) => Error::Refused(other.to_string()),
+        RaftError::Fatal(fatal) => Error::Stopped(fatal.to_string()),
+    }
+}
+
+fn config(options: Options) -> Config {
+    let ms = |duration: Duration| duration.as_millis() as u64;
+    Config {
+        cluster_name: "consul".to_owned(),
+        heartbeat_interval: ms(options.heartbeat),
+        election_timeout_min: ms(options.election_timeout_min),
+        election_timeout_max: ms(options.election_timeout_max),
+        install_snapshot_timeout: 60_000,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_threshold),
+        max_in_snapshot_log_to_keep: options.trailing_logs,
+        purge_batch_size: 256,
+        replication_lag_threshold: options.snapshot_threshold.max(options.trailing_logs),
+        enable_pre_vote: Some(true),
+        // A server that was removed hands over at once: it is on its way out.
+        backoff: "20ms 40ms 80ms ...500ms".to_owned(),
+        ..Config::default()
+    }
+}

@@ -1,0 +1,393 @@
+//! The calling side of Raft's messages.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use openraft::AnyError;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{RaftNetworkFactory, RaftNetworkV2};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::codec::{WireVote, decode, encode};
+use super::identity::Identity;
+use super::state_machine::Snapshot;
+use super::types::Vote;
+use super::wire::{
+    Admission, Route, WireAppended, WireSnapshotHead, WireTransfer, WireVoteRequest,
+    WireVoteResponse, encode_append,
+};
+use super::{PeerNode, RaftId, TypeConfig};
+use crate::env::{self, Env};
+use crate::rpc::{self, Pool, Purpose, read_frame, write_frame};
+
+/// Numbers of the calls on a connection with [`Purpose::Raft`].
+pub(super) mod method {
+    pub(in crate::raft) const VOTE: u8 = 1;
+    pub(in crate::raft) const PRE_VOTE: u8 = 2;
+    pub(in crate::raft) const TRANSFER: u8 = 3;
+}
+
+/// Appends that may be on their way to one server before the first of them is answered.
+const PIPELINE: usize = 64;
+
+/// Largest piece of a snapshot in one frame, in bytes.
+const SNAPSHOT_CHUNK: usize = 1 << 20;
+
+/// Longest time one chunk of a snapshot may take to be taken, or the installed whole to be confirmed.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where servers are, by Raft id, as gossip has it. Wins over the address in the Raft configuration, which is older
+/// after a restart on another address.
+pub type AddressBook = Arc<ArcSwap<BTreeMap<RaftId, SocketAddr>>>;
+
+/// What all connections of one server share.
+pub(super) struct Shared {
+    pub(super) env: Env,
+    pub(super) identity: Arc<Identity>,
+    pub(super) addresses: AddressBook,
+    pub(super) votes: Pool,
+    /// Longest time to wait for an answer other than to a snapshot.
+    pub(super) timeout: Duration,
+}
+
+/// Makes the connections that openraft asks for.
+pub(super) struct Factory(pub(super) Arc<Shared>);
+
+impl RaftNetworkFactory<TypeConfig> for Factory {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: RaftId, node: &PeerNode) -> Peer {
+        Peer {
+            shared: self.0.clone(),
+            target,
+            configured: node.addr,
+            append: None,
+        }
+    }
+}
+
+/// One other server.
+pub(super) struct Peer {
+    shared: Arc<Shared>,
+    target: RaftId,
+    configured: SocketAddr,
+    append: Option<AppendConnection>,
+}
+
+struct AppendConnection {
+    read: ReadHalf<env::BoxStream>,
+    write: WriteHalf<env::BoxStream>,
+}
+
+type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
+
+/// openraft backs off before it tries an unreachable server again.
+fn unreachable(error: impl std::error::Error + 'static) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(&error))
+}
+
+/// openraft tries again soon after such an error.
+fn broken(error: impl std::error::Error + 'static) -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::new(&error))
+}
+
+fn refused(why: &str) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(&AnyError::error(why)))
+}
+
+fn io_error(error: rpc::Error) -> RPCError<TypeConfig> {
+    if error.never_sent() {
+        unreachable(error)
+    } else {
+        broken(error)
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the other server closed the connection",
+    )
+}
+
+/// Reads the answer to a message, and what it was refused with.
+fn admitted<T: DeserializeOwned>(bytes: &[u8]) -> RpcResult<T> {
+    match decode(bytes).map_err(broken)? {
+        Admission::Admitted(answer) => Ok(answer),
+        Admission::Refused(why) => Err(refused(&why)),
+    }
+}
+
+impl Peer {
+    fn address(&self) -> SocketAddr {
+        self.shared
+            .addresses
+            .load()
+            .get(&self.target)
+            .copied()
+            .unwrap_or(self.configured)
+    }
+
+    fn route(&self) -> RpcResult<Route> {
+        let cluster = match (
+            self.shared.identity.cluster(),
+            self.shared.identity.promise(),
+        ) {
+            (Some(cluster), _) => cluster,
+            // While it is being formed, the cluster exists as a promise only.
+            (None, Some((cluster, _))) => cluster,
+            (None, None) => return Err(refused("this server belongs to no cluster yet")),
+        };
+        Ok(Route {
+            cluster,
+            from: self.shared.identity.raft_id(),
+            to: self.target,
+        })
+    }
+
+    async fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        method: u8,
+        message: &Q,
+    ) -> RpcResult<A> {
+        let mut body = Vec::new();
+        self.route()?.put(&mut body);
+        body.extend_from_slice(&encode(message));
+        let answer = self
+            .shared
+            .votes
+            .call(self.address(), method, body.into(), self.shared.timeout)
+            .await
+            .map_err(io_error)?;
+        admitted(&answer)
+    }
+
+    /// Opens a connection and is admitted on it.
+    async fn open(&self, purpose: Purpose) -> RpcResult<env::BoxStream> {
+        let route = self.route()?;
+        let timeout = self.shared.timeout;
+        let mut stream = rpc::open(&*self.shared.env.net, self.address(), purpose, timeout)
+            .await
+            .map_err(io_error)?;
+        let mut hello = Vec::new();
+        route.put(&mut hello);
+        let exchange = async {
+            write_frame(&mut stream, &[&hello]).await?;
+            stream.flush().await?;
+            read_frame(&mut stream).await?.ok_or_else(closed)
+        };
+        let answer = tokio::time::timeout(timeout, exchange)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(unreachable)?;
+        admitted::<()>(&answer)?;
+        Ok(stream)
+    }
+
+    async fn append_connection(&mut self) -> RpcResult<AppendConnection> {
+        if let Some(connection) = self.append.take() {
+            return Ok(connection);
+        }
+        let (read, write) = tokio::io::split(self.open(Purpose::Append).await?);
+        Ok(AppendConnection { read, write })
+    }
+
+    async fn send_snapshot(&self, vote: &Vote, snapshot: &Snapshot) -> RpcResult<WireVote> {
+        let mut stream = self.open(Purpose::Snapshot).await?;
+        let head = WireSnapshotHead {
+            vote: vote.into(),
+            meta: snapshot.meta.clone(),
+            body_bytes: snapshot.body.len() as u64,
+        };
+        let sent = async {
+            write_frame(&mut stream, &[&encode(&head)]).await?;
+            for chunk in snapshot.body.chunks(SNAPSHOT_CHUNK) {
+                tokio::time::timeout(SNAPSHOT_TIMEOUT, write_frame(&mut stream, &[chunk]))
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+            }
+            stream.flush().await?;
+            tokio::time::timeout(SNAPSHOT_TIMEOUT, read_frame(&mut stream))
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?
+                .ok_or_else(closed)
+        };
+        admitted(&sent.await.map_err(broken)?)
+    }
+}
+
+/// Writes requests as they come; gives the connection back when there are no more.
+async fn pump<S>(
+    mut input: S,
+    mut write: WriteHalf<env::BoxStream>,
+    sent: mpsc::Sender<()>,
+) -> io::Result<WriteHalf<env::BoxStream>>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin,
+{
+    let mut body = Vec::new();
+    while let Some(request) = input.next().await {
+        body.clear();
+        encode_append(&request, &mut body);
+        drop(request);
+        // Announced first: the reader then waits for the answer, or learns that the connection broke.
+        if sent.send(()).await.is_err() {
+            break;
+        }
+        write_frame(&mut write, &[&body]).await?;
+        write.flush().await?;
+        body.shrink_to(64 << 10);
+    }
+    Ok(write)
+}
+
+/// Reads one answer for each request that [`pump`] announced.
+struct Answers<'s> {
+    peer: &'s mut Peer,
+    read: ReadHalf<env::BoxStream>,
+    sent: mpsc::Receiver<()>,
+    writer: AbortOnDropHandle<io::Result<WriteHalf<env::BoxStream>>>,
+}
+
+impl<'s> Answers<'s> {
+    /// The next answer and, unless it was the last, the rest.
+    async fn next(mut self) -> Option<(RpcResult<StreamAppendResult<TypeConfig>>, Option<Self>)> {
+        if self.sent.recv().await.is_none() {
+            // Everything sent was answered: the connection can serve the next stream.
+            if let Ok(Ok(write)) = self.writer.await {
+                self.peer.append = Some(AppendConnection {
+                    read: self.read,
+                    write,
+                });
+            }
+            return None;
+        }
+        let frame = tokio::time::timeout(self.peer.shared.timeout, read_frame(&mut self.read))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .and_then(|frame| frame.ok_or_else(closed));
+        let answer = match frame {
+            Ok(frame) => decode::<WireAppended>(&frame)
+                .map_err(broken)
+                .map(StreamAppendResult::from),
+            Err(error) => Err(broken(error)),
+        };
+        let goes_on = matches!(answer, Ok(Ok(_)));
+        Some((answer, goes_on.then_some(self)))
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
+    type SnapshotData = Snapshot;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
+        let mut answers = self
+            .stream_append(futures::stream::iter([request]), option)
+            .await?;
+        let answer = answers
+            .next()
+            .await
+            .unwrap_or_else(|| Err(broken(closed())))?;
+        Ok(answer.into())
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, RpcResult<BoxStream<'s, RpcResult<StreamAppendResult<TypeConfig>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        async move {
+            let AppendConnection { read, write } = self.append_connection().await?;
+            let (announce, sent) = mpsc::channel(PIPELINE);
+            let writer = AbortOnDropHandle::new(tokio::spawn(pump(input, write, announce)));
+            let answers = Answers {
+                peer: self,
+                read,
+                sent,
+                writer,
+            };
+            let stream =
+                futures::stream::unfold(Some(answers), |answers| async { answers?.next().await });
+            Ok(stream.boxed())
+        }
+        .boxed()
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
+        let answer: WireVoteResponse = self
+            .call(method::VOTE, &WireVoteRequest::from(request))
+            .await?;
+        Ok(answer.into())
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> RpcResult<VoteResponse<TypeConfig>> {
+        let answer: WireVoteResponse = self
+            .call(method::PRE_VOTE, &WireVoteRequest::from(request))
+            .await?;
+        Ok(answer.into())
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: openraft::type_config::alias::SnapshotOf<TypeConfig, Snapshot>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            sent = self.send_snapshot(&vote, &snapshot.snapshot) => Ok(SnapshotResponse::new(sent?.into())),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> RpcResult<TransferLeaderResponse<TypeConfig>> {
+        let answer: Result<(), String> = self
+            .call(method::TRANSFER, &WireTransfer::from(request))
+            .await?;
+        // Why it was not taken is in the other server's log; openraft only logs it once more.
+        answer.map_err(|why| refused(&why))?;
+        Ok(Ok(()))
+    }
+}
+
+/// Bytes of an answer.
+pub(super) fn answer<T: Serialize>(admission: &Admission<T>) -> Bytes {
+    encode(admission).into()
+}

@@ -1,0 +1,288 @@
+//! The answering side of Raft's messages.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::codec::{WireVote, decode, encode};
+use super::identity::Identity;
+use super::network::{answer, method};
+use super::state_machine::{Snapshot, StateMachine};
+use super::wire::{
+    Admission, Route, WireAppended, WireSnapshotHead, WireTransfer, WireVoteRequest,
+    WireVoteResponse, decode_append,
+};
+use super::{TypeConfig, types};
+use crate::env::BoxStream;
+use crate::rpc::{self, HANDSHAKE_TIMEOUT, Handler, read_frame, write_frame};
+
+/// Appends that may wait for the core; more stay in the socket's buffer.
+const APPEND_QUEUE: usize = 16;
+
+/// Largest snapshot that is taken, in bytes: the state is kept in memory, so a larger one could not be installed.
+const MAX_SNAPSHOT: u64 = 16 << 30;
+
+/// Takes votes, appends and snapshots from servers of the same cluster, and from no others.
+pub struct Service {
+    identity: Arc<Identity>,
+    raft: openraft::Raft<TypeConfig, StateMachine>,
+    last_append: std::sync::Mutex<Option<tokio::time::Instant>>,
+}
+
+/// Why a message is not taken.
+enum Unfit {
+    /// It is not for this server, or not of its cluster.
+    Refused(String),
+    /// It is not of this protocol.
+    Garbage(rpc::Error),
+}
+
+impl From<super::codec::Error> for Unfit {
+    fn from(error: super::codec::Error) -> Self {
+        Unfit::Garbage(rpc::Error::Protocol(error.to_string()))
+    }
+}
+
+impl Service {
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        raft: openraft::Raft<TypeConfig, StateMachine>,
+    ) -> Self {
+        Self {
+            identity,
+            raft,
+            last_append: std::sync::Mutex::new(None),
+        }
+    }
+
+    /// When a leader's append or snapshot was last accepted.
+    pub(super) fn last_append(&self) -> Option<tokio::time::Instant> {
+        *self
+            .last_append
+            .lock()
+            .expect("no code panics while it holds this lock")
+    }
+
+    fn heard_leader(&self) {
+        let now = tokio::time::Instant::now();
+        *self
+            .last_append
+            .lock()
+            .expect("no code panics while it holds this lock") = Some(now);
+    }
+
+    /// Checks that a message is for this server and of its cluster. With `adopts`, a server that belongs to none yet
+    /// belongs to the sender's from here on: only a leader sends such a message, and only to a server that it added.
+    fn admit(&self, route: Route, adopts: bool) -> Result<(), Unfit> {
+        if route.to != self.identity.raft_id() {
+            return Err(Unfit::Refused(format!(
+                "this is raft server {}, not {}: the address was reused, or its raft folder is new",
+                self.identity.raft_id(),
+                route.to
+            )));
+        }
+        let own = self.identity.cluster();
+        if own == Some(route.cluster) {
+            return Ok(());
+        }
+        let promised = self
+            .identity
+            .promise()
+            .is_some_and(|(cluster, _)| cluster == route.cluster);
+        if own.is_none() && !adopts && !promised {
+            return Err(Unfit::Refused(
+                "this server belongs to no cluster yet".to_owned(),
+            ));
+        }
+        self.identity.adopt(route.cluster).map_err(|error| {
+            tracing::error!(target: "raft", "refused a raft message of server {}: {error}", route.from);
+            Unfit::Refused(error.to_string())
+        })
+    }
+
+    /// Takes the appends of one connection, in order, until it ends.
+    pub async fn serve_append(&self, stream: BoxStream) -> Result<(), rpc::Error> {
+        let (mut read, mut write) = tokio::io::split(stream);
+        if !self.greet(&mut read, &mut write).await? {
+            return Ok(());
+        }
+        let (queue, requests) = mpsc::channel(APPEND_QUEUE);
+        let reader = AbortOnDropHandle::new(tokio::spawn(async move {
+            while let Some(frame) = read_frame(&mut read).await.map_err(rpc::Error::Lost)? {
+                let request =
+                    decode_append(frame).map_err(|e| rpc::Error::Protocol(e.to_string()))?;
+                if queue.send(request).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        }));
+        let requests = futures::stream::unfold(requests, |mut requests| async {
+            requests.recv().await.map(|request| (request, requests))
+        });
+        let mut results = std::pin::pin!(self.raft.stream_append(requests));
+        while let Some(result) = results.next().await {
+            // A stopped core closes the connection; the sender tries again until this process is gone.
+            let Ok(result) = result else { return Ok(()) };
+            if !matches!(
+                result,
+                Err(openraft::raft::StreamAppendError::HigherVote(_))
+            ) {
+                self.heard_leader();
+            }
+            send(&mut write, &encode(&WireAppended::from(result)))
+                .await
+                .map_err(rpc::Error::Lost)?;
+        }
+        match reader.await {
+            Ok(result) => result,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes the snapshot that one connection carries.
+    pub async fn serve_snapshot(&self, stream: BoxStream) -> Result<(), rpc::Error> {
+        let (mut read, mut write) = tokio::io::split(stream);
+        if !self.greet(&mut read, &mut write).await? {
+            return Ok(());
+        }
+        let frame = next_frame(&mut read).await?;
+        let protocol = |e: super::codec::Error| rpc::Error::Protocol(e.to_string());
+        let head: WireSnapshotHead = decode(&frame).map_err(protocol)?;
+        if head.body_bytes > MAX_SNAPSHOT {
+            return Err(rpc::Error::Protocol(format!(
+                "snapshot of {} bytes",
+                head.body_bytes
+            )));
+        }
+        let mut body = Vec::new();
+        while (body.len() as u64) < head.body_bytes {
+            body.extend_from_slice(&next_frame(&mut read).await?);
+        }
+        if body.len() as u64 != head.body_bytes {
+            return Err(rpc::Error::Protocol(
+                "snapshot is longer than announced".to_owned(),
+            ));
+        }
+        let admission = self.install(head, body.into()).await;
+        send(&mut write, &answer(&admission))
+            .await
+            .map_err(rpc::Error::Lost)
+    }
+
+    async fn install(&self, head: WireSnapshotHead, body: Bytes) -> Admission<WireVote> {
+        let vote: types::Vote = head.vote.into();
+        let meta = match types::SnapshotMeta::try_from(head.meta.clone()) {
+            Ok(meta) => meta,
+            Err(error) => return Admission::Refused(error.to_string()),
+        };
+        // openraft panics on these two, as they mean a forged snapshot; a message must not stop the process.
+        let committed = self.raft.metrics().borrow_watched().local_committed;
+        let beyond_vote = meta
+            .last_log_id
+            .is_some_and(|last| last.leader_id.term > head.vote.term);
+        let conflicts = matches!((meta.last_log_id, committed),
+            (Some(last), Some(committed)) if last > committed && last.index <= committed.index);
+        if beyond_vote || conflicts {
+            tracing::error!(target: "raft", "refused a snapshot that contradicts this server's log");
+            return Admission::Refused("the snapshot contradicts this server's log".to_owned());
+        }
+        let snapshot = Snapshot {
+            meta: head.meta,
+            body,
+        };
+        let snapshot =
+            openraft::type_config::alias::SnapshotOf::<TypeConfig, Snapshot> { meta, snapshot };
+        match self.raft.install_full_snapshot(vote, snapshot).await {
+            Ok(response) => {
+                self.heard_leader();
+                Admission::Admitted(response.vote.into())
+            }
+            Err(fatal) => Admission::Refused(fatal.to_string()),
+        }
+    }
+
+    /// Reads who is calling and answers whether it may. The first frame of connections that are not calls.
+    async fn greet<R, W>(&self, read: &mut R, write: &mut W) -> Result<bool, rpc::Error>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut hello = next_frame(read).await?;
+        let admission = match Route::take(&mut hello)
+            .map_err(Unfit::from)
+            .and_then(|route| self.admit(route, true))
+        {
+            Ok(()) => Admission::Admitted(()),
+            Err(Unfit::Refused(why)) => Admission::Refused(why),
+            Err(Unfit::Garbage(error)) => return Err(error),
+        };
+        send(write, &answer(&admission))
+            .await
+            .map_err(rpc::Error::Lost)?;
+        Ok(matches!(admission, Admission::Admitted(())))
+    }
+
+    async fn call(&self, method: u8, mut body: Bytes) -> Result<Bytes, Unfit> {
+        let route = Route::take(&mut body)?;
+        self.admit(route, false)?;
+        let stopped = |error: &dyn std::fmt::Display| Unfit::Refused(error.to_string());
+        match method {
+            method::VOTE | method::PRE_VOTE => {
+                let request = decode::<WireVoteRequest>(&body)?.into();
+                let response = if method == method::VOTE {
+                    self.raft.vote(request).await
+                } else {
+                    self.raft.pre_vote(request).await
+                };
+                let response = response.map_err(|e| stopped(&e))?;
+                Ok(answer(&Admission::Admitted(WireVoteResponse::from(
+                    response,
+                ))))
+            }
+            method::TRANSFER => {
+                let request = decode::<WireTransfer>(&body)?.into();
+                let taken = self
+                    .raft
+                    .handle_transfer_leader(request)
+                    .await
+                    .map_err(|e| stopped(&e))?;
+                Ok(answer(&Admission::Admitted(
+                    taken.map_err(|e| e.to_string()),
+                )))
+            }
+            other => Err(Unfit::Garbage(rpc::Error::Protocol(format!(
+                "unknown raft call {other}"
+            )))),
+        }
+    }
+}
+
+impl Handler for Service {
+    async fn handle(&self, method: u8, body: Bytes) -> Option<Bytes> {
+        match self.call(method, body).await {
+            Ok(answer) => Some(answer),
+            Err(Unfit::Refused(why)) => Some(answer::<()>(&Admission::Refused(why))),
+            Err(Unfit::Garbage(_)) => None,
+        }
+    }
+}
+
+async fn next_frame<R: AsyncRead + Unpin>(read: &mut R) -> Result<Bytes, rpc::Error> {
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, read_frame(read))
+        .await
+        .map_err(|_| rpc::Error::Timeout(HANDSHAKE_TIMEOUT))?
+        .map_err(rpc::Error::Lost)?
+        .ok_or_else(|| rpc::Error::Lost(io::ErrorKind::UnexpectedEof.into()))
+}
+
+async fn send<W: AsyncWrite + Unpin>(write: &mut W, body: &[u8]) -> io::Result<()> {
+    write_frame(write, &[body]).await?;
+    write.flush().await
+}

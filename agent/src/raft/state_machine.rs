@@ -1,0 +1,207 @@
+//! The state machine that openraft drives: a shell over [`Store`].
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use openraft::type_config::alias::SnapshotOf;
+use openraft::{EntryPayload, RaftSnapshotBuilder};
+
+use super::TypeConfig;
+use super::codec::WireSnapshotMeta;
+use super::snapshot::{Meta, SnapshotFile, SnapshotStore};
+use super::types::{LogId, SnapshotMeta, StoredMembership};
+use crate::state::{Outcome, Shared, Stamped, Store};
+
+/// Entries applied before readers see the new state and their writers get an answer.
+const BATCH: usize = 256;
+
+/// Bytes of a snapshot that one checksum covers.
+const SECTION: usize = 1 << 20;
+
+/// A whole snapshot: what it says of itself, and the encoded [`Store`].
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub(super) meta: WireSnapshotMeta,
+    pub(super) body: Bytes,
+}
+
+/// Applies committed entries to the shared store.
+pub(super) struct StateMachine {
+    shared: Arc<Shared>,
+    snapshots: Arc<SnapshotStore>,
+    applied: Arc<Mutex<Applied>>,
+}
+
+/// How far the store is.
+#[derive(Debug, Clone, Default)]
+struct Applied {
+    last: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl StateMachine {
+    /// Starts from the newest snapshot; openraft applies what is after it.
+    pub(super) fn new(shared: Arc<Shared>, snapshots: Arc<SnapshotStore>) -> Self {
+        Self {
+            shared,
+            snapshots,
+            applied: Arc::default(),
+        }
+    }
+
+    fn applied(&self) -> Applied {
+        self.applied
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .clone()
+    }
+}
+
+/// What one entry did, and who waits to hear of it.
+fn apply_one(
+    store: &mut Store,
+    applied: &mut Applied,
+    (entry, responder): EntryResponder<TypeConfig>,
+) -> io::Result<(Option<ApplyResponder<TypeConfig>>, Outcome)> {
+    applied.last = Some(entry.log_id);
+    let outcome = match entry.payload {
+        EntryPayload::Blank => {
+            store.advance(entry.log_id.index);
+            Outcome::Done
+        }
+        EntryPayload::Membership(membership) => {
+            applied.membership = StoredMembership::new(Some(entry.log_id), membership);
+            store.advance(entry.log_id.index);
+            Outcome::Done
+        }
+        EntryPayload::Normal(payload) => {
+            // Every server would fail alike on these bytes: the leader checked them, so the log is damaged or was
+            // written by a newer version. Going on would make servers differ.
+            let stamped = Stamped::decode(&payload.0).map_err(|error| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("log entry {}: {error}", entry.log_id.index),
+                )
+            })?;
+            store.apply(entry.log_id.index, &stamped)
+        }
+    };
+    Ok((responder, outcome))
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = Snapshot;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let applied = self.applied();
+        Ok((applied.last, applied.membership))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        let mut batches = entries.ready_chunks(BATCH);
+        let mut applied = self.applied();
+        while let Some(batch) = batches.next().await {
+            let mut store = Store::clone(&self.shared.load());
+            let mut answers = Vec::with_capacity(batch.len());
+            for entry in batch {
+                answers.push(apply_one(&mut store, &mut applied, entry?)?);
+            }
+            self.shared.publish(&mut store);
+            *self
+                .applied
+                .lock()
+                .expect("no code panics while it holds this lock") = applied.clone();
+            // Only now, so that a writer that has its answer also reads what it wrote.
+            for (responder, outcome) in answers {
+                if let Some(responder) = responder {
+                    responder.send(outcome);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let applied = self.applied();
+        Builder {
+            store: self.shared.load(),
+            applied,
+            snapshots: self.snapshots.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Snapshot) -> io::Result<()> {
+        let mut store = Store::decode(&snapshot.body)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("snapshot: {error}")))?;
+        let applied = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
+        let known = self.snapshots.latest().map_err(io::Error::other)?;
+        // At a start openraft installs what is on disk already.
+        if known.is_none_or(|known| describes(known.meta()) != snapshot.meta) {
+            save(&self.snapshots, meta, &store, &snapshot.body)?;
+        }
+        *self.applied.lock().expect("no code panics while it holds this lock") = applied;
+        self.shared.replace(&mut store);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, Snapshot>>> {
+        let Some(file) = self.snapshots.latest().map_err(io::Error::other)? else { return Ok(None) };
+        let meta = file.meta().to_raft().map_err(io::Error::other)?;
+        let snapshot = Snapshot { meta: describes(file.meta()), body: body(&file)? };
+        Ok(Some(SnapshotOf::<TypeConfig, Snapshot> { meta, snapshot }))
+    }
+}
+
+/// What travels of a snapshot's description.
+fn describes(meta: &Meta) -> WireSnapshotMeta {
+    WireSnapshotMeta { last_log_id: meta.last_log_id, last_membership: meta.last_membership.clone() }
+}
+
+/// The whole body of a snapshot, checked.
+pub(super) fn body(file: &SnapshotFile) -> io::Result<Bytes> {
+    let mut body = Vec::new();
+    for section in file.read() {
+        body.extend_from_slice(&section.map_err(io::Error::other)?);
+    }
+    Ok(body.into())
+}
+
+/// Writes a snapshot of `store`, which `body` is the encoded form of.
+pub(super) fn save(snapshots: &SnapshotStore, meta: &SnapshotMeta, store: &Store, body: &[u8]) -> io::Result<()> {
+    // The cluster's id, so that a file by itself says where it belongs.
+    let cluster = store.cluster_id().map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+    snapshots.save(&Meta::new(meta, cluster), body.chunks(SECTION)).map_err(io::Error::other)?;
+    Ok(())
+}
+
+/// Writes a snapshot of a frozen state while writes go on.
+pub(super) struct Builder {
+    store: Arc<Store>,
+    applied: Applied,
+    snapshots: Arc<SnapshotStore>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Snapshot;
+
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Snapshot>> {
+        let meta = SnapshotMeta {
+            last_log_id: self.applied.last,
+            last_membership: self.applied.membership.clone(),
+        };
+        let body = Bytes::from(self.store.encode());
+        save(&self.snapshots, &meta, &self.store, &body)?;
+        let wire = WireSnapshotMeta::from(&meta);
+        Ok(SnapshotOf::<TypeConfig, Snapshot> {
+            meta,
+            snapshot: Snapshot { meta: wire, body },
+        })
+    }
+}
