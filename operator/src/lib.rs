@@ -1,1 +1,6 @@
-//! Operator.
+//! Drives the documented manual bootstrap of a `ConsulCluster`, and keeps the cluster healthy after it.
+//!
+//! Observe, plan, apply: a driver observes, [`plan::plan`] chooses the one next step as a pure function of what is
+//! wanted and what was seen, and the driver carries it out. `operator/DESIGN.md` says why.
+
+pub mod crd;

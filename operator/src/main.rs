@@ -1,2 +1,4 @@
 //! Binary.
-fn main() {}
+fn main() {
+    print!("{}", operator::crd::manifest().unwrap_or_default());
+}

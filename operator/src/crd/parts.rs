@@ -1,0 +1,239 @@
+//! The parts of a `ConsulCluster`'s spec.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// When the kubelet pulls an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    /// At every start.
+    Always,
+    /// When the node does not have it.
+    IfNotPresent,
+    /// Never.
+    Never,
+}
+
+/// Volumes of the servers.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)").message("storageClassName cannot change")
+)]
+pub struct Storage {
+    /// Size of each server's volume. Can only grow.
+    #[serde(default = "default_size")]
+    #[x_kube(validation = Rule::new("quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0").message("storage.size can only grow"))]
+    pub size: Quantity,
+
+    /// Storage class. Absent: the default of the Kubernetes cluster. Cannot change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub storage_class_name: Option<String>,
+
+    /// What becomes of volumes that are not needed any more.
+    #[serde(default)]
+    pub retain: Retain,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Storage { size: default_size(), storage_class_name: None, retain: Retain::default() }
+    }
+}
+
+fn default_size() -> Quantity {
+    Quantity("10Gi".to_owned())
+}
+
+/// What becomes of volumes that are not needed any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Retain {
+    /// When the resource is deleted.
+    #[serde(default)]
+    pub when_deleted: Retention,
+    /// When the number of servers goes down.
+    #[serde(default)]
+    pub when_scaled: Retention,
+}
+
+/// Whether a volume outlives its server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Retention {
+    /// It is kept; deleting it is a person's decision.
+    #[default]
+    Retain,
+    /// It is deleted.
+    Delete,
+}
+
+/// Labels and annotations added to every pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodMetadata {
+    /// Added labels. Those of the operator win.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Added annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Names a secret of the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// Name of the secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in the secret. Absent: the customary one for its use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub key: Option<String>,
+}
+
+/// Encryption of gossip.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gossip {
+    /// Secret with the key, base64 of 16, 24 or 32 bytes. Absent: the operator generates one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+}
+
+/// Encryption of everything that is not gossip.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tls {
+    /// Where certificates come from.
+    #[serde(default)]
+    pub mode: TlsMode,
+    /// Secret with `ca.crt`, `tls.crt` and `tls.key`, for mode `Secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// cert-manager issuer, `Kind/name`, for mode `Issuer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 320))]
+    pub issuer_ref: Option<String>,
+}
+
+/// Where certificates come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsMode {
+    /// No encryption.
+    #[default]
+    Off,
+    /// The operator's own authority.
+    Generated,
+    /// A secret that a person keeps.
+    Secret,
+    /// cert-manager.
+    Issuer,
+}
+
+/// Access control lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Acl {
+    /// Whether requests need a token.
+    #[serde(default)]
+    pub enabled: bool,
+    /// Secret with the operator's token. Absent: the operator bootstraps the ACL system and keeps the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<SecretRef>,
+}
+
+/// Regular snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Backup {
+    /// When, in the five fields of cron, UTC.
+    #[schemars(length(min = 9, max = 128))]
+    pub schedule: String,
+    /// Number of snapshots kept.
+    #[serde(default = "default_retain")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub retain: i32,
+    /// Where they go: a claim in this namespace, as `pvc://NAME/PATH`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub destination: String,
+}
+
+fn default_retain() -> i32 {
+    7
+}
+
+/// How running servers are replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdatePolicy {
+    /// Seconds that every other server must have been running before the next one is replaced.
+    #[serde(default = "default_min_ready")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub min_ready_seconds: i32,
+    /// Log entries that a follower may trail the leader and still count as caught up.
+    #[serde(default = "default_max_lag")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_lag: i64,
+    /// Wait before this kind of step until the field is taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_before: Option<PauseBefore>,
+}
+
+impl Default for UpdatePolicy {
+    fn default() -> Self {
+        UpdatePolicy { min_ready_seconds: default_min_ready(), max_lag: default_max_lag(), pause_before: None }
+    }
+}
+
+fn default_min_ready() -> i32 {
+    5
+}
+
+fn default_max_lag() -> i64 {
+    1000
+}
+
+/// A kind of step that a person may want to look at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PauseBefore {
+    /// The first server leaves to come back without `-bootstrap`.
+    Rotating,
+    /// A server is replaced because the configuration changed.
+    Updating,
+    /// A server is added or removed because their number changed.
+    Scaling,
+}
+
+/// What may be done when a cluster cannot heal by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Recovery {
+    /// Asks for a recovery after the loss of a majority; a new value for each one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub token: Option<String>,
+    /// Server whose data a recovery starts from. Absent: the one that has most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub survivor: Option<String>,
+    /// Whether the data of an accidental second bootstrap server of our own is moved aside, so that it can join.
+    /// Nothing is deleted.
+    #[serde(default = "yes")]
+    pub move_aside_second_bootstrap: bool,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Recovery { token: None, survivor: None, move_aside_second_bootstrap: true }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
