@@ -23,11 +23,12 @@ use serde::{Deserialize, Serialize};
 
 pub use manifest::{ReadError, manifest, read};
 pub use parts::{
-    Acl, Backup, Gossip, PauseBefore, PodMetadata, PullPolicy, Recovery, Retain, Retention, SecretRef, Storage, Tls,
-    TlsMode, UpdatePolicy,
+    Acl, Backup, Gossip, PauseBefore, PodMetadata, PullPolicy, Recovery, Retain, Retention,
+    SecretRef, Storage, Tls, TlsMode, UpdatePolicy,
 };
 pub use status::{
-    BootstrapRecord, ConsulClusterStatus, Foreign, LastBackup, MemberRole, MemberStatus, Phase, condition,
+    BootstrapRecord, ConsulClusterStatus, Foreign, LastBackup, MemberRole, MemberStatus, Phase,
+    condition,
 };
 pub use validate::{Invalid, Warning, validate, warnings, warnings_local};
 
@@ -161,7 +162,10 @@ pub struct ConsulClusterSpec {
 
     /// What node names begin with; `-server-0`, `-client-0` follow. Absent: the name of this resource. Cannot change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 40),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub node_prefix: Option<String>,
 
     /// Volumes of the servers.
@@ -174,12 +178,20 @@ pub struct ConsulClusterSpec {
 
     /// More agent configuration, with Consul's key names, given to every server and client as a file. Keys that the
     /// operator sets itself are refused.
-    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty", deserialize_with = "validate::config")]
+    #[serde(
+        default,
+        skip_serializing_if = "serde_json::Map::is_empty",
+        deserialize_with = "validate::config"
+    )]
     #[schemars(schema_with = "config_schema")]
     pub config: serde_json::Map<String, serde_json::Value>,
 
     /// More arguments of every server and client. Flags that the operator sets itself are refused.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "validate::extra_args")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "validate::extra_args"
+    )]
     #[schemars(length(max = 32), inner(length(max = 256)))]
     #[x_kube(validation = Rule::new(extra_args_rule()).message("extraArgs holds a flag that the operator sets itself"))]
     pub extra_args: Vec<String>,
@@ -276,7 +288,10 @@ fn extra_args_rule() -> String {
 
 /// An object of any shape without the operator's own keys. CEL cannot see into unknown fields; `not` with `required` can.
 fn config_schema(_: &mut SchemaGenerator) -> Schema {
-    let refused: Vec<_> = OWN_KEYS.iter().map(|key| serde_json::json!({ "required": [key] })).collect();
+    let refused: Vec<_> = OWN_KEYS
+        .iter()
+        .map(|key| serde_json::json!({ "required": [key] }))
+        .collect();
     json_schema!({
         "type": "object",
         "x-kubernetes-preserve-unknown-fields": true,

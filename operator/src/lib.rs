@@ -4,3 +4,6 @@
 //! wanted and what was seen, and the driver carries it out. `operator/DESIGN.md` says why.
 
 pub mod crd;
+pub mod driver;
+pub mod observe;
+pub mod plan;

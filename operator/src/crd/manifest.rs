@@ -78,13 +78,29 @@ pub fn read(text: &str) -> Result<ConsulCluster, ReadError> {
         [only] => *only,
         several => return Err(ReadError::Several(several.len())),
     };
-    let document = serde_yaml::Deserializer::from_str(text).nth(only).ok_or(ReadError::Empty)?;
-    let File { api_version, kind, metadata, spec, status } = File::deserialize(document).map_err(ReadError::Yaml)?;
+    let document = serde_yaml::Deserializer::from_str(text)
+        .nth(only)
+        .ok_or(ReadError::Empty)?;
+    let File {
+        api_version,
+        kind,
+        metadata,
+        spec,
+        status,
+    } = File::deserialize(document).map_err(ReadError::Yaml)?;
     if api_version != API_VERSION {
-        return Err(ReadError::OtherKind { field: "apiVersion", found: api_version, expected: API_VERSION });
+        return Err(ReadError::OtherKind {
+            field: "apiVersion",
+            found: api_version,
+            expected: API_VERSION,
+        });
     }
     if kind != KIND {
-        return Err(ReadError::OtherKind { field: "kind", found: kind, expected: KIND });
+        return Err(ReadError::OtherKind {
+            field: "kind",
+            found: kind,
+            expected: KIND,
+        });
     }
     let mut cluster = ConsulCluster::new(&metadata.name, spec);
     cluster.metadata = ObjectMeta {

@@ -42,7 +42,11 @@ pub struct Storage {
 
 impl Default for Storage {
     fn default() -> Self {
-        Storage { size: default_size(), storage_class_name: None, retain: Retain::default() }
+        Storage {
+            size: default_size(),
+            storage_class_name: None,
+            retain: Retain::default(),
+        }
     }
 }
 
@@ -187,7 +191,11 @@ pub struct UpdatePolicy {
 
 impl Default for UpdatePolicy {
     fn default() -> Self {
-        UpdatePolicy { min_ready_seconds: default_min_ready(), max_lag: default_max_lag(), pause_before: None }
+        UpdatePolicy {
+            min_ready_seconds: default_min_ready(),
+            max_lag: default_max_lag(),
+            pause_before: None,
+        }
     }
 }
 
@@ -230,7 +238,11 @@ pub struct Recovery {
 
 impl Default for Recovery {
     fn default() -> Self {
-        Recovery { token: None, survivor: None, move_aside_second_bootstrap: true }
+        Recovery {
+            token: None,
+            survivor: None,
+            move_aside_second_bootstrap: true,
+        }
     }
 }
 

@@ -1,9 +1,13 @@
 use super::*;
 
-const HEAD: &str = "apiVersion: consulcluster.dev/v1alpha1\nkind: ConsulCluster\nmetadata:\n  name: demo\n";
+const HEAD: &str =
+    "apiVersion: consulcluster.dev/v1alpha1\nkind: ConsulCluster\nmetadata:\n  name: demo\n";
 
 fn refused(spec: &str) -> String {
-    read(&format!("{HEAD}spec:\n{spec}")).map(|_| ()).unwrap_err().to_string()
+    read(&format!("{HEAD}spec:\n{spec}"))
+        .map(|_| ())
+        .unwrap_err()
+        .to_string()
 }
 
 #[test]
@@ -11,8 +15,17 @@ fn an_empty_spec_gets_the_documented_defaults() {
     let cluster = read(&format!("{HEAD}spec: {{}}\n")).unwrap();
     let spec = cluster.spec;
     assert_eq!((spec.servers, spec.clients), (3, 0));
-    assert_eq!((spec.datacenter.as_str(), spec.domain.as_str()), ("dc1", "consul"));
-    assert_eq!((spec.update_policy.min_ready_seconds, spec.update_policy.max_lag), (5, 1000));
+    assert_eq!(
+        (spec.datacenter.as_str(), spec.domain.as_str()),
+        ("dc1", "consul")
+    );
+    assert_eq!(
+        (
+            spec.update_policy.min_ready_seconds,
+            spec.update_policy.max_lag
+        ),
+        (5, 1000)
+    );
     assert!(spec.recovery.move_aside_second_bootstrap);
     assert_eq!(Storage::default().size.0, "10Gi");
 }
@@ -20,18 +33,54 @@ fn an_empty_spec_gets_the_documented_defaults() {
 #[test]
 fn a_wrong_field_is_named_with_its_place_and_what_is_allowed() {
     let cases = [
-        ("  servers: 4\n", "spec.servers: servers must be 1, 3, 5 or 7, got 4; 4 servers tolerate no more failures than 3 at line 6 column 12"),
-        ("  server: 3\n", "spec: unknown field `server`, expected one of `servers`, `clients`"),
-        ("  servers: three\n", "spec.servers: invalid type: string \"three\", expected 1, 3, 5 or 7 at line 6 column 12"),
-        ("  clients: -1\n", "spec.clients: clients must be between 0 and 200, got -1 at line 6 column 12"),
-        ("  clients: 1\n  extraArgs: [-bootstrap-expect=3]\n", "spec.extraArgs[0]: \"-bootstrap-expect=3\" is not allowed in extraArgs: the operator sets flags that begin with -bootstrap itself at line 7 column 15"),
-        ("  extraArgs: [--node, x]\n", "\"--node\" is not allowed in extraArgs"),
-        ("  config:\n    log_level: debug\n    bootstrap: true\n", "key \"bootstrap\" is not allowed in config: the operator sets it itself at line 8 column 5"),
-        ("  updatePolicy: {pauseBefore: Everything}\n", "unknown variant `Everything`, expected one of `Rotating`, `Updating`, `Scaling`"),
-        ("  recovery: {tokens: a}\n", "spec.recovery: unknown field `tokens`, expected one of `token`, `survivor`"),
-        ("  servers: 3\n  ephemeral: true\n", "spec.ephemeral: only for servers: 1, not 3"),
-        ("  updatePolicy: {maxLag: -1}\n", "spec.updatePolicy.maxLag: must be between 0 and 1000000, got -1"),
-        ("  datacenter: 'a b'\n", "spec.datacenter: \"a b\" is not 1 to 63 letters"),
+        (
+            "  servers: 4\n",
+            "spec.servers: servers must be 1, 3, 5 or 7, got 4; 4 servers tolerate no more failures than 3 at line 6 column 12",
+        ),
+        (
+            "  server: 3\n",
+            "spec: unknown field `server`, expected one of `servers`, `clients`",
+        ),
+        (
+            "  servers: three\n",
+            "spec.servers: invalid type: string \"three\", expected 1, 3, 5 or 7 at line 6 column 12",
+        ),
+        (
+            "  clients: -1\n",
+            "spec.clients: clients must be between 0 and 200, got -1 at line 6 column 12",
+        ),
+        (
+            "  clients: 1\n  extraArgs: [-bootstrap-expect=3]\n",
+            "spec.extraArgs[0]: \"-bootstrap-expect=3\" is not allowed in extraArgs: the operator sets flags that begin with -bootstrap itself at line 7 column 15",
+        ),
+        (
+            "  extraArgs: [--node, x]\n",
+            "\"--node\" is not allowed in extraArgs",
+        ),
+        (
+            "  config:\n    log_level: debug\n    bootstrap: true\n",
+            "key \"bootstrap\" is not allowed in config: the operator sets it itself at line 8 column 5",
+        ),
+        (
+            "  updatePolicy: {pauseBefore: Everything}\n",
+            "unknown variant `Everything`, expected one of `Rotating`, `Updating`, `Scaling`",
+        ),
+        (
+            "  recovery: {tokens: a}\n",
+            "spec.recovery: unknown field `tokens`, expected one of `token`, `survivor`",
+        ),
+        (
+            "  servers: 3\n  ephemeral: true\n",
+            "spec.ephemeral: only for servers: 1, not 3",
+        ),
+        (
+            "  updatePolicy: {maxLag: -1}\n",
+            "spec.updatePolicy.maxLag: must be between 0 and 1000000, got -1",
+        ),
+        (
+            "  datacenter: 'a b'\n",
+            "spec.datacenter: \"a b\" is not 1 to 63 letters",
+        ),
     ];
     for (spec, expected) in cases {
         let message = refused(spec);
@@ -46,15 +95,27 @@ fn a_file_that_is_not_one_consul_cluster_is_refused() {
     let document = format!("{HEAD}spec: {{}}\n");
     assert_eq!(text(""), "the file is empty");
     assert_eq!(text("---\n"), "the file is empty");
-    assert_eq!(text(&format!("{document}---\n{document}")), "the file holds 2 YAML documents; one ConsulCluster is expected");
-    assert!(read(&format!("---\n{document}---\n")).is_ok(), "an empty second document is no document");
+    assert_eq!(
+        text(&format!("{document}---\n{document}")),
+        "the file holds 2 YAML documents; one ConsulCluster is expected"
+    );
+    assert!(
+        read(&format!("---\n{document}---\n")).is_ok(),
+        "an empty second document is no document"
+    );
     let other = document.replace("v1alpha1", "v2");
-    assert_eq!(text(&other), "apiVersion is \"consulcluster.dev/v2\", expected \"consulcluster.dev/v1alpha1\"");
+    assert_eq!(
+        text(&other),
+        "apiVersion is \"consulcluster.dev/v2\", expected \"consulcluster.dev/v1alpha1\""
+    );
     let other = document.replace("kind: ConsulCluster", "kind: Pod");
     assert_eq!(text(&other), "kind is \"Pod\", expected \"ConsulCluster\"");
     assert!(text("a: [1\n").contains("line"), "{}", text("a: [1\n"));
     let long = document.replace("demo", &"a".repeat(41));
-    assert_eq!(text(&long), "metadata.name: is 41 characters long, at most 40 are possible");
+    assert_eq!(
+        text(&long),
+        "metadata.name: is 41 characters long, at most 40 are possible"
+    );
     assert!(text(&document.replace("demo", "Demo")).contains("is not a DNS label"));
 }
 
@@ -62,7 +123,10 @@ fn a_file_that_is_not_one_consul_cluster_is_refused() {
 fn what_has_no_effect_locally_is_said_by_name() {
     let spec = "spec: {image: x, tls: {mode: Generated}, acl: {enabled: false}, backup: {schedule: '0 * * * *', destination: 'pvc://a/b'}}\n";
     let cluster = read(&format!("{HEAD}{spec}")).unwrap();
-    let fields: Vec<_> = warnings_local(&cluster.spec).into_iter().map(|w| w.field).collect();
+    let fields: Vec<_> = warnings_local(&cluster.spec)
+        .into_iter()
+        .map(|w| w.field)
+        .collect();
     assert_eq!(fields, ["spec.image", "spec.tls", "spec.backup"]);
     assert!(warnings(&cluster.spec).is_empty());
     let single = read(&format!("{HEAD}spec: {{servers: 1}}\n")).unwrap();
@@ -71,9 +135,15 @@ fn what_has_no_effect_locally_is_said_by_name() {
 
 #[test]
 fn the_committed_manifest_is_what_the_program_prints() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/consulclusters.consulcluster.dev.yaml");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../crds/consulclusters.consulcluster.dev.yaml"
+    );
     let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(committed == manifest().unwrap(), "crds/ is stale: run `operator crd > crds/consulclusters.consulcluster.dev.yaml`");
+    assert!(
+        committed == manifest().unwrap(),
+        "crds/ is stale: run `operator crd > crds/consulclusters.consulcluster.dev.yaml`"
+    );
 }
 
 #[test]
@@ -84,16 +154,33 @@ fn the_manifest_carries_names_subresources_columns_and_rules() {
     assert_eq!(crd["spec"]["names"]["shortNames"][0], "cc");
     let version = &crd["spec"]["versions"][0];
     assert_eq!(version["name"], "v1alpha1");
-    assert_eq!(version["subresources"]["scale"]["specReplicasPath"], ".spec.servers");
+    assert_eq!(
+        version["subresources"]["scale"]["specReplicasPath"],
+        ".spec.servers"
+    );
     assert!(version["subresources"]["status"].is_object());
     let schema = &version["schema"]["openAPIV3Schema"];
     let spec = &schema["properties"]["spec"]["properties"];
-    let rules = |value: &serde_json::Value| value["x-kubernetes-validations"].as_array().map_or(0, Vec::len);
-    assert_eq!((rules(schema), rules(&schema["properties"]["spec"]), rules(&spec["servers"])), (1, 4, 2));
+    let rules = |value: &serde_json::Value| {
+        value["x-kubernetes-validations"]
+            .as_array()
+            .map_or(0, Vec::len)
+    };
+    assert_eq!(
+        (
+            rules(schema),
+            rules(&schema["properties"]["spec"]),
+            rules(&spec["servers"])
+        ),
+        (1, 4, 2)
+    );
     assert_eq!((rules(&spec["extraArgs"]), rules(&spec["storage"])), (1, 1));
     assert_eq!(spec["servers"]["default"], 3);
     assert_eq!(spec["config"]["x-kubernetes-preserve-unknown-fields"], true);
-    assert_eq!(spec["config"]["not"]["anyOf"].as_array().unwrap().len(), OWN_KEYS.len());
+    assert_eq!(
+        spec["config"]["not"]["anyOf"].as_array().unwrap().len(),
+        OWN_KEYS.len()
+    );
     let status = &schema["properties"]["status"]["properties"];
     assert_eq!(status["members"]["x-kubernetes-list-map-keys"][0], "name");
     assert_eq!(status["voters"]["type"], "integer");
@@ -104,7 +191,9 @@ fn the_manifest_carries_names_subresources_columns_and_rules() {
 fn every_field_has_a_description() {
     use kube::CustomResourceExt;
     fn walk(path: &str, schema: &serde_json::Value, bare: &mut Vec<String>) {
-        let Some(properties) = schema["properties"].as_object() else { return };
+        let Some(properties) = schema["properties"].as_object() else {
+            return;
+        };
         for (name, property) in properties {
             let path = format!("{path}.{name}");
             if property["description"].as_str().is_none_or(str::is_empty) {
@@ -117,7 +206,11 @@ fn every_field_has_a_description() {
     let crd = serde_json::to_value(ConsulCluster::crd()).unwrap();
     let mut bare = Vec::new();
     for part in ["spec", "status"] {
-        walk(part, &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part], &mut bare);
+        walk(
+            part,
+            &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part],
+            &mut bare,
+        );
     }
     assert!(bare.is_empty(), "{bare:?}");
 }

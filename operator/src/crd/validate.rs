@@ -76,11 +76,17 @@ impl<F: Fn(String) -> Result<String, String>> Visitor<'_> for Scalar<String, F> 
 /// `spec.servers`.
 pub(super) fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
     let check = |servers: i64| {
-        if SERVER_COUNTS.iter().any(|allowed| i64::from(*allowed) == servers) {
+        if SERVER_COUNTS
+            .iter()
+            .any(|allowed| i64::from(*allowed) == servers)
+        {
             return Ok(servers);
         }
         let why = match servers {
-            2 | 4 | 6 => format!("; {servers} servers tolerate no more failures than {}", servers - 1),
+            2 | 4 | 6 => format!(
+                "; {servers} servers tolerate no more failures than {}",
+                servers - 1
+            ),
             _ => String::new(),
         };
         Err(format!("servers must be 1, 3, 5 or 7, got {servers}{why}"))
@@ -95,7 +101,8 @@ pub(super) fn clients<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32,
         0..=200 => Ok(clients),
         _ => Err(format!("clients must be between 0 and 200, got {clients}")),
     };
-    let clients = deserializer.deserialize_i64(Scalar::<i64, _>::new("a number between 0 and 200", check))?;
+    let clients =
+        deserializer.deserialize_i64(Scalar::<i64, _>::new("a number between 0 and 200", check))?;
     i32::try_from(clients).map_err(D::Error::custom)
 }
 
@@ -105,7 +112,10 @@ struct Argument(String);
 impl<'de> Deserialize<'de> for Argument {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let check = |arg: String| {
-            let flag = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).unwrap_or_default();
+            let flag = arg
+                .strip_prefix("--")
+                .or_else(|| arg.strip_prefix('-'))
+                .unwrap_or_default();
             match OWN_FLAGS.iter().find(|own| flag.starts_with(*own)) {
                 Some(own) => Err(format!(
                     "\"{arg}\" is not allowed in extraArgs: the operator sets flags that begin with -{own} itself"
@@ -113,13 +123,23 @@ impl<'de> Deserialize<'de> for Argument {
                 None => Ok(arg),
             }
         };
-        deserializer.deserialize_str(Scalar::<String, _>::new("an argument of the agent, as a string", check)).map(Argument)
+        deserializer
+            .deserialize_str(Scalar::<String, _>::new(
+                "an argument of the agent, as a string",
+                check,
+            ))
+            .map(Argument)
     }
 }
 
 /// `spec.extraArgs`.
-pub(super) fn extra_args<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    Ok(Vec::<Argument>::deserialize(deserializer)?.into_iter().map(|Argument(arg)| arg).collect())
+pub(super) fn extra_args<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    Ok(Vec::<Argument>::deserialize(deserializer)?
+        .into_iter()
+        .map(|Argument(arg)| arg)
+        .collect())
 }
 
 /// A key of `spec.config`.
@@ -129,10 +149,17 @@ struct Key(String);
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let check = |key: String| match OWN_KEYS.contains(&key.as_str()) {
-            true => Err(format!("key \"{key}\" is not allowed in config: the operator sets it itself")),
+            true => Err(format!(
+                "key \"{key}\" is not allowed in config: the operator sets it itself"
+            )),
             false => Ok(key),
         };
-        deserializer.deserialize_str(Scalar::<String, _>::new("a key of the agent's configuration", check)).map(Key)
+        deserializer
+            .deserialize_str(Scalar::<String, _>::new(
+                "a key of the agent's configuration",
+                check,
+            ))
+            .map(Key)
     }
 }
 
@@ -141,7 +168,10 @@ pub(super) fn config<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<serde_json::Map<String, serde_json::Value>, D::Error> {
     let config = BTreeMap::<Key, serde_json::Value>::deserialize(deserializer)?;
-    Ok(config.into_iter().map(|(Key(key), value)| (key, value)).collect())
+    Ok(config
+        .into_iter()
+        .map(|(Key(key), value)| (key, value))
+        .collect())
 }
 
 /// Checks the rules of the CRD that hold between fields or concern the name.
@@ -155,17 +185,36 @@ pub fn validate(cluster: &ConsulCluster) -> Result<(), Invalid> {
     if let Some(prefix) = &spec.node_prefix {
         label("spec.nodePrefix", prefix)?;
     }
-    let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    let word = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+    };
     if !word(&spec.datacenter) || spec.datacenter.len() > 63 {
-        let problem = format!("\"{}\" is not 1 to 63 letters, digits, '-' or '_'", spec.datacenter);
-        return Err(Invalid { field: "spec.datacenter", problem });
+        let problem = format!(
+            "\"{}\" is not 1 to 63 letters, digits, '-' or '_'",
+            spec.datacenter
+        );
+        return Err(Invalid {
+            field: "spec.datacenter",
+            problem,
+        });
     }
     if spec.ephemeral && spec.servers != 1 {
         let problem = format!("only for servers: 1, not {}", spec.servers);
-        return Err(Invalid { field: "spec.ephemeral", problem });
+        return Err(Invalid {
+            field: "spec.ephemeral",
+            problem,
+        });
     }
     let policy = &spec.update_policy;
-    range("spec.updatePolicy.minReadySeconds", i64::from(policy.min_ready_seconds), 0, 3600)?;
+    range(
+        "spec.updatePolicy.minReadySeconds",
+        i64::from(policy.min_ready_seconds),
+        0,
+        3600,
+    )?;
     range("spec.updatePolicy.maxLag", policy.max_lag, 0, 1_000_000)?;
     if let Some(backup) = &spec.backup {
         range("spec.backup.retain", i64::from(backup.retain), 1, 1000)?;
@@ -177,16 +226,25 @@ fn range(field: &'static str, value: i64, min: i64, max: i64) -> Result<(), Inva
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(Invalid { field, problem: format!("must be between {min} and {max}, got {value}") })
+    Err(Invalid {
+        field,
+        problem: format!("must be between {min} and {max}, got {value}"),
+    })
 }
 
 fn label(field: &'static str, text: &str) -> Result<(), Invalid> {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let fine = !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-');
+    let fine = !text.is_empty()
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
     let problem = if !fine {
         format!("\"{text}\" is not a DNS label: lower-case letters, digits and '-' in between")
     } else if text.len() > NAME_LENGTH_MAX {
-        format!("is {} characters long, at most {NAME_LENGTH_MAX} are possible", text.len())
+        format!(
+            "is {} characters long, at most {NAME_LENGTH_MAX} are possible",
+            text.len()
+        )
     } else {
         return Ok(());
     };
@@ -198,7 +256,10 @@ pub fn warnings(spec: &ConsulClusterSpec) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if spec.servers == 1 {
         let text = "one server has no fault tolerance: its loss is the loss of the cluster; 3 tolerate one failure";
-        warnings.push(Warning { field: "spec.servers", text: text.to_owned() });
+        warnings.push(Warning {
+            field: "spec.servers",
+            text: text.to_owned(),
+        });
     }
     warnings
 }
@@ -242,15 +303,27 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
     let fields = [
         ("spec.image", image.is_some(), pods),
         ("spec.imagePullPolicy", image_pull_policy.is_some(), pods),
-        ("spec.imagePullSecrets", !image_pull_secrets.is_empty(), pods),
+        (
+            "spec.imagePullSecrets",
+            !image_pull_secrets.is_empty(),
+            pods,
+        ),
         ("spec.storage", storage.is_some(), pods),
         ("spec.ephemeral", *ephemeral, pods),
         ("spec.resources", resources.is_some(), pods),
         ("spec.affinity", affinity.is_some(), pods),
-        ("spec.topologySpreadConstraints", !topology_spread_constraints.is_empty(), pods),
+        (
+            "spec.topologySpreadConstraints",
+            !topology_spread_constraints.is_empty(),
+            pods,
+        ),
         ("spec.tolerations", !tolerations.is_empty(), pods),
         ("spec.nodeSelector", !node_selector.is_empty(), pods),
-        ("spec.priorityClassName", priority_class_name.is_some(), pods),
+        (
+            "spec.priorityClassName",
+            priority_class_name.is_some(),
+            pods,
+        ),
         ("spec.podMetadata", pod_metadata.is_some(), pods),
         ("spec.gossip", gossip.is_some(), later),
         ("spec.tls", tls_on, later),
@@ -261,5 +334,9 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
         ("spec.recovery.survivor", recovery.survivor.is_some(), later),
     ];
     let set = fields.into_iter().filter(|(_, set, _)| *set);
-    set.map(|(field, _, why)| Warning { field, text: format!("has no effect under `operator local`: {why}") }).collect()
+    set.map(|(field, _, why)| Warning {
+        field,
+        text: format!("has no effect under `operator local`: {why}"),
+    })
+    .collect()
 }

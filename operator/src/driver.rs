@@ -1,0 +1,3 @@
+//! Drivers: what observes a cluster and carries steps out.
+
+pub mod local;

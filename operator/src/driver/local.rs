@@ -1,0 +1,3 @@
+//! Agents as child processes of this machine, each on a loopback address of its own.
+
+pub mod address;

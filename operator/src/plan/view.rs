@@ -1,0 +1,255 @@
+//! What follows from an observation: which cluster is ours, who leads it, who counts.
+
+use std::cmp::Reverse;
+
+use uuid::Uuid;
+
+use super::{Desired, Launch, MAX_FAILED_STARTS, Seat};
+use crate::observe::{
+    Agent, Answers, Latch, Observed, Peer, Process, Raft, RaftData, Role, Status,
+};
+
+/// An agent of which nothing is known.
+static NOBODY: Agent = Agent {
+    process: Process::Absent,
+    raft_data: RaftData::Absent,
+    answers: None,
+};
+
+/// The leader of our cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Leader<'a> {
+    /// Its seat.
+    pub seat: &'a Seat,
+    /// What it answered.
+    pub answers: &'a Answers,
+    /// Its place in Raft.
+    pub raft: &'a Raft,
+}
+
+/// Desired and observed state, with what follows from them.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// What is wanted.
+    pub desired: &'a Desired,
+    /// What was seen.
+    pub observed: &'a Observed,
+    /// Id of our cluster: the recorded one, or else the best one that was seen.
+    pub cluster: Option<Uuid>,
+    /// The leader of our cluster, if one of ours says that it leads.
+    pub leader: Option<Leader<'a>>,
+}
+
+impl<'a> View<'a> {
+    /// Draws the conclusions.
+    pub fn new(desired: &'a Desired, observed: &'a Observed) -> Self {
+        let mut view = View {
+            desired,
+            observed,
+            cluster: None,
+            leader: None,
+        };
+        view.cluster = view.our_cluster();
+        view.leader = view.our_leader();
+        view
+    }
+
+    /// What was seen of that server.
+    pub fn server(&self, seat: &Seat) -> &'a Agent {
+        self.observed.servers.get(&seat.name).unwrap_or(&NOBODY)
+    }
+
+    /// What was seen of that client.
+    pub fn client(&self, seat: &Seat) -> &'a Agent {
+        self.observed.clients.get(&seat.name).unwrap_or(&NOBODY)
+    }
+
+    /// All seats of servers.
+    pub fn seats(&self) -> &'a [Seat] {
+        &self.desired.server_seats
+    }
+
+    /// Whether that server says that it belongs to another cluster than ours.
+    pub fn foreign(&self, seat: &Seat) -> Option<Uuid> {
+        let theirs = self.server(seat).cluster()?;
+        (Some(theirs) != self.cluster).then_some(theirs)
+    }
+
+    /// The recorded id. Else, of the clusters that servers of ours say they belong to: the one with most voters, then
+    /// that of the server that the bootstrap was reserved for, then that of the lowest seat.
+    fn our_cluster(&self) -> Option<Uuid> {
+        if let Latch::Done(cluster) = &self.observed.bootstrap {
+            return Some(*cluster);
+        }
+        let claims = self
+            .seats()
+            .iter()
+            .enumerate()
+            .filter_map(|(number, seat)| {
+                let agent = self.server(seat);
+                let others = agent.raft().map_or(0, |raft| raft.num_peers);
+                let reserved =
+                    matches!(&self.observed.bootstrap, Latch::Reserved(name) if *name == seat.name);
+                Some((others, reserved, Reverse(number), agent.cluster()?))
+            });
+        claims
+            .max_by_key(|(others, reserved, number, _)| (*others, *reserved, *number))
+            .map(|claim| claim.3)
+    }
+
+    /// A deposed leader may still believe that it leads: the highest term decides.
+    fn our_leader(&self) -> Option<Leader<'a>> {
+        let cluster = self.cluster?;
+        let leaders = self.seats().iter().filter_map(|seat| {
+            let agent = self.server(seat);
+            let answers = agent.answers.as_ref()?;
+            let raft = answers.raft.as_ref()?;
+            let leads = agent.running().is_some()
+                && answers.cluster == Some(cluster)
+                && raft.role == Role::Leader;
+            leads.then_some(Leader {
+                seat,
+                answers,
+                raft,
+            })
+        });
+        leaders.max_by_key(|leader| leader.raft.term)
+    }
+
+    /// The Raft configuration: the leader's, or else that of the server of our cluster that has most log.
+    pub fn configuration(&self) -> &'a [Peer] {
+        if let Some(leader) = self.leader {
+            return &leader.answers.peers;
+        }
+        let known = self.seats().iter().filter_map(|seat| {
+            let answers = self.server(seat).answers.as_ref()?;
+            let ours = self.cluster.is_none() || answers.cluster == self.cluster;
+            (ours && !answers.peers.is_empty()).then_some(answers)
+        });
+        known
+            .max_by_key(|answers| answers.raft.as_ref().map(|raft| raft.last_log_index))
+            .map_or(&[], |a| &a.peers)
+    }
+
+    /// That server's entry in the Raft configuration, found by name, or by node id where the name is not known yet.
+    pub fn peer(&self, seat: &Seat) -> Option<&'a Peer> {
+        let id = self
+            .server(seat)
+            .answers
+            .as_ref()
+            .map_or("", |answers| answers.node_id.as_str());
+        let ours = |peer: &&Peer| {
+            if peer.name.is_empty() {
+                !id.is_empty() && peer.node_id == id
+            } else {
+                peer.name.eq_ignore_ascii_case(&seat.name)
+            }
+        };
+        self.configuration().iter().find(ours)
+    }
+
+    /// Voters in the Raft configuration.
+    pub fn voters(&self) -> usize {
+        self.configuration()
+            .iter()
+            .filter(|peer| peer.voter)
+            .count()
+    }
+
+    /// Whether that server votes.
+    pub fn votes(&self, seat: &Seat) -> bool {
+        self.peer(seat).is_some_and(|peer| peer.voter)
+    }
+
+    /// Log entries of the leader that this server lacks. Absent: nobody can tell.
+    pub fn behind(&self, seat: &Seat) -> Option<u64> {
+        let raft = self.server(seat).raft()?;
+        Some(
+            self.leader?
+                .raft
+                .last_log_index
+                .saturating_sub(raft.last_log_index),
+        )
+    }
+
+    /// Whether that server was told to stop, by us or by somebody else.
+    pub fn stopping(&self, agent: &Agent, seat: &Seat) -> bool {
+        let told = agent.running().is_some_and(|running| running.stopping);
+        let own = agent
+            .answers
+            .as_ref()
+            .and_then(|answers| answers.member(&seat.name));
+        told || own.is_some_and(|own| matches!(own.status, Status::Leaving | Status::Left))
+    }
+
+    /// Whether that server is one that a quorum can be counted on: it runs, answers, votes, and has the log.
+    pub fn caught_up(&self, seat: &Seat) -> bool {
+        let agent = self.server(seat);
+        agent.running().is_some()
+            && !self.stopping(agent, seat)
+            && self.cluster.is_some()
+            && agent.cluster() == self.cluster
+            && agent
+                .raft()
+                .is_some_and(|raft| raft.role != Role::Shutdown && raft.last_log_index > 0)
+            && self.votes(seat)
+            && self.says_voter(seat)
+            && self
+                .behind(seat)
+                .is_some_and(|behind| behind <= self.desired.max_lag)
+    }
+
+    /// Whether that server's own Raft configuration, if it has told it, gives it a vote. One that lost its data does not
+    /// know of the vote that its former self still has.
+    fn says_voter(&self, seat: &Seat) -> bool {
+        let Some(answers) = &self.server(seat).answers else {
+            return false;
+        };
+        let own = |peer: &Peer| {
+            peer.name.eq_ignore_ascii_case(&seat.name)
+                || (peer.name.is_empty() && peer.node_id == answers.node_id)
+        };
+        answers.peers.is_empty() || answers.peers.iter().any(|peer| peer.voter && own(peer))
+    }
+
+    /// The first of ours that runs with `-bootstrap`.
+    pub fn flagged(&self) -> Option<&'a Seat> {
+        self.seats().iter().find(|seat| self.server(seat).flagged())
+    }
+
+    /// Whether the manual sequence is over: recorded, nothing runs with the flag, and no server is on its way back.
+    pub fn bootstrapped(&self) -> bool {
+        let returning = |seat: &Seat| {
+            let agent = self.server(seat);
+            match agent.running() {
+                Some(_) => !self.votes(seat),
+                None => agent.raft_data == RaftData::Present && self.peer(seat).is_none(),
+            }
+        };
+        let enough = self.voters() >= 2 || self.desired.servers == 1;
+        matches!(self.observed.bootstrap, Latch::Done(_))
+            && self.leader.is_some()
+            && self.flagged().is_none()
+            && enough
+            && !self.desired.wanted().iter().any(returning)
+    }
+
+    /// What starts that seat, never with the flag.
+    pub fn launch(&self, seat: &Seat, server: bool) -> Launch {
+        Launch {
+            name: seat.name.clone(),
+            address: seat.address.clone(),
+            server,
+            bootstrap: false,
+        }
+    }
+}
+
+/// Whether another start of that agent makes sense.
+pub(super) fn startable(agent: &Agent) -> bool {
+    match &agent.process {
+        Process::Absent => true,
+        Process::Running(_) => false,
+        Process::Exited(exited) => exited.failed_starts < MAX_FAILED_STARTS,
+    }
+}
