@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Node, Server};
-use crate::leader::peers::server_addr;
 use crate::config::Bootstrap;
+use crate::leader::peers::server_addr;
 
 type Block = BTreeMap<String, String>;
 
@@ -39,7 +39,10 @@ pub(super) fn info(node: &Node) -> BTreeMap<String, Block> {
             let cluster = server.consensus.identity().cluster();
             let mut consul = block([
                 ("acl", "disabled".to_owned()),
-                ("bootstrap", (config.bootstrap == Bootstrap::Alone).to_string()),
+                (
+                    "bootstrap",
+                    (config.bootstrap == Bootstrap::Alone).to_string(),
+                ),
                 (
                     "cluster_id",
                     cluster.map_or_else(String::new, |id| id.to_string()),

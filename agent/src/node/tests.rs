@@ -24,7 +24,10 @@ struct Bed {
 
 impl Bed {
     fn new() -> Self {
-        Self { net: NEXT.fetch_add(1, Ordering::Relaxed), dir: tempfile::tempdir().unwrap() }
+        Self {
+            net: NEXT.fetch_add(1, Ordering::Relaxed),
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// Servers are numbered below 9, clients from 9 on.
@@ -35,14 +38,20 @@ impl Bed {
             r#"{{"node_name": "n{n}", "server": {server}, "bind_addr": "127.77.{}.{n}", "data_dir": {data:?} {more}}}"#,
             self.net
         );
-        let file = SourceFile { name: "test.json".into(), format: Format::Json, text };
+        let file = SourceFile {
+            name: "test.json".into(),
+            format: Format::Json,
+            text,
+        };
         let machine = Machine {
             hostname: "host".into(),
             private_ipv4: vec![],
             public_ipv6: vec![],
             temporary_dir: self.dir.path().join("tmp"),
         };
-        config::load(&[file], &FlagSettings::default(), &machine).unwrap().config
+        config::load(&[file], &FlagSettings::default(), &machine)
+            .unwrap()
+            .config
     }
 
     async fn start(&self, n: u8, more: &str) -> Node {
@@ -60,7 +69,9 @@ async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(HANG, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(HANG, wait)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 fn status(node: &Node) -> crate::raft::Status {
@@ -68,13 +79,26 @@ fn status(node: &Node) -> crate::raft::Status {
 }
 
 async fn put(node: &Node, key: &str) -> Result<Outcome, Error> {
-    let write = KvWrite { value: key.to_owned().into(), flags: 0 };
-    node.propose(Command::Kv(KvCommand { key: key.into(), op: KvOp::Set(write) })).await
+    let write = KvWrite {
+        value: key.to_owned().into(),
+        flags: 0,
+    };
+    node.propose(Command::Kv(KvCommand {
+        key: key.into(),
+        op: KvOp::Set(write),
+    }))
+    .await
 }
 
 async fn has(node: &Node, key: &str, consistency: Consistency) -> bool {
-    let options = ReadOptions { consistency, ..ReadOptions::default() };
-    let reply = node.read(Query::KvGet { key: key.into() }, options).await.unwrap();
+    let options = ReadOptions {
+        consistency,
+        ..ReadOptions::default()
+    };
+    let reply = node
+        .read(Query::KvGet { key: key.into() }, options)
+        .await
+        .unwrap();
     matches!(reply.answer, Answer::Kv(Some(_)))
 }
 
@@ -99,19 +123,30 @@ async fn the_manual_sequence() {
     }
     voters(&a, 3).await;
     for follower in [&b, &c] {
-        assert_eq!(put(follower, "through a follower").await.unwrap(), Outcome::Bool(true));
+        assert_eq!(
+            put(follower, "through a follower").await.unwrap(),
+            Outcome::Bool(true)
+        );
         for consistency in [Consistency::Default, Consistency::Consistent] {
             assert!(has(follower, "one", consistency).await);
         }
-        until("the write is there", async || has(follower, "one", Consistency::Stale).await).await;
+        until("the write is there", async || {
+            has(follower, "one", Consistency::Stale).await
+        })
+        .await;
     }
     a.leave().await.unwrap();
     assert_eq!(*a.phase().borrow(), Phase::Left);
     drop(a);
-    until("b or c leads", async || status(&b).is_leader() || status(&c).is_leader()).await;
+    until("b or c leads", async || {
+        status(&b).is_leader() || status(&c).is_leader()
+    })
+    .await;
     put(&b, "while a is away").await.unwrap();
     until("a has left", async || {
-        b.members().iter().any(|m| m.name == "n1" && m.status == Status::Left)
+        b.members()
+            .iter()
+            .any(|m| m.name == "n1" && m.status == Status::Left)
     })
     .await;
 
@@ -119,7 +154,10 @@ async fn the_manual_sequence() {
     assert!(!status(&a).is_leader());
     a.join(&bed.address(2)).await.unwrap();
     voters(&b, 3).await;
-    until("a has what was written", async || has(&a, "while a is away", Consistency::Stale).await).await;
+    until("a has what was written", async || {
+        has(&a, "while a is away", Consistency::Stale).await
+    })
+    .await;
     for node in [a, b, c] {
         node.shutdown().await;
     }
@@ -128,8 +166,12 @@ async fn the_manual_sequence() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_servers_that_expect_three_form_one_cluster() {
     let bed = Bed::new();
-    let join = format!(r#", "bootstrap_expect": 3, "retry_interval": "100ms", "retry_join": ["{}", "{}", "{}"]"#,
-        bed.address(1), bed.address(2), bed.address(3));
+    let join = format!(
+        r#", "bootstrap_expect": 3, "retry_interval": "100ms", "retry_join": ["{}", "{}", "{}"]"#,
+        bed.address(1),
+        bed.address(2),
+        bed.address(3)
+    );
     let mut nodes = vec![];
     for n in 1..=3 {
         nodes.push(bed.start(n, &join).await);
@@ -138,9 +180,22 @@ async fn three_servers_that_expect_three_form_one_cluster() {
     for node in &nodes {
         voters(node, 3).await;
     }
-    let clusters: Vec<_> =
-        nodes.iter().map(|n| n.inner.server.as_ref().unwrap().consensus.identity().cluster()).collect();
-    assert!(clusters.iter().all(|c| c.is_some() && *c == clusters[0]), "{clusters:?}");
+    let clusters: Vec<_> = nodes
+        .iter()
+        .map(|n| {
+            n.inner
+                .server
+                .as_ref()
+                .unwrap()
+                .consensus
+                .identity()
+                .cluster()
+        })
+        .collect();
+    assert!(
+        clusters.iter().all(|c| c.is_some() && *c == clusters[0]),
+        "{clusters:?}"
+    );
     for node in nodes {
         node.shutdown().await;
     }
@@ -161,14 +216,20 @@ async fn a_wiped_seed_that_still_has_its_flag_joins_instead_of_forming() {
     drop(a);
     std::fs::remove_dir_all(bed.dir.path().join("n1/raft")).unwrap();
     std::fs::remove_dir_all(bed.dir.path().join("n1/serf")).unwrap();
-    let more = format!(r#", "bootstrap": true, "retry_join": ["{}"]"#, bed.address(2));
+    let more = format!(
+        r#", "bootstrap": true, "retry_join": ["{}"]"#,
+        bed.address(2)
+    );
     let a = bed.start(1, &more).await;
     until("a is a voter of the old cluster", async || {
         let id = status(&a).id;
         status(&b).voters.contains(&id) && status(&b).voters.len() == 3
     })
     .await;
-    until("a has the data", async || has(&a, "kept", Consistency::Stale).await).await;
+    until("a has the data", async || {
+        has(&a, "kept", Consistency::Stale).await
+    })
+    .await;
     for node in [a, b, c] {
         node.shutdown().await;
     }
@@ -182,10 +243,16 @@ async fn a_client_reaches_the_leader_and_knows_when_there_is_none() {
     let client = bed.start(9, quick).await;
     assert_eq!(put(&client, "nobody").await.unwrap_err(), Error::NoServers);
     client.join(&bed.address(1)).await.unwrap();
-    until("the client writes", async || put(&client, "k").await.is_ok()).await;
+    until("the client writes", async || {
+        put(&client, "k").await.is_ok()
+    })
+    .await;
     assert!(has(&client, "k", Consistency::Stale).await);
     assert!(client.leader_address().await.is_some());
     a.shutdown().await;
-    until("no leader", async || put(&client, "k").await == Err(Error::NoLeader)).await;
+    until("no leader", async || {
+        put(&client, "k").await == Err(Error::NoLeader)
+    })
+    .await;
     client.shutdown().await;
 }

@@ -511,7 +511,12 @@ impl Consensus {
 async fn is_written(log: &mut LogStore) -> Result<bool, StartError> {
     let failed = |e: std::io::Error| StartError::Raft(e.to_string());
     let state = log.get_log_state().await.map_err(failed)?;
-    let vote = log.get_log_reader().await.read_vote().await.map_err(failed)?;
+    let vote = log
+        .get_log_reader()
+        .await
+        .read_vote()
+        .await
+        .map_err(failed)?;
     Ok(state.last_log_id.is_some() || vote.is_some())
 }
 

@@ -85,18 +85,25 @@ impl Identity {
         let path = folder.join(FILE);
         let content = if env.disk.exists(&path) {
             let bytes = env.disk.read(&path).map_err(disk("read", &path))?;
-            parse(&bytes).map_err(|reason| Error::Malformed {
+            let mut content = parse(&bytes).map_err(|reason| Error::Malformed {
                 path: path.clone(),
                 reason,
-            })?
+            })?;
+            let joined = content.cluster_id.is_some() && content.promised_to.is_none();
+            if joined && !has_raft_data {
+                // Its log was removed, or it was never written before a crash. Nobody can tell which, and an id must
+                // not come back with an empty log; a new one costs no more than being added anew.
+                tracing::warn!(target: "raft", "no raft data beside {}: taking a new raft id", path.display());
+                content.raft_id = new_id(env);
+                save(env, &path, &content)?;
+            }
+            content
         } else if has_raft_data {
             return Err(Error::Missing(path));
         } else {
-            // Zero would be a fine id too, but is easily mistaken for "none" by a person reading logs.
-            let raft_id = env.random.next_u64().max(1);
             let content = Content {
                 version: 1,
-                raft_id: raft_id.to_string(),
+                raft_id: new_id(env),
                 cluster_id: None,
                 promised_to: None,
             };
@@ -216,6 +223,11 @@ impl Identity {
     }
 }
 
+fn new_id(env: &Env) -> String {
+    // Zero would be a fine id too, but is easily mistaken for "none" by a person reading logs.
+    env.random.next_u64().max(1).to_string()
+}
+
 fn parse(bytes: &[u8]) -> Result<Content, String> {
     let content: Content = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if content.version != 1 {
@@ -268,6 +280,23 @@ mod tests {
         let a = Identity::open(&env, a.path(), false).unwrap();
         let b = Identity::open(&env, b.path(), false).unwrap();
         assert_ne!(a.raft_id(), b.raft_id());
+    }
+
+    #[test]
+    fn an_id_never_comes_back_with_an_empty_log() {
+        let (env, dir) = (Env::real(), folder());
+        let first = Identity::open(&env, dir.path(), false).unwrap();
+        let cluster = env.random.uuid();
+        first.adopt(cluster).unwrap();
+        let second = Identity::open(&env, dir.path(), false).unwrap();
+        assert_ne!(second.raft_id(), first.raft_id());
+        assert_eq!(
+            second.cluster(),
+            Some(cluster),
+            "it still belongs to no other cluster"
+        );
+        let third = Identity::open(&env, dir.path(), true).unwrap();
+        assert_eq!(third.raft_id(), second.raft_id());
     }
 
     #[test]

@@ -137,31 +137,52 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Snapshot) -> io::Result<()> {
-        let mut store = Store::decode(&snapshot.body)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("snapshot: {error}")))?;
-        let applied = Applied { last: meta.last_log_id, membership: meta.last_membership.clone() };
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Snapshot,
+    ) -> io::Result<()> {
+        let mut store = Store::decode(&snapshot.body).map_err(|error| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("snapshot: {error}"))
+        })?;
+        let applied = Applied {
+            last: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+        };
         let known = self.snapshots.latest().map_err(io::Error::other)?;
         // At a start openraft installs what is on disk already.
         if known.is_none_or(|known| describes(known.meta()) != snapshot.meta) {
             save(&self.snapshots, meta, &store, &snapshot.body)?;
         }
-        *self.applied.lock().expect("no code panics while it holds this lock") = applied;
+        *self
+            .applied
+            .lock()
+            .expect("no code panics while it holds this lock") = applied;
         self.shared.replace(&mut store);
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, Snapshot>>> {
-        let Some(file) = self.snapshots.latest().map_err(io::Error::other)? else { return Ok(None) };
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<Option<SnapshotOf<TypeConfig, Snapshot>>> {
+        let Some(file) = self.snapshots.latest().map_err(io::Error::other)? else {
+            return Ok(None);
+        };
         let meta = file.meta().to_raft().map_err(io::Error::other)?;
-        let snapshot = Snapshot { meta: describes(file.meta()), body: body(&file)? };
+        let snapshot = Snapshot {
+            meta: describes(file.meta()),
+            body: body(&file)?,
+        };
         Ok(Some(SnapshotOf::<TypeConfig, Snapshot> { meta, snapshot }))
     }
 }
 
 /// What travels of a snapshot's description.
 fn describes(meta: &Meta) -> WireSnapshotMeta {
-    WireSnapshotMeta { last_log_id: meta.last_log_id, last_membership: meta.last_membership.clone() }
+    WireSnapshotMeta {
+        last_log_id: meta.last_log_id,
+        last_membership: meta.last_membership.clone(),
+    }
 }
 
 /// The whole body of a snapshot, checked.
@@ -174,10 +195,19 @@ pub(super) fn body(file: &SnapshotFile) -> io::Result<Bytes> {
 }
 
 /// Writes a snapshot of `store`, which `body` is the encoded form of.
-pub(super) fn save(snapshots: &SnapshotStore, meta: &SnapshotMeta, store: &Store, body: &[u8]) -> io::Result<()> {
+pub(super) fn save(
+    snapshots: &SnapshotStore,
+    meta: &SnapshotMeta,
+    store: &Store,
+    body: &[u8],
+) -> io::Result<()> {
     // The cluster's id, so that a file by itself says where it belongs.
-    let cluster = store.cluster_id().map_or_else(Vec::new, |id| id.as_bytes().to_vec());
-    snapshots.save(&Meta::new(meta, cluster), body.chunks(SECTION)).map_err(io::Error::other)?;
+    let cluster = store
+        .cluster_id()
+        .map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+    snapshots
+        .save(&Meta::new(meta, cluster), body.chunks(SECTION))
+        .map_err(io::Error::other)?;
     Ok(())
 }
 
