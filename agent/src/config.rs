@@ -73,7 +73,7 @@ pub struct Config {
     pub http: Vec<HttpAddress>,
     /// Port numbers.
     pub ports: Ports,
-    /// Addresses to join once at start; a failure is only logged. Old; key `start_join`, flag `-join`. Default none.
+    /// Addresses to join once at start, which fails when none of them answers. Old; key `start_join`, flag `-join`. Default none.
     pub start_join: Vec<String>,
     /// Addresses to join at start, tried again until one succeeds. `HOST`, `HOST:PORT`, IPv6 in brackets. Default none.
     pub retry_join: Vec<String>,
@@ -90,7 +90,7 @@ pub struct Config {
     /// Consul's default is true on servers. Here SIGINT is a graceful leave on servers too, as the manual's sequence
     /// says (DESIGN.md, section 3).
     pub skip_leave_on_interrupt: bool,
-    /// How long a leaving server goes on serving requests after it has left. Key `performance.leave_drain_time`.
+    /// Longest time a leaving server goes on answering what other nodes have asked of it. Key `performance.leave_drain_time`.
     /// Default 5s.
     pub leave_drain_time: Duration,
     /// How long a request waits for a leader before it fails. Key `performance.rpc_hold_timeout`. Default 7s.

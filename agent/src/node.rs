@@ -152,6 +152,8 @@ struct Inner {
     leader_hint: std::sync::Mutex<Option<SocketAddr>>,
     phase: watch::Sender<Phase>,
     dropped: Arc<listen::Dropped>,
+    /// Where Raft and the server port run.
+    raft: tokio::runtime::Handle,
     /// Ended when the node is shut down.
     tasks: std::sync::Mutex<Vec<AbortOnDropHandle<()>>>,
 }
@@ -161,6 +163,9 @@ struct Server {
     consensus: Consensus,
     shared: Arc<Shared>,
     service: Arc<Service>,
+    phase: watch::Receiver<Phase>,
+    /// Requests of other nodes that are being worked on.
+    in_flight: Arc<std::sync::atomic::AtomicUsize>,
 }
 
 impl Node {
@@ -239,16 +244,16 @@ impl Node {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let handle = AbortOnDropHandle::new(tokio::spawn(task));
+        self.keep(tokio::spawn(task));
+    }
+
+    /// Ends a task with the node.
+    fn keep(&self, task: tokio::task::JoinHandle<()>) {
+        let task = AbortOnDropHandle::new(task);
         self.inner
             .tasks
             .lock()
             .expect("no code panics while it holds this lock")
-            .push(handle);
-    }
-
-    /// The state as this server has it, for the leader's duties.
-    pub(crate) fn query_local(&self, query: &Query) -> Option<Answer> {
-        Some(self.inner.server.as_ref()?.shared.load().query(query))
+            .push(task);
     }
 }

@@ -1,6 +1,6 @@
 //! The loop around the leader's decisions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::catalog;
 use super::peers::{Change, Policy, Stranger, View, Why, next_change, strangers};
 use crate::env::Env;
 use crate::gossip::Gossip;
-use crate::raft::{self, Consensus, Status};
+use crate::raft::{self, Consensus, RaftId, Status};
 use crate::state::{Command, Shared, Stamped};
 
 /// Time between two looks when nothing says that something has changed.
@@ -41,6 +41,40 @@ pub struct Duties {
     pub bootstrap: bool,
     /// When servers are added and removed.
     pub policy: Policy,
+    /// How long a learner must have been caught up before it gets its vote.
+    pub stabilization: Duration,
+}
+
+/// What a leader remembers from one look to the next; a new leader starts afresh.
+#[derive(Default)]
+struct Memory {
+    /// When each stranger was last reported.
+    reported: BTreeMap<Stranger, Instant>,
+    /// Since when each learner has been caught up.
+    caught_up: BTreeMap<RaftId, Instant>,
+}
+
+impl Memory {
+    /// Learners that are caught up, but not for long enough.
+    fn unstable(
+        &mut self,
+        view: &View<'_>,
+        policy: &Policy,
+        long_enough: Duration,
+    ) -> BTreeSet<RaftId> {
+        let now = Instant::now();
+        let ready = |id: &RaftId| !view.voters.contains(id) && view.caught_up(*id, policy);
+        self.caught_up.retain(|id, _| ready(id));
+        for id in view.peers.keys().filter(|id| ready(id)) {
+            self.caught_up.entry(*id).or_insert(now);
+        }
+        let young = |since: &Instant| now.duration_since(*since) < long_enough;
+        self.caught_up
+            .iter()
+            .filter(|(_, since)| young(since))
+            .map(|(id, _)| *id)
+            .collect()
+    }
 }
 
 impl Duties {
@@ -63,14 +97,14 @@ impl Duties {
     async fn lead(&self) {
         let mut status = self.consensus.watch();
         let mut members = self.gossip.watch();
-        let mut reported = BTreeMap::new();
+        let mut memory = Memory::default();
         loop {
             members.mark_unchanged();
             let now = self.consensus.status();
             if !now.is_leader() {
                 return;
             }
-            let pause = match self.work(&now, &mut reported).await {
+            let pause = match self.work(&now, &mut memory).await {
                 Ok(true) => continue,
                 Ok(false) => LOOK_AGAIN,
                 Err(raft::Error::NotLeader | raft::Error::Unknown) => AFTER_FAILURE,
@@ -89,16 +123,13 @@ impl Duties {
     }
 
     /// Makes one change, if there is one to make; true when it did, so that the next look is at a fresh view.
-    async fn work(
-        &self,
-        status: &Status,
-        reported: &mut BTreeMap<Stranger, Instant>,
-    ) -> Result<bool, raft::Error> {
+    async fn work(&self, status: &Status, memory: &mut Memory) -> Result<bool, raft::Error> {
         let Some(cluster) = self.consensus.identity().cluster() else {
             return Ok(false);
         };
         let members = self.gossip.members();
-        let view = View {
+        let none = BTreeSet::new();
+        let mut view = View {
             cluster,
             datacenter: &self.datacenter,
             own: status.id,
@@ -108,8 +139,11 @@ impl Duties {
             joint: status.joint,
             last_index: status.last_index,
             matched: &status.matched,
+            unstable: &none,
         };
-        self.report(strangers(&view), cluster, reported);
+        let unstable = memory.unstable(&view, &self.policy, self.stabilization);
+        view.unstable = &unstable;
+        self.report(strangers(&view), cluster, &mut memory.reported);
         // The state names its cluster, so that a snapshot or a copy of it can be told apart from a stranger's.
         if self.shared.load().cluster_id() != Some(cluster) {
             self.propose(Command::SetClusterId(cluster)).await?;

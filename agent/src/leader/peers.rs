@@ -41,6 +41,18 @@ pub struct View<'a> {
     pub last_index: u64,
     /// For each other server, the last index known to be on it; absent until it has answered.
     pub matched: &'a BTreeMap<RaftId, u64>,
+    /// Learners that have not been well for long enough to get their vote.
+    pub unstable: &'a BTreeSet<RaftId>,
+}
+
+impl View<'_> {
+    /// Whether a server trails by no more than the policy allows.
+    pub fn caught_up(&self, id: RaftId, policy: &Policy) -> bool {
+        let trails_to = |matched: &u64| matched.saturating_add(policy.max_trailing_logs);
+        self.matched
+            .get(&id)
+            .is_some_and(|matched| trails_to(matched) >= self.last_index)
+    }
 }
 
 /// The next change of the Raft configuration.
@@ -288,10 +300,9 @@ fn promotion(view: &View<'_>, servers: &[Server<'_>], policy: &Policy) -> Option
                 .peers
                 .get(&s.raft_id)
                 .filter(|_| !view.voters.contains(&s.raft_id))?;
-            let matched = *view.matched.get(&s.raft_id)?;
-            let caught_up = matched.saturating_add(policy.max_trailing_logs) >= view.last_index;
+            let ready = view.caught_up(s.raft_id, policy) && !view.unstable.contains(&s.raft_id);
             // It has answered an append, so it has adopted the cluster; gossip may say so a moment later.
-            (caught_up && s.cluster.is_none_or(|id| id == view.cluster)).then(|| Change::Promote {
+            (ready && s.cluster.is_none_or(|id| id == view.cluster)).then(|| Change::Promote {
                 id: s.raft_id,
                 node: node.clone(),
             })

@@ -1,5 +1,6 @@
 //! Leaving gracefully: hand leadership over, get out of the Raft configuration, tell everybody, stop.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -46,6 +47,7 @@ impl Node {
                 self.hand_over(server).await;
                 self.inner.gossip.announce_leaving().await;
                 self.get_out(server).await;
+                self.drain(server).await;
             }
             None => tracing::info!(target: "consul", "client starting leave"),
         }
@@ -76,6 +78,14 @@ impl Node {
             {
                 tracing::warn!(target: "consul", "failed to transfer leadership: {error}");
             }
+        }
+    }
+
+    /// Waits until what others have asked of this server is answered, at most `leave_drain_time`.
+    async fn drain(&self, server: &Server) {
+        let deadline = Instant::now() + self.inner.config.leave_drain_time;
+        while server.in_flight.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Node;
 use crate::env::{BoxStream, Listener};
@@ -35,6 +37,22 @@ impl Dropped {
     }
 }
 
+/// Counts while it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Answers calls of other nodes.
 struct Calls(Node);
 
@@ -44,7 +62,15 @@ impl Handler for Calls {
             return None;
         }
         let answered = match Request::decode(&body) {
-            Some(request) => self.0.answer(request).await,
+            Some(request) => {
+                let _counted = self
+                    .0
+                    .inner
+                    .server
+                    .as_ref()
+                    .map(|server| Counted::new(&server.in_flight));
+                self.0.answer(request).await
+            }
             None => Answered(Err(super::Error::Refused(
                 "the request does not decode: another version?".to_owned(),
             ))),
@@ -53,8 +79,13 @@ impl Handler for Calls {
     }
 }
 
-/// Serves until the listener fails for good, which on a bound socket it does not.
-pub(super) async fn serve(node: Node, service: Arc<Service>, mut listener: Box<dyn Listener>) {
+/// Serves until it is dropped. Requests of clients are worked on in `requests`, Raft's messages right here.
+pub(super) async fn serve(
+    node: Node,
+    service: Arc<Service>,
+    mut listener: Box<dyn Listener>,
+    requests: Handle,
+) {
     let dropped = node.inner.dropped.clone();
     let calls = Arc::new(Calls(node));
     let open = Arc::new(AtomicUsize::new(0));
@@ -76,6 +107,7 @@ pub(super) async fn serve(node: Node, service: Arc<Service>, mut listener: Box<d
             dropped.too_many.fetch_add(1, Ordering::Relaxed);
             continue;
         }
+        let requests = requests.clone();
         let (calls, service, dropped, open) = (
             calls.clone(),
             service.clone(),
@@ -84,7 +116,7 @@ pub(super) async fn serve(node: Node, service: Arc<Service>, mut listener: Box<d
         );
         open.fetch_add(1, Ordering::Relaxed);
         connections.spawn(async move {
-            if let Err(error) = connection(stream, &calls, &service).await
+            if let Err(error) = connection(stream, &calls, &service, &requests).await
                 && matches!(error, rpc::Error::Protocol(_) | rpc::Error::Timeout(_))
             {
                 dropped.garbage.fetch_add(1, Ordering::Relaxed);
@@ -99,6 +131,7 @@ async fn connection(
     mut stream: BoxStream,
     calls: &Arc<Calls>,
     service: &Arc<Service>,
+    requests: &Handle,
 ) -> Result<(), rpc::Error> {
     let mut preamble = [0; 5];
     tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut preamble))
@@ -112,7 +145,11 @@ async fn connection(
         )));
     }
     match Purpose::try_from(purpose)? {
-        Purpose::Call => rpc::serve(stream, calls.clone()).await,
+        Purpose::Call => {
+            // Ends with this connection's task: the node may be shut down while a request waits.
+            let serving = AbortOnDropHandle::new(requests.spawn(rpc::serve(stream, calls.clone())));
+            serving.await.unwrap_or(Ok(()))
+        }
         Purpose::Raft => rpc::serve(stream, service.clone()).await,
         Purpose::Append => service.serve_append(stream).await,
         Purpose::Snapshot => service.serve_snapshot(stream).await,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Consistency, Error, Node, PeerRef, RaftServer, ReadOptions, Reply, Server};
+use super::{Consistency, Error, Node, PeerRef, Phase, RaftServer, ReadOptions, Reply, Server};
 use crate::config::Bootstrap;
 use crate::gossip::Status;
 use crate::leader::peers::server_addr;
@@ -418,12 +418,18 @@ impl Server {
         Some(self.reply(query, self.consensus.last_contact().unwrap_or_default()))
     }
 
+    /// Waits until the query's answer is newer than the asker has. Unchanged at the end of the wait is an answer too,
+    /// also when the end comes early because this server leaves.
     async fn wait(&self, query: &Query, options: &ReadOptions) {
-        if options.min_index > 0 {
-            // Unchanged at the end of the wait is an answer too.
-            let _ =
-                tokio::time::timeout(options.wait, self.shared.changed(query, options.min_index))
-                    .await;
+        if options.min_index == 0 {
+            return;
+        }
+        let mut phase = self.phase.clone();
+        tokio::select! {
+            biased;
+            () = self.shared.changed(query, options.min_index) => {}
+            () = tokio::time::sleep(options.wait) => {}
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -81,7 +82,10 @@ pub enum StartError {
 }
 
 /// Starts a node in `env`. On an error, nothing of it is left running.
-pub async fn start(env: Env, config: Config) -> Result<Node, StartError> {
+///
+/// Raft and the server port run on the runtime behind `raft`, everything else on the caller's. The two may be one;
+/// in production Raft has a thread of its own, so that no load of requests can hold up a heartbeat.
+pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, StartError> {
     let config = Arc::new(config);
     create_folder(&env, &config.data_dir)?;
     let serf = config.data_dir.join("serf");
@@ -90,27 +94,23 @@ pub async fn start(env: Env, config: Config) -> Result<Node, StartError> {
     let addresses: AddressBook = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
     let calls = Arc::new(Pool::new(env.net.clone(), Purpose::Call));
 
+    let phase = watch::Sender::new(Phase::Running);
     let mut tags = tags(&config, node_id);
     let mut server = None;
     let mut listener = None;
     if config.server {
-        let address = config.rpc_bind();
-        let bound = env.net.listen(address).await;
-        listener = Some(bound.map_err(|source| StartError::Listen {
-            address,
-            purpose: "server RPC",
-            source,
-        })?);
         let shared = Arc::new(Shared::new(Store::default()));
-        let folder = config.data_dir.join("raft");
-        let consensus = Consensus::start(
-            &env,
-            &folder,
-            raft_options(&config),
-            addresses.clone(),
-            shared.clone(),
+        let (bound, consensus) = on(
+            &raft,
+            start_raft(
+                env.clone(),
+                config.clone(),
+                addresses.clone(),
+                shared.clone(),
+            ),
         )
         .await?;
+        listener = Some(bound);
         tags.insert(
             "raft_id".to_owned(),
             consensus.identity().raft_id().to_string(),
@@ -123,6 +123,8 @@ pub async fn start(env: Env, config: Config) -> Result<Node, StartError> {
             consensus,
             shared,
             service,
+            phase: phase.subscribe(),
+            in_flight: Arc::default(),
         });
     }
     let gossip = match gossip::start(env.clone(), gossip_settings(&config, node_id, tags)).await {
@@ -143,8 +145,9 @@ pub async fn start(env: Env, config: Config) -> Result<Node, StartError> {
             calls,
             server,
             leader_hint: std::sync::Mutex::default(),
-            phase: watch::Sender::new(Phase::Running),
+            phase,
             dropped: Arc::default(),
+            raft,
             tasks: std::sync::Mutex::default(),
         }),
     };
@@ -176,11 +179,13 @@ impl Node {
             calls,
             ..
         } = &*self.inner;
-        self.spawn(listen::serve(
+        let serve = listen::serve(
             self.clone(),
             server.service.clone(),
             listener,
-        ));
+            Handle::current(),
+        );
+        self.keep(self.inner.raft.spawn(serve));
         self.spawn(follow_cluster(gossip.clone(), server.consensus.clone()));
         let formation = Formation {
             env: env.clone(),
@@ -201,6 +206,7 @@ impl Node {
             name: config.node_name.clone(),
             bootstrap: config.bootstrap == Bootstrap::Alone,
             policy: policy(config),
+            stabilization: config.autopilot.server_stabilization_time,
         };
         self.spawn(duties.run());
         let (node, consensus) = (self.clone(), server.consensus.clone());
@@ -231,6 +237,37 @@ impl Node {
             _ => Ok(()),
         }
     }
+}
+
+/// Runs `work` on another runtime.
+async fn on<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    match runtime.spawn(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Opens the server port, then starts Raft: a port that is taken must be known before anything is written.
+async fn start_raft(
+    env: Env,
+    config: Arc<Config>,
+    addresses: AddressBook,
+    shared: Arc<Shared>,
+) -> Result<(Box<dyn crate::env::Listener>, Consensus), StartError> {
+    let address = config.rpc_bind();
+    let bound = env.net.listen(address).await;
+    let listener = bound.map_err(|source| StartError::Listen {
+        address,
+        purpose: "server RPC",
+        source,
+    })?;
+    let folder = config.data_dir.join("raft");
+    let consensus =
+        Consensus::start(&env, &folder, raft_options(&config), addresses, shared).await?;
+    Ok((listener, consensus))
 }
 
 fn create_folder(env: &Env, path: &Path) -> Result<(), StartError> {

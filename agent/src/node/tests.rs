@@ -55,7 +55,13 @@ impl Bed {
     }
 
     async fn start(&self, n: u8, more: &str) -> Node {
-        start(Env::real(), self.config(n, more)).await.unwrap()
+        start(
+            Env::real(),
+            self.config(n, more),
+            tokio::runtime::Handle::current(),
+        )
+        .await
+        .unwrap()
     }
 
     fn address(&self, n: u8) -> String {

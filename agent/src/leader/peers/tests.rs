@@ -15,6 +15,7 @@ struct World {
     peers: BTreeMap<RaftId, PeerNode>,
     voters: BTreeSet<RaftId>,
     matched: BTreeMap<RaftId, u64>,
+    unstable: BTreeSet<RaftId>,
     joint: bool,
 }
 
@@ -26,6 +27,7 @@ impl World {
             peers: BTreeMap::new(),
             voters: BTreeSet::new(),
             matched: BTreeMap::new(),
+            unstable: BTreeSet::new(),
             joint: false,
         };
         for i in 1..=n {
@@ -79,6 +81,7 @@ impl World {
             joint: self.joint,
             last_index: 1000,
             matched: &self.matched,
+            unstable: &self.unstable,
         }
     }
 
@@ -116,6 +119,9 @@ fn a_new_server_becomes_a_learner_and_a_voter_only_when_caught_up() {
     world.matched.insert(2, 700);
     assert_eq!(world.next(), None, "it trails by 300");
     world.matched.insert(2, 900);
+    world.unstable.insert(2);
+    assert_eq!(world.next(), None, "it has not been well for long enough");
+    world.unstable.clear();
     assert_eq!(
         world.next(),
         Some(Change::Promote {
