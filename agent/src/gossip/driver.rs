@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use foca::{OwnedNotification, Timer};
+use foca::{OwnedNotification, Timer, TimerToken};
 use futures::future::BoxFuture;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -14,17 +14,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-use super::codec::{Codec, DATAGRAM_MAX, Exchange, FrameKind, ITEM_MAX, Item, open_datagram};
+use super::codec::{Codec, DATAGRAM_MAX, Exchange, FrameKind, open_datagram};
 use super::events::View;
 use super::identity::Identity;
-use super::ledger::{Intent, Ledger, Record, SharedLedger};
+use super::ledger::{Ledger, SharedLedger};
 use super::snapshot::{Remembered, Snapshot, Writer};
-use super::swim::{Due, Health, Outbox, Swim, Timers, config};
+use super::swim::{Check, Due, Health, Outbox, Swim, Timers, config};
 use super::{Event, JoinError, Settings, Shared, Tags};
 use crate::env::{Datagrams, Env};
 
+mod check;
 mod depart;
 mod exchange;
+mod own;
 
 /// Datagrams that are taken in a row before timers have their turn. Data goes first, so that an answer that waits
 /// in the socket counts before the timer that waits for it.
@@ -35,10 +37,6 @@ const SNAPSHOT_DELAY: Duration = Duration::from_millis(250);
 const SOCKET_PAUSE: Duration = Duration::from_millis(10);
 /// Where this node's time starts to count. Far from zero, so that what others saw before its start has a time.
 const EPOCH: Duration = Duration::from_secs(1 << 32);
-/// How often this node may be declared dead within [`FLAPPING_PERIOD`] before that is reported as an error.
-const FLAPPING: usize = 5;
-/// See [`FLAPPING`].
-const FLAPPING_PERIOD: Duration = Duration::from_secs(60);
 
 /// What the driver is asked to do: by the handle, by a stream, or by a task that it started itself.
 pub(crate) enum Command {
@@ -98,8 +96,8 @@ pub(crate) enum Why {
     Routine,
     /// A record is missing.
     Fetch { id: Uuid, attempt: u32 },
-    /// A member did not answer probes; the timer declares it dead.
-    Suspicion(Timer<Identity>),
+    /// A member is suspected to be dead.
+    Check(Check),
 }
 
 /// How far this node is on its way out.
@@ -143,7 +141,9 @@ pub(crate) struct Driver {
     touched: BTreeSet<Uuid>,
     /// Members whose record is being fetched.
     fetching: BTreeSet<Uuid>,
-    /// Members that are being asked over TCP whether they are really dead.
+    /// foca's newest token: its timers with another one are void.
+    token: TimerToken,
+    /// Suspects that are being asked over TCP.
     checking: BTreeSet<Uuid>,
     /// When this node was declared dead and came back.
     returns: Vec<Instant>,
@@ -201,6 +201,7 @@ impl Driver {
             StdRng::from_seed(seed),
             Codec {
                 incarnation: Arc::clone(&incarnation),
+                ledger: ledger.clone(),
             },
             ledger.clone(),
         );
@@ -226,6 +227,7 @@ impl Driver {
             started: Instant::now(),
             touched: BTreeSet::new(),
             fetching: BTreeSet::new(),
+            token: 0,
             checking: BTreeSet::new(),
             returns: Vec::new(),
             sized_for: 1,
@@ -374,8 +376,17 @@ impl Driver {
         };
         match due {
             Due::Swim(timer) => {
-                if matches!(timer, Timer::ProbeRandomMember(_)) {
-                    self.health.timer_was(late, self.settings.probe_timeout);
+                match &timer {
+                    Timer::ProbeRandomMember(_) => {
+                        self.health.timer_was(late, self.settings.probe_timeout);
+                    }
+                    // foca would tell a member that has refuted the suspicion to start a new life.
+                    Timer::ChangeSuspectToDown {
+                        member_id,
+                        incarnation,
+                        ..
+                    } if !self.is_suspect(member_id, *incarnation) => return,
+                    _ => {}
                 }
                 let result = self.swim.handle_timer(timer, &mut self.outbox);
                 log_failure("timer", result);
@@ -385,6 +396,7 @@ impl Driver {
             Due::Reconnect => self.reconnect(),
             Due::Reap => self.reap(),
             Due::Fetch { id, attempt } => self.fetch(id, attempt),
+            Due::Check(check) => self.check(check),
             Due::Snapshot => self.write_snapshot(),
         }
     }
@@ -394,6 +406,7 @@ impl Driver {
         loop {
             self.schedule();
             self.refresh();
+            self.look_into_rumours();
             if !self.contradict() && self.swim.identity() == &self.identity {
                 break;
             }
@@ -411,12 +424,26 @@ impl Driver {
         self.shared.health_score.store(score, Ordering::Relaxed);
     }
 
-    /// Sets foca's timers. A new suspect is asked over TCP at the same time.
+    /// Sets foca's timers.
     fn schedule(&mut self) {
         for (timer, mut after) in std::mem::take(&mut self.outbox.timers) {
-            if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
-                after = self.health.stretch(after);
-                self.check(&member_id.clone(), timer.clone());
+            match &timer {
+                Timer::ProbeRandomMember(token) => self.token = *token,
+                Timer::ChangeSuspectToDown {
+                    member_id,
+                    incarnation,
+                    token,
+                } => {
+                    after = self.health.stretch(after);
+                    self.suspect(Check {
+                        who: member_id.clone(),
+                        incarnation: *incarnation,
+                        token: *token,
+                        rumour: false,
+                        refusals: 0,
+                    });
+                }
+                _ => {}
             }
             self.set_timer(after, Due::Swim(timer));
         }
@@ -429,14 +456,18 @@ impl Driver {
             match note {
                 OwnedNotification::MemberUp(who) if who.id != self.settings.id => {
                     self.view.up(&who, now);
+                    self.ledger.lock().set_living(&who);
                     self.touched.insert(who.id);
                 }
                 OwnedNotification::MemberDown(who) if who.id != self.settings.id => {
                     self.view.down(&who, now);
+                    self.ledger.lock().set_dead(who.id);
                     self.touched.insert(who.id);
                 }
                 OwnedNotification::Rename(_, who) if who.id != self.settings.id => {
-                    self.view.renamed(&who);
+                    if self.view.renamed(&who) {
+                        self.ledger.lock().set_living(&who);
+                    }
                     self.touched.insert(who.id);
                 }
                 OwnedNotification::Idle => {
@@ -502,119 +533,6 @@ impl Driver {
         let local = self.view.member(self.settings.id).cloned();
         self.shared.publish(members, local, events);
         self.remember_soon();
-    }
-
-    /// Answers what others wrongly say about this node, by a new life. Whether there was something.
-    fn contradict(&mut self) -> bool {
-        let Some(claimed) = self.ledger.lock().take_claim() else {
-            return false;
-        };
-        let generation = self.swim.identity().generation;
-        if self.phase != Phase::Running || claimed < generation || claimed == u64::MAX {
-            return false;
-        }
-        let identity = self.swim.identity().with_generation(claimed + 1);
-        let result = self.swim.change_identity(identity, &mut self.outbox);
-        log_failure("change of identity", result);
-        true
-    }
-
-    /// foca has declared its old identity dead and continues with another one.
-    fn returned(&mut self, who: &Identity) {
-        tracing::warn!(
-            target: "serf",
-            "other members took this node for dead, returning: generation={}", who.generation,
-        );
-        let now = Instant::now();
-        self.returns.retain(|at| now - *at < FLAPPING_PERIOD);
-        self.returns.push(now);
-        if self.returns.len() == FLAPPING {
-            tracing::error!(
-                target: "serf",
-                "this node is declared dead again and again: another one may be using its node id {}, \
-                 or datagrams do not reach it at {}", who.id, who.addr,
-            );
-        }
-    }
-
-    /// Tells everybody about the identity that foca has chosen.
-    fn adopt_identity(&mut self) {
-        self.identity = self.swim.identity().clone();
-        let now = self.now();
-        self.view.up(&self.identity, now);
-        let intent = match self.phase {
-            Phase::Running => None,
-            Phase::Leaving => Some(Intent::Leaving),
-            Phase::Departing | Phase::Left => Some(Intent::Left),
-        };
-        if let Some(intent) = intent {
-            self.say(intent);
-        }
-        let tags = self.own_tags();
-        self.write_own_record(tags);
-        self.gossip();
-        self.remember_soon();
-        // The few datagrams that said so may be lost, and until somebody speaks to the new identity, foca waits.
-        self.set_timer(Duration::ZERO, Due::Sync);
-    }
-
-    fn set_tags(&mut self, tags: Tags) {
-        if tags == self.own_tags() {
-            return;
-        }
-        self.write_own_record(tags);
-        self.gossip();
-    }
-
-    fn own_tags(&self) -> Tags {
-        let ledger = self.ledger.lock();
-        ledger
-            .record(self.settings.id)
-            .map(|record| record.tags.clone())
-            .unwrap_or_default()
-    }
-
-    /// Makes a new version of the own record and passes it on.
-    fn write_own_record(&mut self, tags: Tags) {
-        let (id, generation) = (self.settings.id, self.identity.generation);
-        let record = {
-            let mut ledger = self.ledger.lock();
-            let version = match ledger.record(id) {
-                Some(old) if old.generation == generation => old.version + 1,
-                _ => 0,
-            };
-            let record = Record {
-                generation,
-                version,
-                tags,
-            };
-            ledger.set_own_record(record.clone());
-            record
-        };
-        self.pass_on(Item::Record(id, record));
-    }
-
-    /// Says something about this node's own staying.
-    fn say(&mut self, intent: Intent) {
-        let (id, generation) = (self.settings.id, self.identity.generation);
-        self.ledger.lock().set_own_intent(generation, intent);
-        self.pass_on(Item::Intent(id, generation, intent));
-    }
-
-    /// Adds an item to what goes out with foca's messages. A record that is too large is only announced.
-    fn pass_on(&mut self, item: Item) {
-        let mut bytes = item.encode();
-        if bytes.len() > ITEM_MAX
-            && let Item::Record(id, record) = &item
-        {
-            bytes = Item::Notice(*id, record.generation, record.version).encode();
-        }
-        log_failure("broadcast", self.swim.add_broadcast(&bytes));
-    }
-
-    /// Sends what is waiting to a few members at once, ahead of the next round.
-    fn gossip(&mut self) {
-        log_failure("gossip", self.swim.gossip(&mut self.outbox));
     }
 
     /// Follows the size of the pool with foca's parameters.

@@ -27,6 +27,8 @@ struct Seen {
 pub(crate) struct View {
     seen: BTreeMap<Uuid, Seen>,
     shown: BTreeMap<Uuid, Arc<Member>>,
+    /// Who is shown under which folded name: one that takes part, or several that do not.
+    names: BTreeMap<String, BTreeSet<Uuid>>,
     /// Pairs (newcomer, holder of the name) that were reported.
     conflicts: BTreeSet<(Uuid, Uuid)>,
 }
@@ -37,6 +39,7 @@ impl View {
         Self {
             seen: BTreeMap::new(),
             shown: BTreeMap::new(),
+            names: BTreeMap::new(),
             conflicts: BTreeSet::new(),
         }
     }
@@ -51,11 +54,12 @@ impl View {
         self.set(identity, false, now);
     }
 
-    /// SWIM knows another life of the member; whether it is up did not change by that.
-    pub(crate) fn renamed(&mut self, identity: &Identity) {
-        if let Some(seen) = self.seen.get_mut(&identity.id) {
+    /// SWIM knows another life of the member. Returns whether it is up, which did not change by that.
+    pub(crate) fn renamed(&mut self, identity: &Identity) -> bool {
+        self.seen.get_mut(&identity.id).is_some_and(|seen| {
             seen.identity = identity.clone();
-        }
+            seen.up
+        })
     }
 
     /// Somebody else knows the member as dead for `down_for`; taken over unless more is known here.
@@ -128,11 +132,13 @@ impl View {
 
     /// The member with this name, without regard to case; one that takes part before one that does not.
     pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<Member>> {
-        let name = fold(name);
-        self.shown
-            .values()
-            .filter(|member| fold(&member.name) == name)
+        self.named(&fold(name))
             .min_by_key(|member| (!takes_part(member.status), member.id))
+    }
+
+    fn named(&self, folded: &str) -> impl Iterator<Item = &Arc<Member>> {
+        let ids = self.names.get(folded).into_iter().flatten();
+        ids.filter_map(|id| self.shown.get(id))
     }
 
     /// All that are shown, by name.
@@ -164,7 +170,7 @@ impl View {
             if old.as_ref().is_some_and(|old| takes_part(old.status))
                 && new.as_ref().is_none_or(|new| !takes_part(new.status))
             {
-                pending.extend(self.waiting_for_name(id, ledger));
+                pending.extend(self.waiting_for_name(id));
             }
             events.extend(self.replace(id, new));
         }
@@ -195,36 +201,23 @@ impl View {
 
     /// Another member that is shown under the same name.
     fn rival(&self, member: &Member) -> Option<Arc<Member>> {
-        let name = fold(&member.name);
-        self.shown
-            .values()
-            .filter(|other| other.id != member.id && fold(&other.name) == name)
+        self.named(&fold(&member.name))
+            .filter(|other| other.id != member.id)
             .min_by_key(|other| (!takes_part(other.status), other.id))
             .cloned()
     }
 
     fn name_is_held(&self, identity: &Identity) -> bool {
-        let name = identity.folded_name();
-        self.shown
-            .values()
-            .any(|other| other.id != identity.id && fold(&other.name) == name)
+        self.named(&identity.folded_name())
+            .any(|other| other.id != identity.id)
     }
 
-    /// Members that are up and not shown, and may have been waiting for the name that `id` gives free.
-    fn waiting_for_name(&self, id: Uuid, ledger: &Ledger) -> Vec<Uuid> {
-        let Some(name) = self.shown.get(&id).map(|member| fold(&member.name)) else {
-            return Vec::new();
-        };
-        self.seen
+    /// Members that were not shown because `id` had their name.
+    fn waiting_for_name(&self, id: Uuid) -> Vec<Uuid> {
+        self.conflicts
             .iter()
-            .filter(|(other, seen)| {
-                **other != id
-                    && seen.up
-                    && !self.shown.contains_key(other)
-                    && seen.identity.folded_name() == name
-                    && ledger.record(**other).is_some()
-            })
-            .map(|(other, _)| *other)
+            .filter(|(newcomer, holder)| *holder == id && !self.shown.contains_key(newcomer))
+            .map(|(newcomer, _)| *newcomer)
             .collect()
     }
 
@@ -244,6 +237,18 @@ impl View {
             Some(new) => self.shown.insert(id, Arc::clone(new)),
             None => self.shown.remove(&id),
         };
+        if let Some(old) = &old {
+            let name = fold(&old.name);
+            if let Some(ids) = self.names.get_mut(&name) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.names.remove(&name);
+                }
+            }
+        }
+        if let Some(new) = &new {
+            self.names.entry(fold(&new.name)).or_default().insert(id);
+        }
         changes(old, new)
     }
 }

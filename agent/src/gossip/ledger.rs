@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use foca::{BroadcastHandler, Invalidates};
+use foca::{BroadcastHandler, Incarnation, Invalidates, Member, State};
 use uuid::Uuid;
 
 use super::Tags;
@@ -69,6 +69,10 @@ pub(crate) struct Ledger {
     noticed: BTreeMap<Uuid, Stamped<(u64, u64)>>,
     /// Members about whom something changed since the last [`Ledger::take_touched`].
     touched: Vec<Uuid>,
+    /// The lives that SWIM here holds for alive.
+    living: BTreeMap<Uuid, Identity>,
+    /// Living members that somebody else has declared dead, to be looked into.
+    rumours: Vec<(Identity, Incarnation)>,
     /// Highest generation in which others say something about this node that it has not said itself.
     claimed: Option<u64>,
     now: Duration,
@@ -83,6 +87,8 @@ impl Ledger {
             intents: BTreeMap::new(),
             noticed: BTreeMap::new(),
             touched: Vec::new(),
+            living: BTreeMap::new(),
+            rumours: Vec::new(),
             claimed: None,
             now: Duration::ZERO,
         }
@@ -211,6 +217,37 @@ impl Ledger {
     /// Members about whom something changed, once.
     pub(crate) fn take_touched(&mut self) -> Vec<Uuid> {
         std::mem::take(&mut self.touched)
+    }
+
+    /// Notes that SWIM here holds this life for alive.
+    pub(crate) fn set_living(&mut self, identity: &Identity) {
+        self.living.insert(identity.id, identity.clone());
+    }
+
+    /// Notes that SWIM here holds this member for dead.
+    pub(crate) fn set_dead(&mut self, id: Uuid) {
+        self.living.remove(&id);
+    }
+
+    /// What to believe of what somebody else says about a member.
+    ///
+    /// To SWIM a death is final. One member that was cut off for a while has declared everybody dead, and would,
+    /// once back, make everybody believe it of everybody. So a death that was found by somebody else is here only
+    /// a suspicion, to be looked into; one that the member announced itself is believed.
+    pub(crate) fn weigh(&mut self, said: Member<Identity>) -> Member<Identity> {
+        let who = said.id();
+        let announced = matches!(self.intent_for(who), Some(Intent::Leaving | Intent::Left));
+        if said.state() != State::Down || announced || self.living.get(&who.id) != Some(who) {
+            return said;
+        }
+        let suspect = Member::new(who.clone(), said.incarnation(), State::Suspect);
+        self.rumours.push((said.id().clone(), said.incarnation()));
+        suspect
+    }
+
+    /// Deaths to be looked into, once.
+    pub(crate) fn take_rumours(&mut self) -> Vec<(Identity, Incarnation)> {
+        std::mem::take(&mut self.rumours)
     }
 
     /// Forgets what is about nobody any more. Intents stay longer: they keep a forgotten member from coming back
@@ -395,6 +432,24 @@ mod tests {
         ledger.learn_record(OTHER, record(1, 4));
         assert!(!ledger.wants_record(&identity(1)));
         assert!(!ledger.learn_notice(OTHER, 1, 4));
+    }
+
+    #[test]
+    fn a_death_found_by_somebody_else_is_a_suspicion() {
+        let mut ledger = Ledger::new(OWN);
+        let b = identity(5);
+        let dead = |who: &Identity| Member::new(who.clone(), 3, State::Down);
+        assert_eq!(ledger.weigh(dead(&b)), dead(&b), "not known as alive");
+        ledger.set_living(&b);
+        let weighed = ledger.weigh(dead(&b));
+        assert_eq!(weighed, Member::new(b.clone(), 3, State::Suspect));
+        assert_eq!(ledger.take_rumours(), [(b.clone(), 3)]);
+        let earlier = identity(4);
+        assert_eq!(ledger.weigh(dead(&earlier)), dead(&earlier));
+        ledger.learn_intent(OTHER, 5, Intent::Forced);
+        assert_ne!(ledger.weigh(dead(&b)), dead(&b), "only an operator says so");
+        ledger.learn_intent(OTHER, 5, Intent::Left);
+        assert_eq!(ledger.weigh(dead(&b)), dead(&b), "it said so itself");
     }
 
     #[test]

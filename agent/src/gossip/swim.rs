@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
-use foca::{Config, Notification, OwnedNotification, PeriodicParams, Timer};
+use foca::{
+    Config, Incarnation, Notification, OwnedNotification, PeriodicParams, Timer, TimerToken,
+};
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -119,8 +121,36 @@ pub(crate) enum Due {
         /// How often it was asked for already.
         attempt: u32,
     },
+    /// Ask a suspect over TCP once more.
+    Check(Check),
     /// Write the snapshot file.
     Snapshot,
+}
+
+/// A suspect that is being asked over TCP whether it lives.
+#[derive(Debug, Clone)]
+pub(crate) struct Check {
+    /// The suspect.
+    pub(crate) who: Identity,
+    /// Its incarnation when it was suspected; a higher one refutes.
+    pub(crate) incarnation: Incarnation,
+    /// foca's token of that moment.
+    pub(crate) token: TimerToken,
+    /// Whether somebody else declared it dead, rather than a probe from here being unanswered.
+    pub(crate) rumour: bool,
+    /// How often its machine has refused the connection.
+    pub(crate) refusals: u32,
+}
+
+impl Check {
+    /// What makes foca declare the suspect dead.
+    pub(crate) fn verdict(&self) -> Timer<Identity> {
+        Timer::ChangeSuspectToDown {
+            member_id: self.who.clone(),
+            incarnation: self.incarnation,
+            token: self.token,
+        }
+    }
 }
 
 /// Timers in order of time; of equal ones, the earlier set goes first.

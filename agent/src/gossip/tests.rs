@@ -10,6 +10,7 @@ use super::*;
 
 mod join;
 mod leave;
+mod partition;
 mod restart;
 
 /// Only bounds a hang.
@@ -50,7 +51,11 @@ impl Peer {
     }
 
     async fn start(settings: Settings, folder: Arc<TempDir>) -> Self {
-        let gossip = start(Env::real(), settings.clone()).await.unwrap();
+        Self::start_in(Env::real(), settings, folder).await
+    }
+
+    async fn start_in(env: Env, settings: Settings, folder: Arc<TempDir>) -> Self {
+        let gossip = start(env, settings).await.unwrap();
         let settings = gossip.settings().clone();
         Self {
             gossip,

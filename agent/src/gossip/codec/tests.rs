@@ -1,6 +1,6 @@
 use std::sync::atomic::AtomicU16;
 
-use foca::Codec as _;
+use foca::{Codec as _, Message, State};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
@@ -111,6 +111,7 @@ fn messages() -> impl Strategy<Value = Message<Identity>> {
 fn codec() -> super::Codec {
     super::Codec {
         incarnation: Arc::new(AtomicU16::new(0)),
+        ledger: SharedLedger::new(super::super::ledger::Ledger::new(Uuid::nil())),
     }
 }
 

@@ -1,10 +1,9 @@
 //! The driver's part of the TCP exchange: what to tell, what to believe, and when to ask.
 
-use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use foca::{Member, State, Timer};
+use foca::{Member, State};
 use uuid::Uuid;
 
 use super::super::codec::{Entry, Exchange, FrameKind, Hello};
@@ -83,7 +82,7 @@ impl Driver {
         std::iter::once(self.own_entry()).chain(others).collect()
     }
 
-    fn own_entry(&self) -> Entry {
+    pub(super) fn own_entry(&self) -> Entry {
         let incarnation = self.incarnation.load(Ordering::Relaxed);
         self.entry(Member::new(
             self.identity.clone(),
@@ -92,7 +91,7 @@ impl Driver {
         ))
     }
 
-    fn entry(&self, member: Member<Identity>) -> Entry {
+    pub(super) fn entry(&self, member: Member<Identity>) -> Entry {
         let id = member.id().id;
         let down_for = match member.state() {
             State::Down => self.view.down_for(id, self.now()),
@@ -236,12 +235,13 @@ impl Driver {
                 // foca would enter this node's former lives as dead members.
                 member.id().id != self.settings.id || *member.id() == self.identity
             })
-            .cloned()
+            .map(|member| self.ledger.lock().weigh(member.clone()))
             .chain(replaced.into_iter().map(Member::down));
         let applied = self.swim.apply_many(updates, true, &mut self.outbox);
         log_failure("merge", applied);
         self.absorb();
         self.hear_of_the_dead(&theirs.entries);
+        self.revive(&theirs.entries);
         let anything_new = !news.is_empty() || self.swim.updates_backlog() > 0;
         if news.len() <= NEWS_MAX {
             for item in news {
@@ -271,8 +271,20 @@ impl Driver {
     }
 
     /// Starts an exchange with a member.
-    fn start_exchange(&mut self, with: &Identity, kind: FrameKind, why: Why) {
-        let request = self.request(kind, Some(with.id));
+    pub(super) fn start_exchange(&mut self, with: &Identity, kind: FrameKind, why: Why) {
+        let entries = self.request(kind, None).entries;
+        self.start_exchange_of(entries, with, kind, why);
+    }
+
+    /// Starts an exchange of certain entries.
+    pub(super) fn start_exchange_of(
+        &mut self,
+        entries: Vec<Entry>,
+        with: &Identity,
+        kind: FrameKind,
+        why: Why,
+    ) {
+        let request = self.say_hello(Some(with.id), entries);
         let (env, addr, requests) = (self.env.clone(), with.addr, self.requests_in.clone());
         self.tasks.spawn(async move {
             let result = sync::exchange(&env, addr, kind, &request).await;
@@ -285,51 +297,26 @@ impl Driver {
         if self.phase == Phase::Left {
             return;
         }
-        let mut refused = false;
-        match result {
-            Ok(answer) => match self.admit(FrameKind::Sync, &answer) {
-                Ok(true) => self.merge(FrameKind::Sync, &answer),
-                Ok(false) => {}
-                Err(reason) => {
-                    tracing::debug!(target: "serf", "refused the answer to an exchange: {reason}");
+        let failure = match result {
+            Ok(answer) => {
+                match self.admit(FrameKind::Sync, &answer) {
+                    Ok(true) => self.merge(FrameKind::Sync, &answer),
+                    Ok(false) => {}
+                    Err(reason) => {
+                        tracing::debug!(target: "serf", "refused the answer to an exchange: {reason}");
+                    }
                 }
-            },
-            Err(e) => {
-                refused = matches!(&e, JoinError::Connect { source, .. }
-                    if source.kind() == io::ErrorKind::ConnectionRefused);
-                tracing::debug!(target: "serf", "exchange failed: why={why:?} error={e}");
+                None
             }
-        }
+            Err(e) => {
+                tracing::debug!(target: "serf", "exchange failed: why={why:?} error={e}");
+                Some(e)
+            }
+        };
         match why {
             Why::Routine => {}
-            Why::Fetch { id, attempt } => {
-                self.fetching.remove(&id);
-                self.refresh();
-                if self.record_is_missing(id) {
-                    self.fetching.insert(id);
-                    let base = self.settings.gossip_interval;
-                    let pause = base.saturating_mul(1 << attempt.min(10));
-                    let attempt = attempt.saturating_add(1);
-                    self.set_timer(pause.min(FETCH_PAUSE_MAX), Due::Fetch { id, attempt });
-                }
-            }
-            Why::Suspicion(timer) => {
-                if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
-                    self.checking.remove(&member_id.id);
-                }
-                if refused {
-                    // Neither a direct nor an indirect probe was answered, and its machine says that nobody
-                    // listens there: waiting longer could only delay the obvious.
-                    log_failure("timer", self.swim.handle_timer(timer, &mut self.outbox));
-                }
-            }
-        }
-    }
-
-    /// Asks a suspect over TCP: a living one learns of the suspicion and refutes it in its answer.
-    pub(super) fn check(&mut self, suspect: &Identity, timer: Timer<Identity>) {
-        if self.phase != Phase::Left && self.checking.insert(suspect.id) {
-            self.start_exchange(suspect, FrameKind::Sync, Why::Suspicion(timer));
+            Why::Fetch { id, attempt } => self.fetched(id, attempt),
+            Why::Check(check) => self.checked(check, failure.as_ref()),
         }
     }
 
@@ -415,6 +402,19 @@ impl Driver {
         } else if let Some((who, _)) = self.view.seen(id) {
             let who = who.clone();
             self.start_exchange(&who, FrameKind::Fetch, why);
+        }
+    }
+
+    /// A record was asked for; it may be here now.
+    fn fetched(&mut self, id: Uuid, attempt: u32) {
+        self.fetching.remove(&id);
+        self.refresh();
+        if self.record_is_missing(id) {
+            self.fetching.insert(id);
+            let base = self.settings.gossip_interval;
+            let pause = base.saturating_mul(1 << attempt.min(10));
+            let attempt = attempt.saturating_add(1);
+            self.set_timer(pause.min(FETCH_PAUSE_MAX), Due::Fetch { id, attempt });
         }
     }
 
