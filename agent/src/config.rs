@@ -21,6 +21,7 @@ mod hcl;
 mod json;
 pub(crate) mod layer;
 pub mod machine;
+mod names;
 mod reload;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ pub(crate) mod unsupported;
 pub use build::{FlagSettings, Loaded, load};
 pub use files::{Format, SourceFile};
 pub use machine::Machine;
-pub use reload::Diff;
+pub use reload::{Diff, Reload};
 
 /// Everything that an agent is started with, checked.
 ///
@@ -50,7 +51,7 @@ pub struct Config {
     /// Node id to be used. Default none: read from `DATA/node-id`, made there at the first start.
     pub node_id: Option<Uuid>,
     /// Free key and value pairs of this node, at most 64; keys up to 128 of `A-Z a-z 0-9 _ -`, values up to 512
-    /// characters. Key `node_meta`, flag `-node-meta key:value`. Default none. Applies live.
+    /// characters. Key `node_meta`, flag `-node-meta key:value`. Default none.
     pub node_meta: BTreeMap<String, String>,
     /// Datacenter, lower case letters, digits, `-` and `_`. Members of another one are refused. Default `dc1`.
     pub datacenter: String,
@@ -97,7 +98,7 @@ pub struct Config {
     pub rpc_hold_timeout: Duration,
     /// Scales Raft's timing, 1 (fastest) to 10. Key `performance.raft_multiplier`. Default 5, with `-dev` 1.
     pub raft_multiplier: u32,
-    /// When Raft takes snapshots and what it keeps. Applies live.
+    /// When Raft takes snapshots and what it keeps.
     pub raft: RaftSettings,
     /// How the leader looks after the set of servers. Block `autopilot`.
     pub autopilot: Autopilot,
@@ -109,6 +110,8 @@ pub struct Config {
     pub default_query_time: Duration,
     /// Longest `wait` of a blocking query; more is cut to this. Default 600s.
     pub max_query_time: Duration,
+    /// Shortest TTL of a session. Default 10s.
+    pub session_ttl_min: Duration,
     /// Bounds on what clients of the HTTP API may do. Block `limits`.
     pub limits: Limits,
     /// Where and how the log is written.

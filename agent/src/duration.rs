@@ -247,7 +247,7 @@ mod tests {
             ),
             ("-3s", "time: negative duration \"-3s\""),
         ] {
-            assert_eq!(parse(text).unwrap_err().to_string(), wanted);
+            assert_eq!(parse(text).expect_err("no duration").to_string(), wanted);
         }
     }
 

@@ -1,6 +1,5 @@
 //! From sources to a checked [`Config`]. Pure.
 
-use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -12,6 +11,7 @@ use uuid::Uuid;
 
 use super::files::{self, Format, SourceFile};
 use super::layer::{GossipLayer, Layer, Merge as _, Number};
+use super::names;
 use super::unsupported::Found;
 use super::{
     Autopilot, Bootstrap, Config, Error, GossipLan, HttpAddress, Limits, LogSettings, Machine,
@@ -97,7 +97,7 @@ fn note(found: &Found, setting: String, warnings: &mut Vec<String>) -> Result<()
     }
 }
 
-fn invalid<T>(message: impl Into<String>) -> Result<T, Error> {
+pub(super) fn invalid<T>(message: impl Into<String>) -> Result<T, Error> {
     Err(Error::Invalid(message.into()))
 }
 
@@ -155,25 +155,21 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
     let ports = check_ports(&layer, warnings)?;
     let (bind_addr, serf_lan_bind, advertise_addr) = check_addresses(&layer, dev, machine)?;
     let (default_query_time, max_query_time) = check_query_times(&layer)?;
-    let performance = &layer.performance;
-    let limits = &layer.limits;
-    let multiplier = if dev { 1 } else { 5 };
-    let (data_dir, data_dir_is_temporary) = match layer.data_dir.as_deref().unwrap_or("") {
-        "" if dev => (machine.temporary_dir.clone(), true),
-        "" => return invalid("data_dir cannot be empty"),
-        path => (PathBuf::from(path), false),
-    };
+    let (data_dir, data_dir_is_temporary) = check_data_dir(&layer, dev, machine)?;
+    let (leave_drain_time, rpc_hold_timeout, raft_multiplier) = check_performance(&layer, dev)?;
+    let reconnect = layer.reconnect_timeout;
+    let session_ttl_min = layer.session_ttl_min;
     Ok(Config {
         server,
         bootstrap,
         dev,
-        node_name: check_node_name(&layer, machine, warnings)?,
+        node_name: names::node_name(&layer, machine, warnings)?,
         node_id: match layer.node_id.as_deref().unwrap_or("") {
             "" => None,
             text => Some(parsed::<Uuid>("node_id", text, "a UUID")?),
         },
-        datacenter: check_datacenter(&layer)?,
-        domain: check_domain(&layer, warnings)?,
+        datacenter: names::datacenter(&layer)?,
+        domain: names::domain(&layer, warnings)?,
         data_dir,
         data_dir_is_temporary,
         bind_addr,
@@ -193,55 +189,72 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         rejoin_after_leave: layer.rejoin_after_leave.unwrap_or(false),
         leave_on_terminate: layer.leave_on_terminate.unwrap_or(!server),
         skip_leave_on_interrupt: layer.skip_leave_on_interrupt.unwrap_or(false),
-        leave_drain_time: at_least(
-            "performance.leave_drain_time",
-            performance.leave_drain_time,
-            SECOND * 5,
-            NO_TIME,
-        )?,
-        rpc_hold_timeout: at_least(
-            "performance.rpc_hold_timeout",
-            performance.rpc_hold_timeout,
-            SECOND * 7,
-            NO_TIME,
-        )?,
-        raft_multiplier: within(
-            "performance.raft_multiplier",
-            performance.raft_multiplier,
-            multiplier,
-            1,
-            10,
-        )?,
+        leave_drain_time,
+        rpc_hold_timeout,
+        raft_multiplier,
         raft: check_raft(&layer)?,
         autopilot: check_autopilot(&layer)?,
         gossip_lan: check_gossip(&layer.gossip_lan)?,
-        reconnect_timeout: at_least(
-            "reconnect_timeout",
-            layer.reconnect_timeout,
-            HOUR * 72,
-            HOUR * 8,
-        )?,
+        reconnect_timeout: at_least("reconnect_timeout", reconnect, HOUR * 72, HOUR * 8)?,
         default_query_time,
         max_query_time,
-        limits: Limits {
-            http_max_conns_per_client: within(
-                "limits.http_max_conns_per_client",
-                limits.http_max_conns_per_client,
-                200,
-                0,
-                u32::MAX.into(),
-            )?,
-            kv_max_value_size: within(
-                "limits.kv_max_value_size",
-                limits.kv_max_value_size,
-                512 << 10,
-                1,
-                16 << 20,
-            )?,
-        },
+        session_ttl_min: at_least("session_ttl_min", session_ttl_min, SECOND * 10, MILLISECOND)?,
+        limits: check_limits(&layer)?,
         log: check_log(&layer, dev)?,
         pid_file: path(layer.pid_file.as_deref()),
-        node_meta: check_node_meta(layer)?,
+        node_meta: names::node_meta(layer)?,
+    })
+}
+
+/// The data folder, and whether it belongs to this process alone.
+fn check_data_dir(layer: &Layer, dev: bool, machine: &Machine) -> Result<(PathBuf, bool), Error> {
+    match layer.data_dir.as_deref().unwrap_or("") {
+        "" if dev => Ok((machine.temporary_dir.clone(), true)),
+        "" => invalid("data_dir cannot be empty"),
+        path => Ok((path.into(), false)),
+    }
+}
+
+/// `leave_drain_time`, `rpc_hold_timeout` and `raft_multiplier`.
+fn check_performance(layer: &Layer, dev: bool) -> Result<(Duration, Duration, u32), Error> {
+    let performance = &layer.performance;
+    let time = |key, value, default| at_least(key, value, default, NO_TIME);
+    let multiplier = performance.raft_multiplier;
+    let default = if dev { 1 } else { 5 };
+    Ok((
+        time(
+            "performance.leave_drain_time",
+            performance.leave_drain_time,
+            SECOND * 5,
+        )?,
+        time(
+            "performance.rpc_hold_timeout",
+            performance.rpc_hold_timeout,
+            SECOND * 7,
+        )?,
+        within("performance.raft_multiplier", multiplier, default, 1, 10)?,
+    ))
+}
+
+fn check_limits(layer: &Layer) -> Result<Limits, Error> {
+    let connections = layer.limits.http_max_conns_per_client;
+    let value_size = layer.limits.kv_max_value_size;
+    let most = i64::from(u32::MAX);
+    Ok(Limits {
+        http_max_conns_per_client: within(
+            "limits.http_max_conns_per_client",
+            connections,
+            200,
+            0,
+            most,
+        )?,
+        kv_max_value_size: within(
+            "limits.kv_max_value_size",
+            value_size,
+            512 << 10,
+            1,
+            16 << 20,
+        )?,
     })
 }
 
@@ -418,63 +431,6 @@ fn check_query_times(layer: &Layer) -> Result<(Duration, Duration), Error> {
     Ok((default, max))
 }
 
-fn check_node_name(
-    layer: &Layer,
-    machine: &Machine,
-    warnings: &mut Vec<String>,
-) -> Result<String, Error> {
-    let name = layer
-        .node_name
-        .as_deref()
-        .unwrap_or(&machine.hostname)
-        .trim();
-    if name.is_empty() {
-        return invalid("node_name cannot be empty");
-    }
-    if name.len() > 512 || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return invalid(
-            "node_name cannot contain spaces or control characters, or be longer than 512 bytes",
-        );
-    }
-    if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
-        warnings.push(format!(
-            "Node name {name:?} will not be discoverable via DNS due to invalid characters. Valid characters include all alpha-numerics and dashes."
-        ));
-    }
-    Ok(name.to_owned())
-}
-
-fn check_datacenter(layer: &Layer) -> Result<String, Error> {
-    let name = layer.datacenter.as_deref().unwrap_or("dc1").to_lowercase();
-    if name.is_empty() {
-        return invalid("datacenter cannot be empty");
-    }
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
-    if !name.chars().all(allowed) || name.len() > 63 {
-        return invalid(
-            "datacenter can only contain lowercase alphanumeric, - or _ characters, at most 63",
-        );
-    }
-    Ok(name)
-}
-
-fn check_domain(layer: &Layer, warnings: &mut Vec<String>) -> Result<String, Error> {
-    let Some(domain) = &layer.domain else {
-        return Ok("consul.".into());
-    };
-    let name = domain.trim_matches('.');
-    let label = |l: &str| {
-        (1..64).contains(&l.len())
-            && l.chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-    };
-    if !name.split('.').all(label) {
-        return invalid(format!("domain {domain:?} is not a domain name"));
-    }
-    warnings.push("domain has no effect here: this version answers no DNS".into());
-    Ok(format!("{}.", name.to_lowercase()))
-}
-
 fn check_raft(layer: &Layer) -> Result<RaftSettings, Error> {
     let key = "raft_snapshot_threshold";
     Ok(RaftSettings {
@@ -580,37 +536,4 @@ pub(crate) fn parse_level(text: &str) -> Option<Level> {
         "err" | "error" => Some(Level::ERROR),
         _ => None,
     }
-}
-
-fn check_node_meta(layer: Layer) -> Result<std::collections::BTreeMap<String, String>, Error> {
-    let meta = layer.node_meta;
-    if meta.len() > 64 {
-        return invalid("Node metadata cannot contain more than 64 key/value pairs");
-    }
-    for (key, value) in &meta {
-        let wrong = |why: &dyn Display| {
-            invalid(format!(
-                "Couldn't load metadata pair ({key:?}, {value:?}): {why}"
-            ))
-        };
-        if key.is_empty() {
-            return wrong(&"Key cannot be blank");
-        }
-        if !key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-        {
-            return wrong(&"Key contains invalid characters");
-        }
-        if key.len() > 128 {
-            return wrong(&"Key is too long (limit: 128 characters)");
-        }
-        if key.starts_with("consul-") {
-            return wrong(&"Key prefix 'consul-' is reserved for internal use");
-        }
-        if value.chars().count() > 512 {
-            return wrong(&"Value is too long (limit: 512 characters)");
-        }
-    }
-    Ok(meta)
 }

@@ -91,6 +91,7 @@ layers! {
         retry_max: Option<Number>,
         serf_lan: Option<String>,
         server: Option<bool>,
+        session_ttl_min: Option<GoDuration>,
         skip_leave_on_interrupt: Option<bool>,
         start_join: Vec<String>,
     }
