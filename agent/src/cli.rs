@@ -1,1 +1,152 @@
-//! TODO
+//! The command line: one file per verb. All but `agent`, `keygen`, `validate` and `version` are thin HTTP clients.
+//!
+//! Exit codes are Consul's: 0 done, 1 failed, 2 nothing matched (`members -status`), 127 no such command.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+mod agent;
+mod api;
+mod flags;
+mod force_leave;
+mod info;
+mod io;
+mod join;
+mod keygen;
+mod kv;
+mod leave;
+mod members;
+mod monitor;
+mod operator;
+mod reload;
+mod table;
+#[cfg(test)]
+mod tests;
+mod validate;
+pub mod version;
+
+pub(crate) use io::{Done, Failure, Io};
+
+/// The verbs with what each is for, as the usage lists them.
+const VERBS: &[(&str, &str)] = &[
+    (
+        "agent",
+        "Runs an agent: a server or a client (the word may be left out)",
+    ),
+    ("force-leave", "Makes a failed member one that left"),
+    ("info", "Prints what an agent knows of itself"),
+    ("join", "Makes an agent join a cluster"),
+    ("keygen", "Prints a new gossip encryption key"),
+    ("kv", "Reads and writes the key/value store"),
+    ("leave", "Makes an agent leave gracefully and stop"),
+    ("members", "Lists the members of the cluster"),
+    ("monitor", "Follows the log of an agent"),
+    ("operator", "Tools for operators of a cluster"),
+    ("reload", "Makes an agent read its configuration again"),
+    ("validate", "Checks configuration files"),
+    ("version", "Prints the version"),
+];
+
+/// What a command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked<'a> {
+    /// A verb of [`VERBS`] with its arguments.
+    Verb(&'a str, &'a [String]),
+    Usage,
+    /// Nothing was asked: the usage, and exit code 127.
+    Nothing,
+    Unknown(&'a str),
+}
+
+/// Runs one command line, its first element the program's name, to its exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Result<Vec<String>, OsString> = args
+        .into_iter()
+        .skip(1)
+        .map(OsString::into_string)
+        .collect();
+    let env = |name: &str| std::env::var(name).ok();
+    let (mut out, mut err, mut input) = (std::io::stdout(), std::io::stderr(), std::io::stdin());
+    let mut io = Io {
+        out: &mut out,
+        err: &mut err,
+        input: &mut input,
+        env: &env,
+    };
+    match args {
+        Ok(args) => ExitCode::from(run(&args, &mut io)),
+        Err(arg) => ExitCode::from(io.fail(format!("the argument {arg:?} is not valid UTF-8"))),
+    }
+}
+
+/// Runs one command line, without the program's name, to its exit code.
+fn run(args: &[String], io: &mut Io<'_>) -> u8 {
+    let (verb, rest) = match ask(args) {
+        Asked::Verb(verb, rest) => (verb, rest),
+        Asked::Usage => return io.finish("agent", Err(Failure::Help(usage()))),
+        Asked::Nothing => {
+            io.finish("agent", Err(Failure::Help(usage())));
+            return 127;
+        }
+        Asked::Unknown(verb) => {
+            io.fail(format!(
+                "There is no command {verb:?}. Run 'agent -help' for all commands."
+            ));
+            return 127;
+        }
+    };
+    let result = match verb {
+        "agent" => agent::run(rest, io),
+        "keygen" => keygen::run(rest, io),
+        "validate" => validate::run(rest, io),
+        "version" => version::run(rest, io),
+        _ => block_on(async {
+            match verb {
+                "force-leave" => force_leave::run(rest, io).await,
+                "info" => info::run(rest, io).await,
+                "join" => join::run(rest, io).await,
+                "kv" => kv::run(rest, io).await,
+                "leave" => leave::run(rest, io).await,
+                "members" => members::run(rest, io).await,
+                "monitor" => monitor::run(rest, io).await,
+                "operator" => operator::run(rest, io).await,
+                _ => reload::run(rest, io).await,
+            }
+        }),
+    };
+    io.finish(verb, result)
+}
+
+fn ask(args: &[String]) -> Asked<'_> {
+    let Some(first) = args.first() else {
+        return Asked::Nothing;
+    };
+    match first.as_str() {
+        "-h" | "-help" | "--help" | "help" => Asked::Usage,
+        "-v" | "-version" | "--version" => Asked::Verb("version", &[]),
+        // `agent -server ...`: the verb is left out.
+        flag if flag.starts_with('-') => Asked::Verb("agent", args),
+        word => match VERBS.iter().find(|(verb, _)| *verb == word) {
+            Some((verb, _)) => Asked::Verb(verb, &args[1..]),
+            None => Asked::Unknown(word),
+        },
+    }
+}
+
+fn usage() -> String {
+    let mut text = String::from("Usage: agent [COMMAND] [FLAGS] [ARGUMENTS]\n\nCommands:\n");
+    for (verb, about) in VERBS {
+        text.push_str(&format!("    {verb:<12}  {about}\n"));
+    }
+    text.push_str("\nRun 'agent COMMAND -help' for the flags of a command.\n");
+    text
+}
+
+/// Runs a verb that waits for the network. One thread is enough for one request.
+fn block_on(verb: impl Future<Output = Done>) -> Done {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Message(format!("cannot start: {e}")))?
+        .block_on(verb)
+}

@@ -20,7 +20,7 @@ use crate::env::{BoxStream, Net, RealNet};
 mod address;
 mod api;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use address::{Address, AddressError};
 pub use api::{
@@ -69,7 +69,7 @@ pub enum Error {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// Nobody listens there, or the name has no address. Nothing was sent.
-    #[error("{method} {url:?}: dial {place}: {reason}")]
+    #[error("{} {url:?}: dial {place}: {reason}", verb(method))]
     Connect {
         /// Method of the request.
         method: Method,
@@ -81,7 +81,7 @@ pub enum Error {
         reason: String,
     },
     /// No answer in time. Whether the request was carried out is unknown.
-    #[error("{method} {url:?}: no answer within {}", crate::duration::print(*waited))]
+    #[error("{} {url:?}: no answer within {}", verb(method), crate::duration::print(*waited))]
     Timeout {
         /// Method of the request.
         method: Method,
@@ -91,7 +91,7 @@ pub enum Error {
         waited: Duration,
     },
     /// The connection broke, or what came back is not HTTP. Whether the request was carried out is unknown.
-    #[error("{method} {url:?}: {reason}")]
+    #[error("{} {url:?}: {reason}", verb(method))]
     Transport {
         /// Method of the request.
         method: Method,
@@ -116,6 +116,12 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+}
+
+/// A method as Go's client prints it: `Get`.
+fn verb(method: &Method) -> String {
+    let (first, rest) = method.as_str().split_at(1);
+    format!("{first}{}", rest.to_lowercase())
 }
 
 impl Error {

@@ -1,2 +1,7 @@
-//! Binary.
-fn main() {}
+//! The binary: see [`agent::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agent::cli::main(std::env::args_os())
+}

@@ -189,7 +189,10 @@ mod tests {
                 "invalid address \"\": it has no usable host; expected HOST:PORT, http://HOST:PORT or unix://PATH",
             ),
         ] {
-            assert_eq!(text.parse::<Address>().unwrap_err().to_string(), wanted);
+            assert_eq!(
+                text.parse::<Address>().expect_err("unusable").to_string(),
+                wanted
+            );
         }
     }
 }

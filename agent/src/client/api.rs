@@ -167,6 +167,8 @@ pub struct KvPut {
     pub acquire: Option<String>,
     /// Give the lock of this session back.
     pub release: Option<String>,
+    /// Write in this datacenter instead of the agent's own.
+    pub datacenter: Option<String>,
 }
 
 fn null_is_empty<'de, D: Deserializer<'de>>(
@@ -417,6 +419,7 @@ impl Client {
             ("cas", cas.as_deref()),
             ("acquire", put.acquire.as_deref()),
             ("release", put.release.as_deref()),
+            ("dc", put.datacenter.as_deref()),
         ];
         let params = params.into_iter().filter(|(_, value)| value.is_some());
         let path = format!("/v1/kv/{}{}", escape_path(key), query(params));
@@ -431,7 +434,7 @@ impl Client {
     pub async fn kv_delete(&self, key: &str, cas: Option<u64>) -> Result<bool, Error> {
         let cas = cas.map(|n| n.to_string());
         let query = query(cas.as_deref().map(|n| ("cas", Some(n))));
-        self.kv_delete_path(&format!("/v1/kv/{}{query}", escape_path(key)))
+        self.delete_json(&format!("/v1/kv/{}{query}", escape_path(key)))
             .await
     }
 
@@ -440,11 +443,15 @@ impl Client {
     /// # Errors
     /// Any [`Error`].
     pub async fn kv_delete_tree(&self, prefix: &str) -> Result<bool, Error> {
-        self.kv_delete_path(&format!("/v1/kv/{}?recurse", escape_path(prefix)))
+        self.delete_json(&format!("/v1/kv/{}?recurse", escape_path(prefix)))
             .await
     }
 
-    async fn kv_delete_path(&self, path: &str) -> Result<bool, Error> {
+    /// Sends a DELETE and reads the JSON of a 2xx answer.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn delete_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let response = self.delete(path).await?.success()?;
         self.decode(path, &response)
     }

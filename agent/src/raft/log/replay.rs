@@ -209,17 +209,21 @@ impl Replay {
         };
         let mut greatest = end.batch;
         let mut window = Window::new(&self.current)?;
-        // What a recycled file held before has lower numbers, which spares nearly all checksums.
-        let mut offset = end.offset;
-        while let Some(claim) = window.next_claim(offset, end.batch)? {
-            if let Some((header, _)) = window.record(claim)? {
+        let mut offset = window.skip_zeros(end.offset)?;
+        while offset < window.len() {
+            // What a recycled file held before has lower numbers, which spares nearly all checksums.
+            if window
+                .claimed_batch(offset)?
+                .is_some_and(|batch| batch >= end.batch)
+                && let Some((header, _)) = window.record(offset)?
+            {
                 if header.batch > torn {
-                    let reason = format!("no valid record, but one follows at offset {claim}");
+                    let reason = format!("no valid record, but one follows at offset {offset}");
                     return Err(Error::corrupt(&self.current.path, end.offset, reason));
                 }
                 greatest = greatest.max(header.batch);
             }
-            offset = claim + ALIGN as u64;
+            offset = window.skip_zeros(offset + ALIGN as u64)?;
         }
         Ok(greatest)
     }

@@ -1,0 +1,177 @@
+//! `agent agent`: run an agent until it leaves or is stopped.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Done, Failure, Io};
+use crate::config::{Config, Machine};
+use crate::env::Env;
+use crate::log::Log;
+use crate::node::{self, Node, Phase};
+
+mod banner;
+mod drive;
+mod flags;
+mod reload;
+mod runtime;
+mod signals;
+#[cfg(test)]
+mod tests;
+
+use drive::{Ended, Running, drive};
+use reload::{Reloader, load};
+use runtime::RaftThread;
+use tokio::runtime::Handle;
+
+/// Longest time a leave after a signal may take, beside `leave_drain_time`. Consul's is 15 s in all.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Runs the verb.
+pub(super) fn run(args: &[String], io: &mut Io<'_>) -> Done {
+    let flags = flags::parse(args)?;
+    let machine = Machine::detect();
+    let loaded = load(&flags, &machine).map_err(problem)?;
+    let config = loaded.config;
+    check_data_dir(&config)?;
+    let log = Log::install(&config.log).map_err(problem)?;
+    let _temporary = Temporary::make(&config)?;
+    let _pid_file = PidFile::write(&config)?;
+    let node_id = fs::read_to_string(config.data_dir.join("node-id")).ok();
+    let banner = banner::print(&config, node_id.as_deref().map(str::trim));
+    io.out.write_all(banner.as_bytes())?;
+    io.out.flush()?;
+    for warning in &loaded.warnings {
+        tracing::warn!(target: "agent", "{warning}");
+    }
+    let raft = match config.server {
+        true => Some(runtime::RaftThread::start().map_err(problem)?),
+        false => None,
+    };
+    let reloader = Reloader::new(flags, machine, log, config);
+    let main = runtime::main().map_err(problem)?;
+    main.block_on(serve(reloader, raft.as_ref().map(RaftThread::handle)))
+}
+
+/// An error as Consul prints those that keep an agent from starting.
+fn problem(error: impl std::fmt::Display) -> Failure {
+    Failure::Message(format!("==> {error}"))
+}
+
+async fn serve(reloader: Reloader, raft: Option<Handle>) -> Done {
+    // Before anything is started: a signal in between would end the process without a clean end.
+    let mut signals = signals::listen().map_err(problem)?;
+    let node = tokio::select! {
+        node = start(&reloader, raft) => node?,
+        Some(signal) = interrupted(&mut signals) => {
+            tracing::info!(target: "agent", signal = signal.name(), "Caught while starting, exiting");
+            return Ok(1);
+        }
+    };
+    tracing::info!(target: "agent", "Consul agent running!");
+    Ok(drive(&node, &mut signals, &reloader, LEAVE_TIME_MAX).await)
+}
+
+/// Starts the node; a client has no Raft to run elsewhere.
+async fn start(reloader: &Reloader, raft: Option<Handle>) -> Result<Node, Failure> {
+    let config = Config::clone(&reloader.current());
+    let raft = raft.unwrap_or_else(Handle::current);
+    node::start(Env::real(), config, raft)
+        .await
+        .map_err(|e| problem(format!("Error starting agent: {e}")))
+}
+
+impl Running for Node {
+    async fn leave(&self) -> Result<(), String> {
+        Node::leave(self).await.map_err(|e| e.to_string())
+    }
+
+    async fn stop(&self) {
+        self.shutdown().await;
+    }
+
+    async fn ended(&self) -> Ended {
+        let mut phase = self.phase();
+        loop {
+            match &*phase.borrow_and_update() {
+                Phase::Left => return Ended::Left,
+                Phase::Failed(why) => return Ended::Failed(why.clone()),
+                Phase::Running | Phase::Leaving => {}
+            }
+            if phase.changed().await.is_err() {
+                return Ended::Failed("the node is gone".into());
+            }
+        }
+    }
+}
+
+/// The next signal that ends a process. One that asks for a reload means nothing while the files were just read.
+async fn interrupted(
+    signals: &mut tokio::sync::mpsc::Receiver<signals::Signal>,
+) -> Option<signals::Signal> {
+    loop {
+        match signals.recv().await {
+            Some(signals::Signal::Hangup) => {}
+            other => return other,
+        }
+    }
+}
+
+fn check_data_dir(config: &Config) -> Result<(), Failure> {
+    let path = &config.data_dir;
+    match fs::metadata(path) {
+        Ok(found) if !found.is_dir() => Err(problem(format!(
+            "data_dir {:?} is not a directory",
+            path.display().to_string()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The data folder of a development agent, removed with it.
+struct Temporary(Option<PathBuf>);
+
+impl Temporary {
+    fn make(config: &Config) -> Result<Self, Failure> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        if !config.data_dir_is_temporary {
+            return Ok(Self(None));
+        }
+        let path = config.data_dir.clone();
+        // Fails when it exists: a stranger's folder in a shared place must not become ours.
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|e| problem(format!("cannot make the folder {}: {e}", path.display())))?;
+        Ok(Self(Some(path)))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // What stays behind is in the system's folder for such things.
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// The file that holds the process id, removed with the process.
+struct PidFile(Option<PathBuf>);
+
+impl PidFile {
+    fn write(config: &Config) -> Result<Self, Failure> {
+        if let Some(path) = &config.pid_file {
+            fs::write(path, format!("{}\n", std::process::id())).map_err(|e| {
+                problem(format!("Could not write pid file {}: {e}", path.display()))
+            })?;
+        }
+        Ok(Self(config.pid_file.clone()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What an agent prints before its log. Pure.
+
+use std::fmt::Write as _;
+
+use crate::cli::version::{AGENT_VERSION, BUILD_DATE};
+use crate::config::{Bootstrap, Config};
+use crate::{REVISION, VERSION};
+
+/// The banner. The node id is known only when the data folder has one already.
+pub(super) fn print(config: &Config, node_id: Option<&str>) -> String {
+    let port = |port: Option<u16>| port.map_or("-1".to_owned(), |port| port.to_string());
+    let http: Vec<_> = config.http.iter().map(ToString::to_string).collect();
+    let lines = [
+        ("Version", format!("'{VERSION}'")),
+        ("Agent", format!("'{AGENT_VERSION}'")),
+        ("Revision", format!("'{REVISION}'")),
+        ("Build Date", format!("'{BUILD_DATE}'")),
+        (
+            "Node ID",
+            node_id.map_or("made at this start".to_owned(), |id| format!("'{id}'")),
+        ),
+        ("Node name", format!("'{}'", config.node_name)),
+        (
+            "Datacenter",
+            format!(
+                "'{}' (Segment: '{}')",
+                config.datacenter,
+                if config.server { "<all>" } else { "" }
+            ),
+        ),
+        (
+            "Server",
+            format!(
+                "{} (Bootstrap: {})",
+                config.server,
+                config.bootstrap == Bootstrap::Alone
+            ),
+        ),
+        (
+            "Client Addr",
+            format!(
+                "{http:?} (HTTP: {}, HTTPS: -1, DNS: -1)",
+                port(config.ports.http)
+            ),
+        ),
+        (
+            "Cluster Addr",
+            format!("{} (LAN: {})", config.advertise_addr, config.ports.serf_lan),
+        ),
+        ("Gossip Encryption", "false".to_owned()),
+        ("ACL Enabled", "false".to_owned()),
+        (
+            "HTTPS TLS",
+            "Verify Incoming: false, Verify Outgoing: false".to_owned(),
+        ),
+    ];
+    let mut text = String::from("==> Starting Consul agent...\n");
+    for (label, value) in lines {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{label:>20}: {value}");
+    }
+    text.push_str("\n==> Log data will now stream in as it occurs:\n\n");
+    text
+}
