@@ -36,6 +36,9 @@ pub use validate::{Invalid, Warning, validate, warnings, warnings_local};
 /// fewer; at most 7, because every write waits for a majority.
 pub const SERVER_COUNTS: [i32; 4] = [1, 3, 5, 7];
 
+/// Domain of the DNS interface unless the spec says otherwise: Consul's.
+pub const DEFAULT_DOMAIN: &str = "consul";
+
 /// Flags that the operator sets itself; an element of `extraArgs` must not begin with one of them, whichever
 /// number of dashes it has.
 pub const OWN_FLAGS: [&str; 17] = [
@@ -278,7 +281,7 @@ fn default_datacenter() -> String {
 }
 
 fn default_domain() -> String {
-    "consul".to_owned()
+    DEFAULT_DOMAIN.to_owned()
 }
 
 /// CEL for "no element begins with a flag of the operator's own".

@@ -3,7 +3,9 @@
 //! Observe, plan, apply: a driver observes, [`plan::plan`] chooses the one next step as a pure function of what is
 //! wanted and what was seen, and the driver carries it out. `operator/DESIGN.md` says why.
 
+pub mod cli;
 pub mod crd;
 pub mod driver;
 pub mod observe;
 pub mod plan;
+pub mod status;

@@ -12,12 +12,14 @@ mod heal;
 pub mod safety;
 mod step;
 mod view;
+mod why;
 
 use crate::observe::Observed;
 
 pub use desired::{Desired, MAX_SERVERS, Mode, Seat};
 pub use step::{Kept, Launch, Stall, Step, Waiting};
 pub use view::{Leader, View};
+pub use why::why;
 
 /// Times in a row that an agent may end before it ever answers, until a person is asked to look.
 pub const MAX_FAILED_STARTS: u32 = 3;

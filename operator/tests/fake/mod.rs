@@ -59,18 +59,18 @@ struct Cluster {
 
 /// The model. `formed` counts clusters, also those that a hand formed.
 #[derive(Debug, Clone)]
-pub struct Fake {
-    pub desired: Desired,
-    pub latch: Latch,
-    pub formed: u128,
-    pub steps: Vec<Step>,
+pub(crate) struct Fake {
+    pub(crate) desired: Desired,
+    pub(crate) latch: Latch,
+    pub(crate) formed: u128,
+    pub(crate) steps: Vec<Step>,
     nodes: BTreeMap<String, Node>,
     clusters: BTreeMap<Uuid, Cluster>,
     folders: u32,
 }
 
 impl Fake {
-    pub fn new(desired: Desired) -> Self {
+    pub(crate) fn new(desired: Desired) -> Self {
         let (nodes, clusters) = (BTreeMap::new(), BTreeMap::new());
         Fake {
             desired,
@@ -84,7 +84,7 @@ impl Fake {
     }
 
     /// Observes, plans, applies and lets time pass, until nothing is left to do. False: it never ended.
-    pub fn run(&mut self, ticks: usize) -> bool {
+    pub(crate) fn run(&mut self, ticks: usize) -> bool {
         for _ in 0..ticks {
             if self.step() == Step::Steady {
                 return true;
@@ -94,7 +94,7 @@ impl Fake {
     }
 
     /// One round. The step is checked against the truth before it is applied.
-    pub fn step(&mut self) -> Step {
+    pub(crate) fn step(&mut self) -> Step {
         let step = plan(&self.desired, &self.observe());
         if !matches!(step, Step::Wait(_) | Step::Steady) {
             self.steps.push(step.clone());
@@ -106,20 +106,20 @@ impl Fake {
 
     // Faults.
 
-    pub fn kill(&mut self, name: &str) {
+    pub(crate) fn kill(&mut self, name: &str) {
         if let Some(node) = self.nodes.get_mut(name) {
             node.run = None;
         }
         self.depose();
     }
 
-    pub fn kill_all(&mut self) {
+    pub(crate) fn kill_all(&mut self) {
         let names: Vec<_> = self.nodes.keys().cloned().collect();
         names.iter().for_each(|name| self.kill(name));
     }
 
     /// Deletes a stopped server's `raft/` folder, if the others keep every committed entry on a quorum.
-    pub fn wipe(&mut self, name: &str) {
+    pub(crate) fn wipe(&mut self, name: &str) {
         let full = |member: &Member, committed: u64| {
             self.folder(&member.name)
                 .is_some_and(|f| f.id == member.folder && f.log >= committed)
@@ -140,7 +140,7 @@ impl Fake {
     }
 
     /// A hand starts a server of ours with the flag and an empty disk, out of sight of the others.
-    pub fn second_bootstrap(&mut self, name: &str) {
+    pub(crate) fn second_bootstrap(&mut self, name: &str) {
         self.wipe(name);
         let unformed = self.clusters.is_empty();
         let Some(node) = self
@@ -161,17 +161,17 @@ impl Fake {
         self.form(name);
     }
 
-    pub fn forget_latch(&mut self) {
+    pub(crate) fn forget_latch(&mut self) {
         self.latch = Latch::Open;
     }
 
-    pub fn state_anywhere(&self) -> bool {
+    pub(crate) fn state_anywhere(&self) -> bool {
         self.nodes
             .values()
             .any(|node| node.folder.as_ref().is_some_and(|f| f.log > 0))
     }
 
-    pub fn clusters_alive(&self) -> BTreeSet<Uuid> {
+    pub(crate) fn clusters_alive(&self) -> BTreeSet<Uuid> {
         self.nodes
             .values()
             .filter(|n| n.run.is_some())
@@ -179,14 +179,14 @@ impl Fake {
             .collect()
     }
 
-    pub fn flagged(&self) -> usize {
+    pub(crate) fn flagged(&self) -> usize {
         self.nodes
             .values()
             .filter(|node| node.run.as_ref().is_some_and(|run| run.flag))
             .count()
     }
 
-    pub fn voters(&self) -> usize {
+    pub(crate) fn voters(&self) -> usize {
         let ours = self.cluster_of_latch();
         ours.map_or(0, |cluster| {
             cluster.config.iter().filter(|m| m.voter).count()
@@ -260,7 +260,7 @@ impl Fake {
 
     // Observation.
 
-    pub fn observe(&self) -> Observed {
+    pub(crate) fn observe(&self) -> Observed {
         let mut observed = Observed {
             bootstrap: self.latch.clone(),
             ..Observed::default()
@@ -723,7 +723,7 @@ impl Fake {
 }
 
 /// What a test wants, with short names and no waiting for readiness.
-pub fn desired(servers: i32, clients: i32) -> Desired {
+pub(crate) fn desired(servers: i32, clients: i32) -> Desired {
     use operator::driver::local::address::{BASE, address};
     let text = format!(
         "apiVersion: consulcluster.dev/v1alpha1\nkind: ConsulCluster\nmetadata: {{name: demo}}\nspec: {{servers: {servers}, clients: {clients}}}"

@@ -1,0 +1,55 @@
+//! The command line, one file per verb.
+
+mod crd;
+mod local;
+mod plan;
+
+use clap::{Parser, Subcommand};
+
+/// Drives the documented manual bootstrap of a ConsulCluster, and keeps the cluster healthy after it.
+#[derive(Debug, Parser)]
+#[command(name = "operator", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Prints the manifest of the ConsulCluster resource.
+    Crd,
+    /// Prints the next step for a ConsulCluster and an observation, and why; touches nothing.
+    Plan(plan::Args),
+    /// Runs a ConsulCluster as processes of this machine.
+    #[command(subcommand)]
+    Local(local::Verb),
+}
+
+/// Runs one verb.
+///
+/// # Errors
+/// What to tell the person, in one sentence.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.verb {
+        Verb::Crd => crd::run(),
+        Verb::Plan(args) => plan::run(&args),
+        Verb::Local(verb) => local::run(verb).await,
+    }
+}
+
+/// Reads a ConsulCluster from a file and says what a person should know about it.
+fn read_cluster(path: &std::path::Path) -> anyhow::Result<crate::crd::ConsulCluster> {
+    let text =
+        std::fs::read_to_string(path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+    crate::crd::read(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
+}
+
+/// Prints; a reader that went away early (`operator crd | head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,105 @@
+//! Asking agents over HTTP. What is no answer of the very agent that was asked is no answer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use agent::client::{Client, Error};
+use futures::future::join_all;
+use serde_json::Value;
+
+use crate::observe::{Answers, Role, answers};
+
+/// Longest time for one agent's answers. On one machine an agent that takes longer is stuck, and must not hold up
+/// the others.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// HTTP port of every agent: Consul's.
+const HTTP_PORT: u16 = 8500;
+
+/// Clients by address, so that connections are used again.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    by_address: BTreeMap<String, Client>,
+    leader: Option<String>,
+}
+
+impl Clients {
+    /// The client for the agent at that address.
+    pub(super) fn of(&mut self, address: &str) -> Result<Client, Error> {
+        if let Some(client) = self.by_address.get(address) {
+            return Ok(client.clone());
+        }
+        let client = Client::new(&format!("{address}:{HTTP_PORT}"))?;
+        self.by_address.insert(address.to_owned(), client.clone());
+        Ok(client)
+    }
+
+    /// Asks all of them, given as name and address; who does not answer is not in the result. The leader is asked
+    /// first: whoever then has its last entry has all that was acknowledged when it answered.
+    pub(super) async fn ask_all(
+        &mut self,
+        asked: Vec<(String, String)>,
+    ) -> BTreeMap<String, Answers> {
+        let (first, others): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .partition(|(name, _)| Some(name) == self.leader.as_ref());
+        let mut all = BTreeMap::new();
+        for group in [first, others] {
+            let clients = group
+                .into_iter()
+                .filter_map(|(name, address)| Some((name, self.of(&address).ok()?)));
+            let asked = clients.map(|(name, client)| async move {
+                ask(&name, &client).await.map(|answers| (name, answers))
+            });
+            all.extend(join_all(asked).await.into_iter().flatten());
+        }
+        let leads = |answers: &Answers| {
+            answers
+                .raft
+                .as_ref()
+                .is_some_and(|raft| raft.role == Role::Leader)
+        };
+        self.leader = all
+            .iter()
+            .find(|(_, answers)| leads(answers))
+            .map(|(name, _)| name.clone());
+        all
+    }
+}
+
+async fn ask(name: &str, client: &Client) -> Option<Answers> {
+    let client = client.with_timeout(ANSWER_TIME_MAX);
+    let read = async {
+        let own: Value = client.get_json("/v1/agent/self").await?;
+        let members: Value = client.get_json("/v1/agent/members").await?;
+        // A client, or a server without a configuration, has none to tell.
+        let configuration: Option<Value> = match own["Config"]["Server"].as_bool() {
+            Some(true) => client
+                .get_json("/v1/operator/raft/configuration?stale")
+                .await
+                .ok(),
+            _ => None,
+        };
+        Ok::<_, Error>((own, members, configuration))
+    };
+    let (own, members, configuration) =
+        match tokio::time::timeout(ANSWER_TIME_MAX, read).await.ok()? {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::trace!(node = name, %error, "no answer");
+                return None;
+            }
+        };
+    // Another agent may have taken the address.
+    if own["Config"]["NodeName"].as_str() != Some(name) {
+        tracing::debug!(node = name, found = %own["Config"]["NodeName"], "another agent answers at this address");
+        return None;
+    }
+    match answers(&own, &members, configuration.as_ref()) {
+        Ok(answers) => Some(answers),
+        Err(error) => {
+            tracing::warn!(node = name, %error, "unreadable answer");
+            None
+        }
+    }
+}
