@@ -1,5 +1,7 @@
 //! Properties of the planner: the rules hold from any state, and without faults everything ends in `Steady`.
 
+#![allow(clippy::unwrap_used)]
+
 mod fake;
 
 use fake::{Fake, desired};

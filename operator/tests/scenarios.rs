@@ -1,5 +1,7 @@
 //! Planner scenarios as files: a spec, what was observed, and the step that must follow.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 
 use operator::crd;
