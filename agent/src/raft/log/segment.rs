@@ -269,11 +269,6 @@ impl<'a> Window<'a> {
         })
     }
 
-    /// Length of the file.
-    pub(super) fn len(&self) -> u64 {
-        self.len
-    }
-
     /// `wanted` bytes from `offset`; fewer at the end of the file.
     pub(super) fn get(&mut self, offset: u64, wanted: usize) -> Result<&[u8], Error> {
         let rest = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);

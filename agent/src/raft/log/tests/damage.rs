@@ -144,3 +144,29 @@ fn damage_to_a_record_that_is_read_later_is_an_error_then() {
         assert_eq!(error.to_string(), expected);
     });
 }
+
+#[test]
+fn what_a_torn_write_left_is_not_taken_up_when_the_log_reaches_it() {
+    run(async {
+        let disk = MemoryDisk::new();
+        let mut store = open(&disk, &options(8192)).unwrap();
+        append(&mut store, vec![entry(1, 0, 6)]).await.unwrap();
+        let end = HEADER_BYTES + 48;
+        let batch = (1..20).map(|index| entry(1, index, 6)).collect();
+        append(&mut store, batch).await.unwrap();
+        // The first record of the batch never reached the medium, the others did.
+        disk.crash(Keep::Nothing);
+        let file = disk.open(&segment_path(1)).unwrap();
+        file.write_all_at(&[0; 48], end).unwrap();
+
+        // Two marks of 24 bytes, and the log ends exactly where a record of the torn batch begins.
+        let store = open(&disk, &options(8192)).unwrap();
+        store.close().await;
+        let mut store = open(&disk, &options(8192)).unwrap();
+        assert_eq!(all(&store).await, [entry(1, 0, 6)]);
+        append(&mut store, vec![entry(2, 1, 6)]).await.unwrap();
+        disk.crash(Keep::Nothing);
+        let store = open(&disk, &options(8192)).unwrap();
+        assert_eq!(all(&store).await, [entry(1, 0, 6), entry(2, 1, 6)]);
+    });
+}
