@@ -436,24 +436,30 @@ fn half_open(range: &impl RangeBounds<u64>) -> (u64, u64) {
     (start, end)
 }
 
-/// Makes `folder` with its parents, and their names durable.
+/// Makes `folder` with its parents, and all their names durable.
+///
+/// Also of those that exist: a process that was killed may have made them and not come to this.
 pub(super) fn create_folder(disk: &dyn Disk, folder: &Path) -> Result<(), Error> {
-    let made: Vec<&Path> = folder
+    let is_path = |path: &&Path| !path.as_os_str().is_empty();
+    let made = folder
         .ancestors()
-        .take_while(|path| !path.as_os_str().is_empty() && !disk.exists(path))
-        .collect();
+        .take_while(|path| is_path(path) && !disk.exists(path))
+        .count();
     disk.create_dir_all(folder)
         .map_err(|source| Error::CreateFolder {
             path: PathBuf::from(folder),
             source,
         })?;
-    for parent in made.into_iter().filter_map(|path| path.parent()) {
-        let parent = if parent.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            parent
-        };
-        spare::sync_folder(disk, parent)?;
+    for (above, parent) in folder.ancestors().skip(1).filter(is_path).enumerate() {
+        match spare::sync_folder(disk, parent) {
+            // Not ours, so not made by us either.
+            Err(Error::SyncFolder { source, .. })
+                if above >= made && source.kind() == io::ErrorKind::PermissionDenied => {}
+            result => result?,
+        }
+    }
+    if folder.is_relative() {
+        spare::sync_folder(disk, Path::new("."))?;
     }
     Ok(())
 }

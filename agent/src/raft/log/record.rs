@@ -93,11 +93,14 @@ impl Header {
     ///
     /// Cheap: verifies nothing.
     pub(super) fn claimed_len(bytes: &[u8; HEADER_BYTES]) -> Option<usize> {
-        let plausible = (ENTRY..=MARK).contains(&bytes[16])
-            && bytes[17] <= LAST_OF_BATCH
-            && bytes[18..].iter().all(|byte| *byte == 0);
+        let [.., kind, flags, z0, z1, z2, z3, z4, z5] = *bytes;
+        let zeros = [z0, z1, z2, z3, z4, z5];
+        let plausible = (ENTRY..=MARK).contains(&kind) && flags <= LAST_OF_BATCH && zeros == [0; 6];
+        if !plausible {
+            return None;
+        }
         let body = usize::try_from(u32::from_le_bytes(word(bytes, 4))).ok()?;
-        plausible.then_some(padded(HEADER_BYTES.checked_add(body)?))
+        Some(padded(HEADER_BYTES.checked_add(body)?))
     }
 
     /// The batch that a record starting with `bytes` claims.

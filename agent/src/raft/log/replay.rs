@@ -209,21 +209,17 @@ impl Replay {
         };
         let mut greatest = end.batch;
         let mut window = Window::new(&self.current)?;
-        let mut offset = window.skip_zeros(end.offset)?;
-        while offset < window.len() {
-            // What a recycled file held before has lower numbers, which spares nearly all checksums.
-            if window
-                .claimed_batch(offset)?
-                .is_some_and(|batch| batch >= end.batch)
-                && let Some((header, _)) = window.record(offset)?
-            {
+        // What a recycled file held before has lower numbers, which spares nearly all checksums.
+        let mut offset = end.offset;
+        while let Some(claim) = window.next_claim(offset, end.batch)? {
+            if let Some((header, _)) = window.record(claim)? {
                 if header.batch > torn {
-                    let reason = format!("no valid record, but one follows at offset {offset}");
+                    let reason = format!("no valid record, but one follows at offset {claim}");
                     return Err(Error::corrupt(&self.current.path, end.offset, reason));
                 }
                 greatest = greatest.max(header.batch);
             }
-            offset = window.skip_zeros(offset + ALIGN as u64)?;
+            offset = claim + ALIGN as u64;
         }
         Ok(greatest)
     }

@@ -303,29 +303,38 @@ impl<'a> Window<'a> {
         Ok(RecordHeader::verify(self.get(offset, len)?, position))
     }
 
-    /// The first place from `offset` on, in steps of [`record::ALIGN`], where not all is zero; or the end.
-    pub(super) fn skip_zeros(&mut self, mut offset: u64) -> Result<u64, Error> {
+    /// The first place from `offset` on where a record of batch `min_batch` or later may start. Verifies nothing.
+    pub(super) fn next_claim(
+        &mut self,
+        mut offset: u64,
+        min_batch: u64,
+    ) -> Result<Option<u64>, Error> {
         loop {
-            let bytes = self.get(offset, WINDOW_BYTES)?;
-            if bytes.is_empty() {
-                return Ok(self.len);
+            let bytes = self.ahead(offset, record::HEADER_BYTES)?;
+            let claims = bytes
+                .windows(record::HEADER_BYTES)
+                .step_by(record::ALIGN)
+                .filter_map(|head| head.first_chunk())
+                .position(|head| {
+                    RecordHeader::claimed_len(head).is_some()
+                        && RecordHeader::claimed_batch(head) >= min_batch
+                });
+            if let Some(steps) = claims {
+                return Ok(Some(offset + (steps * record::ALIGN) as u64));
             }
-            let zeros = bytes
-                .chunks(record::ALIGN)
-                .position(|word| word.iter().fold(0, |all, byte| all | byte) != 0);
-            match zeros {
-                Some(words) => return Ok(offset + (words * record::ALIGN) as u64),
-                None => offset += bytes.len() as u64,
+            if bytes.len() < record::HEADER_BYTES {
+                return Ok(None);
             }
+            let looked_at = (bytes.len() - record::HEADER_BYTES) / record::ALIGN + 1;
+            offset += (looked_at * record::ALIGN) as u64;
         }
     }
 
-    /// The batch claimed by what may be the start of a record at `offset`, without verifying it.
-    pub(super) fn claimed_batch(&mut self, offset: u64) -> Result<Option<u64>, Error> {
-        let head = self.get(offset, record::HEADER_BYTES)?.first_chunk();
-        Ok(head.and_then(|head| {
-            RecordHeader::claimed_len(head).map(|_| RecordHeader::claimed_batch(head))
-        }))
+    /// What is at hand from `offset` on, and at least `wanted` bytes; fewer at the end of the file.
+    fn ahead(&mut self, offset: u64, wanted: usize) -> Result<&[u8], Error> {
+        self.get(offset, wanted)?;
+        let from = usize::try_from(offset.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        Ok(self.buffer[..self.filled].get(from..).unwrap_or_default())
     }
 }
 

@@ -25,8 +25,8 @@ fn options(segment_bytes: u64) -> Options {
     }
 }
 
-fn open(disk: &MemoryDisk, options: Options) -> Result<LogStore, Error> {
-    LogStore::open(Arc::new(disk.clone()), Path::new(FOLDER), options)
+fn open(disk: &MemoryDisk, options: &Options) -> Result<LogStore, Error> {
+    LogStore::open(Arc::new(disk.clone()), Path::new(FOLDER), options.clone())
 }
 
 fn id(term: u64, index: u64) -> LogId {

@@ -11,7 +11,7 @@ struct Log {
 /// A log of several segments, each entry a batch of its own, closed in order.
 async fn log() -> Log {
     let disk = MemoryDisk::new();
-    let mut store = open(&disk, options(1024)).unwrap();
+    let mut store = open(&disk, &options(1024)).unwrap();
     let entries: Vec<Entry> = (0..8).map(|index| entry(1, index, 100)).collect();
     store.save_vote(&Vote::new(1, 1)).await.unwrap();
     for entry in &entries {
@@ -56,7 +56,7 @@ fn every_flipped_byte_is_reported_or_harmless() {
             for offset in (0..end).filter(|offset| *offset < 120 || *offset >= HEADER_BYTES) {
                 let disk = disk_of(&files);
                 disk.corrupt(path, offset).unwrap();
-                match open(&disk, options(1024)) {
+                match open(&disk, &options(1024)) {
                     Ok(store) => assert_eq!(all(&store).await, entries, "{path:?} {offset}"),
                     Err(Error::Version { .. }) => reported += 1,
                     Err(Error::Corrupt {
@@ -81,7 +81,7 @@ fn damage_in_the_middle_names_file_and_offset() {
     run(async {
         let Log { disk, .. } = log().await;
         disk.corrupt(&segment_path(1), HEADER_BYTES + 60).unwrap();
-        let error = open(&disk, options(1024)).map(drop).unwrap_err();
+        let error = open(&disk, &options(1024)).map(drop).unwrap_err();
         let message = error.to_string();
         let expected = "corrupt log: /data/raft/wal/0000000001.wal at offset 544: no valid record";
         assert!(message.starts_with(expected), "{message}");
@@ -95,7 +95,7 @@ fn a_missing_segment_is_named() {
         run(async {
             let Log { disk, .. } = log().await;
             disk.remove_file(&segment_path(number)).unwrap();
-            let error = open(&disk, options(1024)).map(drop).unwrap_err();
+            let error = open(&disk, &options(1024)).map(drop).unwrap_err();
             let expected = format!("corrupt log: {} is missing", segment_path(number).display());
             assert_eq!(error.to_string(), expected);
         });
@@ -107,7 +107,7 @@ fn a_segment_under_another_ones_name_is_noticed() {
     run(async {
         let Log { disk, .. } = log().await;
         disk.rename(&segment_path(3), &segment_path(2)).unwrap();
-        let error = open(&disk, options(1024)).map(drop).unwrap_err();
+        let error = open(&disk, &options(1024)).map(drop).unwrap_err();
         assert!(
             error.to_string().contains("belongs to segment 3"),
             "{error}"
@@ -122,7 +122,7 @@ fn a_cut_file_is_noticed_where_records_are_missing() {
         let file = disk.open(&segment_path(1)).unwrap();
         file.set_len(HEADER_BYTES + 40).unwrap();
         assert!(matches!(
-            open(&disk, options(1024)).map(drop),
+            open(&disk, &options(1024)).map(drop),
             Err(Error::Corrupt { .. })
         ));
     });
@@ -136,7 +136,7 @@ fn damage_to_a_record_that_is_read_later_is_an_error_then() {
             cache_bytes: 0,
             ..options(4096)
         };
-        let mut store = open(&disk, no_cache).unwrap();
+        let mut store = open(&disk, &no_cache).unwrap();
         append(&mut store, vec![entry(1, 0, 100)]).await.unwrap();
         disk.corrupt(&segment_path(1), HEADER_BYTES + 60).unwrap();
         let error = store.reader().try_get_log_entries(0..1).await.unwrap_err();

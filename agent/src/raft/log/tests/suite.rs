@@ -90,7 +90,7 @@ struct InMemory;
 
 impl StoreBuilder<TypeConfig, LogStore, Machine> for InMemory {
     async fn build(&self) -> Result<((), LogStore, Machine), StorageError<TypeConfig>> {
-        let store = open(&MemoryDisk::new(), tight()).unwrap();
+        let store = open(&MemoryDisk::new(), &tight()).unwrap();
         Ok(((), store, Machine::default()))
     }
 }
