@@ -232,15 +232,16 @@ impl Node {
 
     /// Stops without a word to anybody: for others this node fails.
     pub async fn shutdown(&self) {
-        self.inner.gossip.shutdown().await;
-        if let Some(server) = &self.inner.server {
-            server.consensus.shutdown().await;
-        }
+        // The tasks first: the one that watches for Raft's failure would take this end for one.
         self.inner
             .tasks
             .lock()
             .expect("no code panics while it holds this lock")
             .clear();
+        self.inner.gossip.shutdown().await;
+        if let Some(server) = &self.inner.server {
+            server.consensus.shutdown().await;
+        }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
