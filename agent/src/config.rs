@@ -31,7 +31,7 @@ pub(crate) mod unsupported;
 pub use build::{FlagSettings, Loaded, load};
 pub use files::{Format, SourceFile};
 pub use machine::Machine;
-pub use reload::{Diff, Reload};
+pub use reload::Diff;
 
 /// Everything that an agent is started with, checked.
 ///

@@ -1,35 +1,6 @@
 //! What a reload changes: which settings apply to a running agent, and which wait for its restart. Pure.
 
-use std::fmt;
-use std::sync::Arc;
-
 use super::{Config, LogSettings, RaftSettings};
-
-/// Reads the configuration of the running agent again and applies what can be applied: SIGHUP, and
-/// `PUT /v1/agent/reload`. Cloning is cheap.
-#[derive(Clone)]
-pub struct Reload(Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
-
-impl Reload {
-    /// Made by whoever knows where the configuration came from.
-    pub fn new(reload: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(reload))
-    }
-
-    /// Does it.
-    ///
-    /// # Errors
-    /// What is wrong with the new configuration; the agent goes on with the old one.
-    pub fn run(&self) -> Result<(), String> {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Reload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reload")
-    }
-}
 
 /// The settings, by key, in which two configurations differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
