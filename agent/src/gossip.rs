@@ -7,6 +7,18 @@
 //! - What a member says of itself (tags) and of its staying (leaving, left) travels beside it: in the same datagrams
 //!   while it fits, and in the TCP exchange that a join, a check of a suspect and a periodic repair are made of.
 //! - One task owns all of it; [`Gossip`] is the handle.
+//!
+//! Decisions that cost something:
+//!
+//! - A generation is made durable before it is used, so a start needs a writable disk. In return a node is never
+//!   refused for what it was in an earlier life.
+//! - A death found by somebody else is looked into before it is believed. In pools too large to probe everybody
+//!   within seconds a death without a refused connection is known everywhere some probe intervals later; in return
+//!   one member that comes back from behind a partition cannot make all others fail for a moment.
+//! - A machine that says twice that nobody listens on the port ends a suspicion early: a killed process is failed
+//!   after about four probe intervals instead of six to eight.
+//! - Whoever said that it is leaving and then dies has left, not failed, as in Serf.
+//! - A name is shown once: a dead holder is forgotten as soon as a living member of another node id has its name.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -31,6 +31,9 @@ mod own;
 /// Datagrams that are taken in a row before timers have their turn. Data goes first, so that an answer that waits
 /// in the socket counts before the timer that waits for it.
 const BURST: u32 = 64;
+/// Pools up to this size pass news on at once. In larger ones that would be a flood whenever many change together,
+/// and the next round of gossip is never far.
+const SMALL_POOL: usize = 16;
 /// How long changes are collected before the snapshot is written.
 const SNAPSHOT_DELAY: Duration = Duration::from_millis(250);
 /// How long to wait after an error of the socket.
@@ -191,14 +194,10 @@ impl Driver {
         tasks.spawn(served);
         let ledger = SharedLedger::new(Ledger::new(settings.id));
         let incarnation = Arc::<AtomicU16>::default();
-        let mut seed = [0; 32];
-        for chunk in seed.chunks_mut(8) {
-            chunk.copy_from_slice(&env.random.next_u64().to_be_bytes());
-        }
         let swim = Swim::with_custom_broadcast(
             identity.clone(),
             config(&settings, 1),
-            StdRng::from_seed(seed),
+            seeded(&env),
             Codec {
                 incarnation: Arc::clone(&incarnation),
                 ledger: ledger.clone(),
@@ -361,6 +360,10 @@ impl Driver {
                 .map_err(|e| e.to_string()),
             Err(e) => Err(e.to_string()),
         };
+        let news = !self.outbox.notes.is_empty() || self.ledger.lock().is_touched();
+        if news && self.sized_for <= SMALL_POOL {
+            self.gossip();
+        }
         if let Err(reason) = result {
             self.shared
                 .datagrams_dropped
@@ -564,6 +567,15 @@ fn log_failure<T>(what: &str, result: Result<T, foca::Error>) {
     if let Err(e) = result {
         tracing::warn!(target: "serf", "gossip {what} failed: error={e}");
     }
+}
+
+/// A generator for foca, whose choices repeat when the environment's do.
+fn seeded(env: &Env) -> StdRng {
+    let mut seed = [0; 32];
+    for chunk in seed.chunks_mut(8) {
+        chunk.copy_from_slice(&env.random.next_u64().to_be_bytes());
+    }
+    StdRng::from_seed(seed)
 }
 
 async fn wait_until(next: Option<Instant>) {

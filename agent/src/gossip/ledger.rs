@@ -214,6 +214,11 @@ impl Ledger {
         self.claimed.take()
     }
 
+    /// Whether something changed since [`Ledger::take_touched`].
+    pub(crate) fn is_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
     /// Members about whom something changed, once.
     pub(crate) fn take_touched(&mut self) -> Vec<Uuid> {
         std::mem::take(&mut self.touched)
