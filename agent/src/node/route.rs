@@ -54,12 +54,15 @@ impl Node {
         };
         let bytes = stamped.encode();
         let request = Request::Propose(bytes.clone());
+        let (bytes, request) = (&bytes, &request);
         let answer = self
-            .until_led(async |node| match &node.inner.server {
-                Some(server) if server.leads() => {
-                    Answered(server.propose(bytes.clone()).await.map(Answer::Applied))
+            .until_led(|| async move {
+                match &self.inner.server {
+                    Some(server) if server.leads() => {
+                        Answered(server.propose(bytes.clone()).await.map(Answer::Applied))
+                    }
+                    _ => self.ask_leader(request, PROPOSE_TIMEOUT).await,
                 }
-                _ => node.ask_leader(&request, PROPOSE_TIMEOUT).await,
             })
             .await?;
         match answer {
@@ -78,16 +81,19 @@ impl Node {
         let timeout = CALL_TIMEOUT + options.wait;
         let request = Request::Read(query.clone(), options.clone());
         let any_server = options.consistency == Consistency::Stale && options.max_stale.is_none();
+        let (request, query, options) = (&request, &query, &options);
         let answer = self
-            .until_led(async |node| match &node.inner.server {
-                Some(server) if server.leads() => Answered(
-                    server
-                        .read(&query, &options)
-                        .await
-                        .map(|reply| Answer::Read(Box::new(reply))),
-                ),
-                None if any_server => node.ask_any(&request, timeout).await,
-                _ => node.ask_leader(&request, timeout).await,
+            .until_led(|| async move {
+                match &self.inner.server {
+                    Some(server) if server.leads() => Answered(
+                        server
+                            .read(query, options)
+                            .await
+                            .map(|reply| Answer::Read(Box::new(reply))),
+                    ),
+                    None if any_server => self.ask_any(request, timeout).await,
+                    _ => self.ask_leader(request, timeout).await,
+                }
             })
             .await?;
         match answer {
@@ -125,15 +131,17 @@ impl Node {
         {
             return Ok(server.configuration());
         }
-        let request = Request::RaftConfiguration(!stale);
+        let request = &Request::RaftConfiguration(!stale);
         let answer = self
-            .until_led(async |node| match &node.inner.server {
-                Some(server) if server.leads() => {
-                    let (servers, index) = server.configuration();
-                    Answered(Ok(Answer::RaftConfiguration(servers, index)))
+            .until_led(|| async move {
+                match &self.inner.server {
+                    Some(server) if server.leads() => {
+                        let (servers, index) = server.configuration();
+                        Answered(Ok(Answer::RaftConfiguration(servers, index)))
+                    }
+                    None if stale => self.ask_any(request, CALL_TIMEOUT).await,
+                    _ => self.ask_leader(request, CALL_TIMEOUT).await,
                 }
-                None if stale => node.ask_any(&request, CALL_TIMEOUT).await,
-                _ => node.ask_leader(&request, CALL_TIMEOUT).await,
             })
             .await?;
         match answer {
@@ -153,19 +161,25 @@ impl Node {
     }
 
     async fn lead_or_ask(&self, request: Request) -> Result<(), Error> {
-        self.until_led(async |node| match &node.inner.server {
-            Some(server) if server.leads() => server.command(&request).await,
-            _ => node.ask_leader(&request, PROPOSE_TIMEOUT).await,
+        let request = &request;
+        self.until_led(|| async move {
+            match &self.inner.server {
+                Some(server) if server.leads() => server.command(request).await,
+                _ => self.ask_leader(request, PROPOSE_TIMEOUT).await,
+            }
         })
         .await?;
         Ok(())
     }
 
     /// Repeats `attempt` while nobody leads, until the hold time is over.
-    async fn until_led(&self, attempt: impl AsyncFn(&Node) -> Answered) -> Result<Answer, Error> {
+    async fn until_led<F>(&self, attempt: impl Fn() -> F) -> Result<Answer, Error>
+    where
+        F: Future<Output = Answered>,
+    {
         let deadline = Instant::now() + self.inner.config.rpc_hold_timeout;
         loop {
-            let outcome = match attempt(self).await.0 {
+            let outcome = match attempt().await.0 {
                 Ok(answer) => Try::Done(Ok(answer)),
                 Err(error @ (Error::NoLeader | Error::NoServers)) => Try::Again(error),
                 Err(error) => Try::Done(Err(error)),
