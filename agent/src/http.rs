@@ -1,1 +1,175 @@
-//! TODO
+//! The HTTP API under `/v1`: Consul's paths, codes, headers and texts.
+//!
+//! It reaches the rest of the node only through [`Api`]. There is no router library beneath it: Consul matches the
+//! decoded path, answers a wrong method with its own body and `Allow` header, and names endpoints in metrics by
+//! their pattern, so a table of patterns ([`route`]) says it all in one place, and hyper does the rest.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use uuid::Uuid;
+
+use crate::gossip::{JoinError, Member};
+use crate::node::{Error as NodeError, Node, PeerRef, RaftServer, ReadOptions, Reply};
+use crate::state::{Command, Outcome, Query};
+
+mod agent;
+mod blocking;
+mod body;
+mod catalog;
+mod error;
+mod health;
+mod host;
+mod json;
+mod kv;
+mod listen;
+mod operator;
+mod request;
+mod route;
+mod server;
+mod session;
+mod settings;
+mod status;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+pub use listen::{BindError, UnixSocket, bind};
+pub use server::{Parts, Server};
+pub use settings::{Build, Settings};
+
+/// What the API needs of a node. Tests put a fake in its place.
+pub trait Api: Send + Sync + 'static {
+    /// See [`Node::propose`].
+    fn propose(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<Outcome, NodeError>> + Send + '_;
+    /// See [`Node::read`].
+    fn read(
+        &self,
+        query: Query,
+        options: ReadOptions,
+    ) -> impl Future<Output = Result<Reply, NodeError>> + Send + '_;
+    /// See [`Node::members`].
+    fn members(&self) -> Vec<Arc<Member>>;
+    /// See [`Node::local_member`].
+    fn local_member(&self) -> Arc<Member>;
+    /// See [`Node::join`].
+    fn join(&self, address: &str) -> impl Future<Output = Result<usize, JoinError>> + Send;
+    /// See [`Node::leave`].
+    fn leave(&self) -> impl Future<Output = Result<(), NodeError>> + Send;
+    /// See [`Node::force_leave`].
+    fn force_leave(
+        &self,
+        name: &str,
+        prune: bool,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send;
+    /// See [`Node::leader_address`].
+    fn leader_address(&self) -> impl Future<Output = Option<SocketAddr>> + Send;
+    /// See [`Node::peer_addresses`].
+    fn peer_addresses(&self) -> impl Future<Output = Result<Vec<SocketAddr>, NodeError>> + Send;
+    /// See [`Node::raft_configuration`].
+    fn raft_configuration(
+        &self,
+        stale: bool,
+    ) -> impl Future<Output = Result<(Vec<RaftServer>, u64), NodeError>> + Send;
+    /// See [`Node::remove_peer`].
+    fn remove_peer(&self, peer: PeerRef) -> impl Future<Output = Result<(), NodeError>> + Send;
+    /// See [`Node::transfer_leader`].
+    fn transfer_leader(
+        &self,
+        id: Option<Uuid>,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send;
+    /// See [`Node::info`].
+    fn info(&self) -> BTreeMap<String, BTreeMap<String, String>>;
+}
+
+/// What the API needs of the process around the node.
+pub trait Process: Send + Sync {
+    /// Log lines of this level and above from now on, each with its newline. Ends when the log does. Dropping it
+    /// ends the subscription.
+    fn follow_log(&self, level: tracing::Level, json: bool) -> BoxStream<'static, Bytes>;
+
+    /// Reads the configuration files again and applies what can be applied.
+    ///
+    /// # Errors
+    /// What is wrong with them; nothing has changed then.
+    fn reload(&self) -> Result<(), String>;
+}
+
+impl Api for Node {
+    fn propose(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<Outcome, NodeError>> + Send + '_ {
+        Node::propose(self, command)
+    }
+
+    fn read(
+        &self,
+        query: Query,
+        options: ReadOptions,
+    ) -> impl Future<Output = Result<Reply, NodeError>> + Send + '_ {
+        Node::read(self, query, options)
+    }
+
+    fn members(&self) -> Vec<Arc<Member>> {
+        Node::members(self)
+    }
+
+    fn local_member(&self) -> Arc<Member> {
+        Node::local_member(self)
+    }
+
+    fn join(&self, address: &str) -> impl Future<Output = Result<usize, JoinError>> + Send {
+        Node::join(self, address)
+    }
+
+    fn leave(&self) -> impl Future<Output = Result<(), NodeError>> + Send {
+        Node::leave(self)
+    }
+
+    fn force_leave(
+        &self,
+        name: &str,
+        prune: bool,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send {
+        Node::force_leave(self, name, prune)
+    }
+
+    fn leader_address(&self) -> impl Future<Output = Option<SocketAddr>> + Send {
+        Node::leader_address(self)
+    }
+
+    fn peer_addresses(&self) -> impl Future<Output = Result<Vec<SocketAddr>, NodeError>> + Send {
+        Node::peer_addresses(self)
+    }
+
+    fn raft_configuration(
+        &self,
+        stale: bool,
+    ) -> impl Future<Output = Result<(Vec<RaftServer>, u64), NodeError>> + Send {
+        Node::raft_configuration(self, stale)
+    }
+
+    fn remove_peer(&self, peer: PeerRef) -> impl Future<Output = Result<(), NodeError>> + Send {
+        Node::remove_peer(self, peer)
+    }
+
+    fn transfer_leader(
+        &self,
+        id: Option<Uuid>,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send {
+        Node::transfer_leader(self, id)
+    }
+
+    fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        Node::info(self)
+    }
+}

@@ -1,5 +1,6 @@
 //! Nodes, services and checks.
 
+mod find;
 mod table;
 mod types;
 

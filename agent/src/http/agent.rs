@@ -1,0 +1,249 @@
+//! `/v1/agent/`
+
+use std::collections::BTreeMap;
+
+use futures::stream::StreamExt as _;
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::body::{Body, Response, empty};
+use super::catalog::{named, no_filter};
+use super::error::Error;
+use super::request::{Params, Request};
+use super::{Api, Server, host};
+use crate::gossip::{JoinError, Member};
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct SelfView<'a> {
+    config: ConfigView<'a>,
+    debug_config: &'a serde_json::Value,
+    /// Network coordinates, which this agent does not keep.
+    coord: Option<()>,
+    member: MemberView,
+    stats: BTreeMap<String, BTreeMap<String, String>>,
+    meta: &'a BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConfigView<'a> {
+    datacenter: &'a str,
+    primary_datacenter: &'a str,
+    node_name: &'a str,
+    #[serde(rename = "NodeID")]
+    node_id: Uuid,
+    revision: &'a str,
+    server: bool,
+    version: &'a str,
+    build_date: &'a str,
+}
+
+/// A member with the protocol numbers of the version of Consul that we speak like.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct MemberView {
+    name: String,
+    addr: String,
+    port: u16,
+    tags: BTreeMap<String, String>,
+    status: u8,
+    protocol_min: u8,
+    protocol_max: u8,
+    protocol_cur: u8,
+    delegate_min: u8,
+    delegate_max: u8,
+    delegate_cur: u8,
+}
+
+impl MemberView {
+    fn of(member: &Member) -> Self {
+        Self {
+            name: member.name.clone(),
+            addr: member.addr.ip().to_string(),
+            port: member.addr.port(),
+            tags: member.tags.clone(),
+            status: member.status as u8,
+            protocol_min: 1,
+            protocol_max: 5,
+            protocol_cur: 2,
+            delegate_min: 2,
+            delegate_max: 5,
+            delegate_cur: 4,
+        }
+    }
+}
+
+/// What this agent is.
+pub(super) fn self_<A: Api>(server: &Server<A>, request: &Request) -> Response {
+    let settings = server.settings();
+    let view = SelfView {
+        config: ConfigView {
+            datacenter: &settings.datacenter,
+            primary_datacenter: &settings.datacenter,
+            node_name: &settings.node_name,
+            node_id: settings.node_id,
+            revision: settings.build.revision,
+            server: settings.server,
+            version: settings.build.version,
+            build_date: settings.build.date,
+        },
+        debug_config: &settings.debug_config,
+        coord: None,
+        member: MemberView::of(&server.api().local_member()),
+        stats: server.api().info(),
+        meta: &settings.node_meta,
+    };
+    server.json(&request.params, &view)
+}
+
+/// What gossip knows.
+pub(super) fn members<A: Api>(server: &Server<A>, request: &Request) -> Result<Response, Error> {
+    no_filter(&request.params)?;
+    lan_only(&request.params)?;
+    let members = server.api().members();
+    let members: Vec<_> = members
+        .iter()
+        .map(|member| MemberView::of(member))
+        .collect();
+    Ok(server.json(&request.params, &members))
+}
+
+/// Joins the pool of an address.
+pub(super) async fn join<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    address: String,
+) -> Result<Response, Error> {
+    lan_only(&request.params)?;
+    let address = named(address, "Missing address")?;
+    server.api().join(&address).await.map_err(|error| {
+        let at = match &error {
+            JoinError::Resolve { address, .. } => address.clone(),
+            JoinError::Connect { address, .. }
+            | JoinError::Protocol { address, .. }
+            | JoinError::Refused { address, .. } => address.to_string(),
+        };
+        // The form in which Consul lists failures, though there is only one.
+        Error::internal(format!(
+            "1 error occurred:\n\t* Failed to join {at}: {error}\n\n"
+        ))
+    })?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// Leaves gracefully; the answer comes when the leave is over.
+pub(super) async fn leave<A: Api>(server: &Server<A>) -> Result<Response, Error> {
+    server.api().leave().await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// Turns a failed member into one that left.
+pub(super) async fn force_leave<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    name: String,
+) -> Result<Response, Error> {
+    lan_only(&request.params)?;
+    let name = named(name, "Missing node name")?;
+    let prune = request.params.has("prune");
+    server.api().force_leave(&name, prune).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// Reads the configuration again.
+pub(super) fn reload<A: Api>(server: &Server<A>) -> Result<Response, Error> {
+    server.process().reload().map_err(Error::internal)?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// What was counted and measured lately.
+pub(super) fn metrics<A: Api>(server: &Server<A>, request: &Request) -> Response {
+    if request.params.get("format") != Some("prometheus") {
+        return server.json(&request.params, &server.metrics().summary());
+    }
+    match server.metrics().prometheus() {
+        Some(text) => {
+            let mut response = super::body::text(StatusCode::OK, text);
+            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        None => {
+            let mut response = empty(StatusCode::OK);
+            response.headers_mut().insert(
+                HeaderName::from_static("x-consul-reason"),
+                HeaderValue::from_static(
+                    "Prometheus is not enabled since its retention time is not positive",
+                ),
+            );
+            response
+        }
+    }
+}
+
+/// The machine.
+pub(super) fn host<A: Api>(server: &Server<A>, request: &Request) -> Response {
+    server.json(&request.params, &host::collect(server.unix_ms()))
+}
+
+/// What was built, and when.
+pub(super) fn version<A: Api>(server: &Server<A>, request: &Request) -> Response {
+    #[derive(Serialize)]
+    struct Version<'a> {
+        #[serde(rename = "SHA")]
+        revision: &'a str,
+        #[serde(rename = "BuildDate")]
+        build_date: &'a str,
+        #[serde(rename = "HumanVersion")]
+        version: &'a str,
+        #[serde(rename = "FIPS")]
+        fips: &'a str,
+    }
+    let settings = server.settings();
+    let version = Version {
+        revision: settings.build.revision,
+        build_date: settings.build.date,
+        version: settings.build.version,
+        fips: "",
+    };
+    server.json(&request.params, &version)
+}
+
+/// The log as it is written.
+pub(super) fn monitor<A: Api>(server: &Server<A>, request: &Request) -> Result<Response, Error> {
+    let asked = request.params.given("loglevel").unwrap_or("INFO");
+    let level =
+        level(asked).ok_or_else(|| Error::bad_request(format!("Unknown log level: {asked}")))?;
+    let lines = server
+        .process()
+        .follow_log(level, request.params.is_set("logjson"));
+    let lines = lines.take_until(server.shutdown().clone().cancelled_owned());
+    let mut response = Response::new(Body::Stream(lines.boxed()));
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+fn level(text: &str) -> Option<tracing::Level> {
+    Some(match text.to_ascii_uppercase().as_str() {
+        "TRACE" => tracing::Level::TRACE,
+        "DEBUG" => tracing::Level::DEBUG,
+        "INFO" => tracing::Level::INFO,
+        "WARN" => tracing::Level::WARN,
+        "ERR" | "ERROR" => tracing::Level::ERROR,
+        _ => return None,
+    })
+}
+
+/// There is no pool across datacenters here.
+fn lan_only(params: &Params) -> Result<(), Error> {
+    if params.is_set("wan") {
+        return Err(Error::internal(
+            "WAN federation is not supported by this agent",
+        ));
+    }
+    Ok(())
+}

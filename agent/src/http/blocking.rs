@@ -1,0 +1,278 @@
+//! How a read is asked for: consistency, blocking, datacenter; and what its headers say.
+
+use std::time::Duration;
+
+use hyper::header::{HeaderName, HeaderValue};
+
+use super::body::Response;
+use super::error::Error;
+use super::request::Params;
+use super::{Api, Server, Settings};
+use crate::duration;
+use crate::env::Random;
+use crate::node::{self, Consistency, ReadOptions, Reply};
+use crate::state::{Answer, Query};
+
+const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
+const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
+const LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
+const QUERY_BACKEND: HeaderName = HeaderName::from_static("x-consul-query-backend");
+const EFFECTIVE_CONSISTENCY: HeaderName = HeaderName::from_static("x-consul-effective-consistency");
+const CACHE: HeaderName = HeaderName::from_static("x-cache");
+
+/// What the headers of a read say.
+pub(super) struct Headers(Vec<(HeaderName, HeaderValue)>);
+
+impl Headers {
+    /// Adds them to a response.
+    pub(super) fn on(self, mut response: Response) -> Response {
+        response.headers_mut().extend(self.0);
+        response
+    }
+}
+
+/// Asks the node, blocking if the request says so.
+pub(super) async fn read<A: Api>(
+    server: &Server<A>,
+    params: &Params,
+    query: Query,
+) -> Result<(Answer, Headers), Error> {
+    let settings = server.settings();
+    check_scope(settings, params)?;
+    let options = options(settings, server.random(), params)?;
+    let consistency = options.consistency;
+    let blocks = options.min_index > 0;
+    let reply = tokio::select! {
+        biased;
+        reply = server.api().read(query, options) => reply?,
+        // A query that may block for minutes must not hold up the end of the process.
+        () = server.shutdown().cancelled(), if blocks => return Err(node::Error::ShuttingDown.into()),
+    };
+    let headers = headers(&reply, consistency, params);
+    Ok((reply.answer, Headers(headers)))
+}
+
+/// Refuses what another datacenter or another edition would have to answer.
+///
+/// # Errors
+/// 500 for another datacenter, 400 for namespaces and partitions, with Consul's texts.
+pub(super) fn check_scope(settings: &Settings, params: &Params) -> Result<(), Error> {
+    if params
+        .given("dc")
+        .is_some_and(|dc| dc != settings.datacenter)
+    {
+        return Err(Error::internal("No path to datacenter"));
+    }
+    for (name, what) in [("ns", "Namespaces"), ("partition", "Partitions")] {
+        if params.given(name).is_some() {
+            return Err(Error::bad_request(format!(
+                "Invalid query parameter: \"{name}\" - {what} are a Consul Enterprise feature"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Reads `stale consistent leader max_stale cached index wait`.
+pub(super) fn options(
+    settings: &Settings,
+    random: &dyn Random,
+    params: &Params,
+) -> Result<ReadOptions, Error> {
+    let max_stale = match params.given("max_stale") {
+        None => None,
+        Some(text) => Some(
+            duration::parse(text)
+                .map_err(|_| Error::bad_request(format!("Invalid max_stale value {text:?}")))?,
+        ),
+    };
+    let stale = params.has("stale") || max_stale.is_some();
+    let consistent = params.has("consistent");
+    if consistent && (stale || params.has("cached")) {
+        let other = if stale { "stale" } else { "cached" };
+        return Err(Error::bad_request(format!(
+            "Cannot specify ?{other} with ?consistent, conflicting semantics."
+        )));
+    }
+    let consistency = match (stale, consistent) {
+        (true, _) => Consistency::Stale,
+        (_, true) => Consistency::Consistent,
+        _ => Consistency::Default,
+    };
+    let (min_index, wait) = wait(settings, random, params)?;
+    Ok(ReadOptions {
+        consistency,
+        min_index,
+        wait,
+        max_stale,
+    })
+}
+
+/// The index to wait for, and how long.
+fn wait(
+    settings: &Settings,
+    random: &dyn Random,
+    params: &Params,
+) -> Result<(u64, Duration), Error> {
+    let asked = match params.given("wait") {
+        None => Duration::ZERO,
+        Some(text) => duration::parse(text).map_err(|_| Error::bad_request("Invalid wait time"))?,
+    };
+    let min_index = match params.given("index") {
+        None => 0,
+        Some(text) => {
+            super::request::parse_u64(text).map_err(|_| Error::bad_request("Invalid index"))?
+        }
+    };
+    if min_index == 0 {
+        return Ok((0, Duration::ZERO));
+    }
+    let wait = if asked.is_zero() {
+        settings.default_query_time
+    } else {
+        asked.min(settings.max_query_time)
+    };
+    // So that many watchers that began together do not end together.
+    let bound = u64::try_from(wait.as_micros() / JITTER_FRACTION).unwrap_or(u64::MAX);
+    Ok((min_index, wait + Duration::from_micros(random.below(bound))))
+}
+
+/// A blocking query may last longer than asked for by up to this part of its time.
+const JITTER_FRACTION: u128 = 16;
+
+fn headers(
+    reply: &Reply,
+    consistency: Consistency,
+    params: &Params,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let last_contact = u64::try_from(reply.last_contact.as_millis()).unwrap_or(u64::MAX);
+    let known = if reply.known_leader { "true" } else { "false" };
+    let mut headers = vec![
+        (INDEX, HeaderValue::from(reply.index.max(1))),
+        (KNOWN_LEADER, HeaderValue::from_static(known)),
+        (LAST_CONTACT, HeaderValue::from(last_contact)),
+        (QUERY_BACKEND, HeaderValue::from_static("blocking-query")),
+    ];
+    let is_catalog = matches!(
+        reply.answer,
+        Answer::Nodes(_)
+            | Answer::Services(_)
+            | Answer::ServiceNodes(_)
+            | Answer::NodeServices(_)
+            | Answer::Checks(_)
+            | Answer::ServiceHealth(_)
+    );
+    if is_catalog {
+        let effective = match consistency {
+            Consistency::Default => "leader",
+            Consistency::Consistent => "consistent",
+            Consistency::Stale => "stale",
+        };
+        headers.push((EFFECTIVE_CONSISTENCY, HeaderValue::from_static(effective)));
+        if params.has("cached") {
+            // There is no cache: every answer is fresh, which is what the client may always get.
+            headers.push((CACHE, HeaderValue::from_static("MISS")));
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::tests::settings;
+
+    /// Always the largest number.
+    struct Most;
+
+    impl Random for Most {
+        fn next_u64(&self) -> u64 {
+            u64::MAX
+        }
+    }
+
+    fn parse(query: &str) -> Result<ReadOptions, Error> {
+        options(&settings(), &Most, &Params::parse(query))
+    }
+
+    fn refused(query: &str) -> String {
+        let error = parse(query).unwrap_err();
+        assert_eq!(error.status, hyper::StatusCode::BAD_REQUEST);
+        error.text.into_owned()
+    }
+
+    #[test]
+    fn waits_have_consuls_default_cap_and_jitter() {
+        let wait = |query: &str| parse(query).unwrap().wait;
+        let with_jitter = |seconds: u64| {
+            let most = Duration::from_secs(seconds) + Duration::from_secs(seconds) / 16;
+            most - Duration::from_micros(1)
+        };
+        assert_eq!(wait("index=5"), with_jitter(300));
+        assert_eq!(wait("index=5&wait=0"), with_jitter(300));
+        assert_eq!(wait("index=5&wait="), with_jitter(300));
+        assert_eq!(wait("index=5&wait=32s"), with_jitter(32));
+        assert_eq!(wait("index=5&wait=11m"), with_jitter(600));
+        // Index 0 never waits.
+        assert_eq!(wait("wait=10s"), Duration::ZERO);
+        assert_eq!(parse("index=0&wait=10s").unwrap().min_index, 0);
+        assert_eq!(parse("index=7").unwrap().min_index, 7);
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        assert_eq!(refused("index=x"), "Invalid index");
+        assert_eq!(refused("index=-1"), "Invalid index");
+        assert_eq!(refused("wait=5"), "Invalid wait time");
+        assert_eq!(refused("wait=abc&index=1"), "Invalid wait time");
+        assert_eq!(refused("wait=-5s&index=1"), "Invalid wait time");
+        assert_eq!(refused("max_stale=x"), "Invalid max_stale value \"x\"");
+        assert_eq!(
+            refused("stale&consistent"),
+            "Cannot specify ?stale with ?consistent, conflicting semantics."
+        );
+        assert_eq!(
+            refused("max_stale=5s&consistent"),
+            "Cannot specify ?stale with ?consistent, conflicting semantics."
+        );
+        assert_eq!(
+            refused("cached&consistent"),
+            "Cannot specify ?cached with ?consistent, conflicting semantics."
+        );
+    }
+
+    #[test]
+    fn consistency_is_chosen_by_presence() {
+        let consistency = |query: &str| parse(query).unwrap().consistency;
+        assert_eq!(consistency(""), Consistency::Default);
+        assert_eq!(consistency("leader"), Consistency::Default);
+        assert_eq!(consistency("stale"), Consistency::Stale);
+        assert_eq!(consistency("stale=false"), Consistency::Stale);
+        assert_eq!(consistency("consistent"), Consistency::Consistent);
+        let options = parse("max_stale=10s").unwrap();
+        assert_eq!(options.consistency, Consistency::Stale);
+        assert_eq!(options.max_stale, Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn other_datacenters_and_editions_are_refused() {
+        let check = |query: &str| check_scope(&settings(), &Params::parse(query));
+        assert_eq!(check("dc=dc1"), Ok(()));
+        assert_eq!(
+            check("dc=dc2"),
+            Err(Error::internal("No path to datacenter"))
+        );
+        assert_eq!(
+            check("ns=x"),
+            Err(Error::bad_request(
+                "Invalid query parameter: \"ns\" - Namespaces are a Consul Enterprise feature"
+            ))
+        );
+        assert_eq!(
+            check("partition=x"),
+            Err(Error::bad_request(
+                "Invalid query parameter: \"partition\" - Partitions are a Consul Enterprise feature"
+            ))
+        );
+    }
+}

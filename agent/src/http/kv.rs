@@ -1,0 +1,171 @@
+//! `/v1/kv/`
+
+use hyper::StatusCode;
+use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use uuid::Uuid;
+
+use super::blocking::{check_scope, read};
+use super::body::{Body, Response, empty};
+use super::error::Error;
+use super::request::Request;
+use super::{Api, Server};
+use crate::state::{Answer, Command, KvCommand, KvEntry, KvOp, KvWrite, Outcome, Query};
+
+/// Any method on a key.
+pub(super) async fn handle<A: Api>(
+    server: &Server<A>,
+    request: Request,
+    key: String,
+) -> Result<Response, Error> {
+    match request.method.as_str() {
+        "PUT" => put(server, request, key).await,
+        "DELETE" => delete(server, request, key).await,
+        _ if request.params.has("keys") => keys(server, request, key).await,
+        _ => get(server, request, key).await,
+    }
+}
+
+async fn get<A: Api>(server: &Server<A>, request: Request, key: String) -> Result<Response, Error> {
+    let params = &request.params;
+    let query = if params.has("recurse") {
+        Query::KvList { prefix: key }
+    } else {
+        Query::KvGet { key: named(key)? }
+    };
+    let (answer, headers) = read(server, params, query).await?;
+    let response = match answer {
+        Answer::Kv(Some(entry)) if params.has("raw") => raw(&entry),
+        Answer::Kv(Some(entry)) => server.json(params, &[entry]),
+        Answer::KvList(entries) if !entries.is_empty() => server.json(params, &entries),
+        _ => empty(StatusCode::NOT_FOUND),
+    };
+    Ok(headers.on(response))
+}
+
+/// The value and nothing else, with headers that keep a browser from taking it for a page.
+fn raw(entry: &KvEntry) -> Response {
+    let mut response = Response::new(Body::Whole(entry.value.clone()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    response
+}
+
+async fn keys<A: Api>(
+    server: &Server<A>,
+    request: Request,
+    prefix: String,
+) -> Result<Response, Error> {
+    let params = &request.params;
+    // The misspelling is older than the word, and clients still send it.
+    let separator = params.get("separator").or(params.get("seperator"));
+    let at_root = prefix.is_empty();
+    let query = Query::KvKeys {
+        prefix,
+        separator: separator.unwrap_or_default().to_owned(),
+    };
+    let (answer, headers) = read(server, params, query).await?;
+    let response = match answer {
+        Answer::Keys(keys) if at_root || !keys.is_empty() => server.json(params, &keys),
+        _ => empty(StatusCode::NOT_FOUND),
+    };
+    Ok(headers.on(response))
+}
+
+async fn put<A: Api>(
+    server: &Server<A>,
+    mut request: Request,
+    key: String,
+) -> Result<Response, Error> {
+    let key = named(key)?;
+    check_scope(server.settings(), &request.params)?;
+    request.params.exclusive(&["cas", "acquire", "release"])?;
+    let flags = request.params.number("flags")?.unwrap_or(0);
+    let condition = match (
+        request.params.number("cas")?,
+        request.params.get("acquire"),
+        request.params.get("release"),
+    ) {
+        (Some(index), ..) => Condition::Cas(index),
+        (_, Some(session), _) => match session_id(session)? {
+            Some(session) => Condition::Acquire(session),
+            None => {
+                return Err(Error::internal(format!(
+                    "raft apply failed: invalid session {session:?}"
+                )));
+            }
+        },
+        (_, _, Some(session)) => match session_id(session)? {
+            Some(session) => Condition::Release(session),
+            // A session of that name cannot hold anything.
+            None => return Ok(server.json(&request.params, &false)),
+        },
+        _ => Condition::None,
+    };
+    let value = request.body(server.settings().kv_max_value_size).await?;
+    let write = KvWrite { value, flags };
+    let op = match condition {
+        Condition::None => KvOp::Set(write),
+        Condition::Cas(index) => KvOp::Cas { write, index },
+        Condition::Acquire(session) => KvOp::Lock { write, session },
+        Condition::Release(session) => KvOp::Unlock { write, session },
+    };
+    apply(server, &request, key, op).await
+}
+
+/// What must hold for a write to be made.
+enum Condition {
+    None,
+    Cas(u64),
+    Acquire(Uuid),
+    Release(Uuid),
+}
+
+async fn delete<A: Api>(
+    server: &Server<A>,
+    request: Request,
+    key: String,
+) -> Result<Response, Error> {
+    let params = &request.params;
+    check_scope(server.settings(), params)?;
+    params.exclusive(&["recurse", "cas"])?;
+    if params.has("recurse") {
+        return apply(server, &request, key, KvOp::DeleteTree).await;
+    }
+    let key = named(key)?;
+    let op = match params.number("cas")? {
+        Some(index) => KvOp::DeleteCas { index },
+        None => KvOp::Delete,
+    };
+    apply(server, &request, key, op).await
+}
+
+async fn apply<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    key: String,
+    op: KvOp,
+) -> Result<Response, Error> {
+    let command = Command::Kv(KvCommand { key, op });
+    match server.api().propose(command).await? {
+        Outcome::Bool(made) => Ok(server.json(&request.params, &made)),
+        Outcome::Error { text, .. } => Err(Error::internal(format!("raft apply failed: {text}"))),
+        Outcome::Done | Outcome::SessionId(_) => Ok(server.json(&request.params, &true)),
+    }
+}
+
+fn named(key: String) -> Result<String, Error> {
+    if key.is_empty() {
+        return Err(Error::bad_request("Missing key name"));
+    }
+    Ok(key)
+}
+
+/// None when it is no id that a session could have.
+fn session_id(text: &str) -> Result<Option<Uuid>, Error> {
+    if text.is_empty() {
+        return Err(Error::internal("raft apply failed: missing session"));
+    }
+    Ok(super::session::parse_id(text))
+}

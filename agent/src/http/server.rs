@@ -1,0 +1,381 @@
+//! Accepting connections, and the way of a request through them.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue, LOCATION};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request as HttpRequest, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::body::{self, Response};
+use super::error::{Error, wrong_method};
+use super::request::{Params, Request};
+use super::route::{ENDPOINTS, Found, Route, find};
+use super::{
+    Api, Process, Settings, agent, catalog, health, kv, listen, operator, session, status,
+};
+use crate::env::{BoxStream, Env, Listener, Random};
+use crate::metrics::{Metrics, Timer};
+use crate::state::{Command, Outcome};
+
+/// How long a client may take to send a request's head, and how long it may keep a connection without one. Consul's
+/// own client lets go of idle connections after 90 s, so it never meets a connection that is just being closed.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bound on a request's head, and on what is read ahead of a body.
+const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How long requests may go on after a shutdown began.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Pause after a failed accept: the process is out of file descriptors, and trying again at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a refused connection may take to read why.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+const REFUSAL: &str = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: 80\r\nConnection: close\r\n\r\nYour IP is issuing too many concurrent connections, please rate limit your calls";
+
+/// What a server is made of.
+pub struct Parts<A> {
+    /// The node.
+    pub api: A,
+    /// Random numbers for jitter and session ids; the clock.
+    pub env: Env,
+    /// Configuration.
+    pub settings: Settings,
+    /// Where requests are measured, and what `/v1/agent/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// The process around the node.
+    pub process: Arc<dyn Process>,
+    /// Ends every listener, then every request.
+    pub shutdown: CancellationToken,
+}
+
+/// The HTTP API, for any number of listeners.
+pub struct Server<A> {
+    parts: Parts<A>,
+    seats: Seats,
+    /// By endpoint, then by its methods.
+    timers: Vec<Vec<Timer>>,
+}
+
+impl<A: Api> Server<A> {
+    /// Puts the parts together.
+    pub fn new(parts: Parts<A>) -> Arc<Self> {
+        let timers = ENDPOINTS.iter().map(|endpoint| {
+            let path = endpoint.pattern.trim_start_matches('/').replace('/', "_");
+            let timer = |method: &&str| {
+                parts
+                    .metrics
+                    .timer("api.http", &[("method", method), ("path", &path)])
+            };
+            endpoint.methods.iter().map(timer).collect()
+        });
+        Arc::new(Self {
+            timers: timers.collect(),
+            seats: Seats::default(),
+            parts,
+        })
+    }
+
+    /// Serves several listeners until the shutdown; see [`Server::serve`].
+    pub async fn run(self: Arc<Self>, listeners: Vec<Box<dyn Listener>>) {
+        let served = listeners.into_iter().map(|l| self.clone().serve(l));
+        futures::future::join_all(served).await;
+    }
+
+    /// Serves a listener until the shutdown, then waits until its requests are over, for a bounded time.
+    pub async fn serve(self: Arc<Self>, mut listener: Box<dyn Listener>) {
+        let shutdown = self.parts.shutdown.clone();
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, from)) => {
+                    connections.spawn(self.clone().connection(stream, from));
+                }
+                Err(error) => {
+                    tracing::warn!(target: "http", %error, "Failed to accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        connections.close();
+        connections.wait().await;
+    }
+
+    async fn connection(self: Arc<Self>, stream: BoxStream, from: SocketAddr) {
+        let max = self.parts.settings.http_max_conns_per_client;
+        // Who may open a Unix socket is settled by its permissions.
+        let max = if from == listen::NO_ADDRESS { 0 } else { max };
+        let Some(_seat) = self.seats.take(from.ip(), max) else {
+            refuse(stream).await;
+            return;
+        };
+        let shutdown = self.parts.shutdown.clone();
+        let service = service_fn(move |request| {
+            let server = self.clone();
+            async move { Ok::<_, Infallible>(server.respond(request, from).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_header_size(READ_BUFFER_BYTES_MAX)
+            .max_buf_size(READ_BUFFER_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                match tokio::time::timeout(DRAIN, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        tracing::debug!(target: "http", %from, "Closed a connection in the middle of a request");
+                        return;
+                    }
+                }
+            }
+        };
+        if let Err(error) = ended {
+            // Garbage, a client that went away, or one that was too slow: its own business.
+            tracing::debug!(target: "http", %from, %error, "Connection failed");
+        }
+    }
+
+    async fn respond(&self, request: HttpRequest<Incoming>, from: SocketAddr) -> Response {
+        let started = Instant::now();
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
+        let mut response = match Request::new(request) {
+            Ok(request) => self.route(request, started, from).await,
+            Err(error) => error.into(),
+        };
+        if path.starts_with("/v1/") {
+            response.headers_mut().insert(
+                HeaderName::from_static("x-consul-default-acl-policy"),
+                HeaderValue::from_static("allow"),
+            );
+        }
+        tracing::debug!(
+            target: "http",
+            %method,
+            url = %path,
+            %from,
+            latency = ?started.elapsed(),
+            "Request finished"
+        );
+        response
+    }
+
+    async fn route(&self, request: Request, started: Instant, from: SocketAddr) -> Response {
+        let (at, rest) = match find(&request.path) {
+            Found::Endpoint(at, rest) => (at, rest.to_owned()),
+            Found::Slash => return add_slash(&request.path),
+            Found::Root => {
+                return body::text(
+                    StatusCode::OK,
+                    "Consul Agent: UI disabled. To enable, set ui_config.enabled=true in the agent configuration and restart.",
+                );
+            }
+            Found::Nothing => {
+                let text = "Invalid URL path: not a recognized HTTP API endpoint";
+                return Error::not_found(text).into();
+            }
+        };
+        let endpoint = &ENDPOINTS[at];
+        let method = request.method.clone();
+        let Some(by_method) = endpoint.methods.iter().position(|m| *m == method) else {
+            return wrong_method(method.as_str(), endpoint.methods);
+        };
+        // Boxed, so that a connection between two requests is not as large as the largest handler.
+        let response = match Box::pin(self.dispatch(endpoint.route, request, rest)).await {
+            Ok(response) => response,
+            Err(error) => {
+                if error.status.is_server_error() {
+                    tracing::error!(
+                        target: "http",
+                        %method,
+                        url = endpoint.pattern,
+                        %from,
+                        error = %error.text,
+                        "Request error"
+                    );
+                }
+                error.into()
+            }
+        };
+        self.timers[at][by_method].record(started.elapsed());
+        response
+    }
+
+    async fn dispatch(
+        &self,
+        route: Route,
+        request: Request,
+        rest: String,
+    ) -> Result<Response, Error> {
+        match route {
+            Route::Kv => kv::handle(self, request, rest).await,
+            Route::StatusLeader => status::leader(self, &request).await,
+            Route::StatusPeers => status::peers(self, &request).await,
+            Route::AgentSelf => Ok(agent::self_(self, &request)),
+            Route::AgentMembers => agent::members(self, &request),
+            Route::AgentJoin => agent::join(self, &request, rest).await,
+            Route::AgentLeave => agent::leave(self).await,
+            Route::AgentForceLeave => agent::force_leave(self, &request, rest).await,
+            Route::AgentReload => agent::reload(self),
+            Route::AgentMetrics => Ok(agent::metrics(self, &request)),
+            Route::AgentHost => Ok(agent::host(self, &request)),
+            Route::AgentVersion => Ok(agent::version(self, &request)),
+            Route::AgentMonitor => agent::monitor(self, &request),
+            Route::CatalogRegister => catalog::register(self, request).await,
+            Route::CatalogDeregister => catalog::deregister(self, request).await,
+            Route::CatalogDatacenters => catalog::datacenters(self, &request),
+            Route::CatalogNodes => catalog::nodes(self, &request).await,
+            Route::CatalogServices => catalog::services(self, &request).await,
+            Route::CatalogService => catalog::service(self, &request, rest).await,
+            Route::CatalogNode => catalog::node(self, &request, rest).await,
+            Route::CatalogNodeServices => catalog::node_services(self, &request, rest).await,
+            Route::HealthNode => health::node(self, &request, rest).await,
+            Route::HealthChecks => health::service_checks(self, &request, rest).await,
+            Route::HealthState => health::state(self, &request, rest).await,
+            Route::HealthService => health::service(self, &request, rest).await,
+            Route::SessionCreate => session::create(self, request).await,
+            Route::SessionDestroy => session::destroy(self, &request, rest).await,
+            Route::SessionRenew => session::renew(self, &request, rest).await,
+            Route::SessionInfo => session::info(self, &request, rest).await,
+            Route::SessionNode => session::of_node(self, &request, rest).await,
+            Route::SessionList => session::list(self, &request).await,
+            Route::RaftConfiguration => operator::configuration(self, &request).await,
+            Route::RaftPeer => operator::remove_peer(self, &request).await,
+            Route::RaftTransferLeader => operator::transfer_leader(self, &request).await,
+        }
+    }
+}
+
+/// What endpoints use.
+impl<A: Api> Server<A> {
+    pub(super) fn api(&self) -> &A {
+        &self.parts.api
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.parts.settings
+    }
+
+    pub(super) fn random(&self) -> &dyn Random {
+        &*self.parts.env.random
+    }
+
+    pub(super) fn unix_ms(&self) -> u64 {
+        self.parts.env.clock.unix_ms()
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.parts.metrics
+    }
+
+    pub(super) fn process(&self) -> &dyn Process {
+        &*self.parts.process
+    }
+
+    pub(super) fn shutdown(&self) -> &CancellationToken {
+        &self.parts.shutdown
+    }
+
+    /// A JSON answer, indented if the request or the agent's mode says so.
+    pub(super) fn json<T: Serialize + ?Sized>(&self, params: &Params, value: &T) -> Response {
+        body::json(value, self.parts.settings.pretty || params.has("pretty"))
+    }
+
+    /// Proposes a command; a refusal is an error with the store's text.
+    pub(super) async fn apply(&self, command: Command) -> Result<Outcome, Error> {
+        match self.parts.api.propose(command).await? {
+            Outcome::Error { text, .. } => Err(Error::internal(text)),
+            outcome => Ok(outcome),
+        }
+    }
+}
+
+/// Sends the client to the same path with a slash.
+fn add_slash(path: &str) -> Response {
+    let mut response = body::empty(StatusCode::MOVED_PERMANENTLY);
+    // Only the table's own patterns come here, and they are plain text.
+    if let Ok(location) = HeaderValue::try_from(format!("{path}/")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// Says why before closing.
+async fn refuse(mut stream: BoxStream) {
+    let said = async {
+        stream.write_all(REFUSAL.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closing while something unread waits would reset the connection, and the client would not read the reason.
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // Whether the client listens to it or not, it is gone.
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, said).await;
+}
+
+/// Open connections by client address.
+#[derive(Default)]
+struct Seats {
+    taken: Arc<Mutex<BTreeMap<IpAddr, u32>>>,
+}
+
+/// One of them; dropping it makes room.
+struct Seat {
+    taken: Arc<Mutex<BTreeMap<IpAddr, u32>>>,
+    client: IpAddr,
+}
+
+impl Seats {
+    /// None when the client has `max` already; 0 is no bound.
+    fn take(&self, client: IpAddr, max: u32) -> Option<Seat> {
+        let mut taken = lock(&self.taken);
+        let count = taken.entry(client).or_default();
+        if max != 0 && *count >= max {
+            return None;
+        }
+        *count += 1;
+        drop(taken);
+        let taken = self.taken.clone();
+        Some(Seat { taken, client })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        if let Some(count) = taken.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.client);
+            }
+        }
+    }
+}
+
+fn lock(taken: &Mutex<BTreeMap<IpAddr, u32>>) -> MutexGuard<'_, BTreeMap<IpAddr, u32>> {
+    // A count is never half changed.
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,195 @@
+//! What the API knows of the agent's configuration.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::config::{Bootstrap, Config};
+use crate::duration;
+
+/// What the API knows of the agent's configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Node name.
+    pub node_name: String,
+    /// Consul node id.
+    pub node_id: Uuid,
+    /// Datacenter.
+    pub datacenter: String,
+    /// Whether this agent is a server.
+    pub server: bool,
+    /// What runs.
+    pub build: Build,
+    /// Largest request body and KV value in bytes. Default 524288.
+    pub kv_max_value_size: usize,
+    /// How long a blocking query without `wait` is held. Default 300 s.
+    pub default_query_time: Duration,
+    /// Longest `wait` of a blocking query; more is cut to this. Default 600 s.
+    pub max_query_time: Duration,
+    /// Shortest TTL of a session. Default 10 s.
+    pub session_ttl_min: Duration,
+    /// Open connections from one IP address; more are answered with 429. 0 is no bound. Default 200.
+    pub http_max_conns_per_client: u32,
+    /// Whether every JSON answer is indented, as in development mode.
+    pub pretty: bool,
+    /// `Meta` of `/v1/agent/self`: the node's meta data.
+    pub node_meta: BTreeMap<String, String>,
+    /// `DebugConfig` of `/v1/agent/self`: the configuration as it is in force, without secrets.
+    pub debug_config: Value,
+}
+
+/// What was built, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Build {
+    /// The version of Consul that the agent says it is compatible with.
+    pub version: &'static str,
+    /// The commit; may be empty.
+    pub revision: &'static str,
+    /// RFC 3339; may be empty.
+    pub date: &'static str,
+}
+
+/// Consul's default; there is no key for it here.
+const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
+
+impl Settings {
+    /// What of an agent's configuration concerns the API.
+    pub fn new(config: &Config, node_id: Uuid, build: Build) -> Self {
+        Self {
+            node_name: config.node_name.clone(),
+            node_id,
+            datacenter: config.datacenter.clone(),
+            server: config.server,
+            build,
+            kv_max_value_size: config.limits.kv_max_value_size,
+            default_query_time: config.default_query_time,
+            max_query_time: config.max_query_time,
+            session_ttl_min: SESSION_TTL_MIN,
+            http_max_conns_per_client: config.limits.http_max_conns_per_client,
+            pretty: config.dev,
+            node_meta: config.node_meta.clone(),
+            debug_config: debug_config(config, node_id, build),
+        }
+    }
+}
+
+/// The configuration under the names that Consul's `DebugConfig` has.
+fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
+    let print = duration::print;
+    let expect = match config.bootstrap {
+        Bootstrap::Expect(servers) => servers.get(),
+        Bootstrap::Never | Bootstrap::Alone => 0,
+    };
+    #[rustfmt::skip]
+    let fields = [
+        ("AdvertiseAddrLAN", json!(config.advertise_addr)),
+        ("AutopilotCleanupDeadServers", json!(config.autopilot.cleanup_dead_servers)),
+        ("AutopilotLastContactThreshold", json!(print(config.autopilot.last_contact_threshold))),
+        ("AutopilotMaxTrailingLogs", json!(config.autopilot.max_trailing_logs)),
+        ("AutopilotMinQuorum", json!(config.autopilot.min_quorum)),
+        ("AutopilotServerStabilizationTime", json!(print(config.autopilot.server_stabilization_time))),
+        ("BindAddr", json!(config.bind_addr)),
+        ("Bootstrap", json!(config.bootstrap == Bootstrap::Alone)),
+        ("BootstrapExpect", json!(expect)),
+        ("BuildDate", json!(build.date)),
+        ("DataDir", json!(config.data_dir.display().to_string())),
+        ("Datacenter", json!(config.datacenter)),
+        ("DefaultQueryTime", json!(print(config.default_query_time))),
+        ("DevMode", json!(config.dev)),
+        ("GossipLANGossipInterval", json!(print(config.gossip_lan.gossip_interval))),
+        ("GossipLANProbeInterval", json!(print(config.gossip_lan.probe_interval))),
+        ("GossipLANProbeTimeout", json!(print(config.gossip_lan.probe_timeout))),
+        ("GossipLANSuspicionMult", json!(config.gossip_lan.suspicion_mult)),
+        ("HTTPAddrs", json!(config.http.iter().map(ToString::to_string).collect::<Vec<_>>())),
+        ("HTTPMaxConnsPerClient", json!(config.limits.http_max_conns_per_client)),
+        ("HTTPPort", json!(config.ports.http.map_or(-1, i32::from))),
+        ("KVMaxValueSize", json!(config.limits.kv_max_value_size)),
+        ("LeaveDrainTime", json!(print(config.leave_drain_time))),
+        ("LeaveOnTerm", json!(config.leave_on_terminate)),
+        ("Logging", json!({"LogJSON": config.log.json, "LogLevel": config.log.level.as_str()})),
+        ("MaxQueryTime", json!(print(config.max_query_time))),
+        ("NodeID", json!(node_id)),
+        ("NodeMeta", json!(config.node_meta)),
+        ("NodeName", json!(config.node_name)),
+        ("PidFile", json!(config.pid_file.as_ref().map(|path| path.display().to_string()))),
+        ("PrimaryDatacenter", json!(config.datacenter)),
+        ("RPCAdvertiseAddr", json!(config.rpc_advertise())),
+        ("RPCBindAddr", json!(config.rpc_bind())),
+        ("RPCHoldTimeout", json!(print(config.rpc_hold_timeout))),
+        ("RaftSnapshotInterval", json!(print(config.raft.snapshot_interval))),
+        ("RaftSnapshotThreshold", json!(config.raft.snapshot_threshold)),
+        ("RaftTrailingLogs", json!(config.raft.trailing_logs)),
+        ("RejoinAfterLeave", json!(config.rejoin_after_leave)),
+        ("RetryJoinIntervalLAN", json!(print(config.retry_interval))),
+        ("RetryJoinLAN", json!(config.retry_join)),
+        ("RetryJoinMaxAttemptsLAN", json!(config.retry_max)),
+        ("Revision", json!(build.revision)),
+        ("SerfAdvertiseAddrLAN", json!(config.gossip_advertise())),
+        ("SerfBindAddrLAN", json!(config.gossip_bind())),
+        ("SerfPortLAN", json!(config.ports.serf_lan)),
+        ("ServerMode", json!(config.server)),
+        ("ServerPort", json!(config.ports.server)),
+        ("SkipLeaveOnInt", json!(config.skip_leave_on_interrupt)),
+        ("StartJoinAddrsLAN", json!(config.start_join)),
+        ("Version", json!(build.version)),
+    ];
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{FlagSettings, Format, Machine, SourceFile, load};
+
+    #[test]
+    fn settings_follow_the_configuration() {
+        let file = SourceFile {
+            name: "agent.json".into(),
+            format: Format::Json,
+            text: r#"{"server": true, "bootstrap_expect": 3, "node_name": "x", "data_dir": "/data", "bind_addr": "127.0.0.1",
+                "max_query_time": "90s", "limits": {"kv_max_value_size": 1000, "http_max_conns_per_client": 7},
+                "node_meta": {"rack": "1"}, "ports": {"http": -1}}"#
+                .into(),
+        };
+        let machine = Machine {
+            hostname: String::new(),
+            private_ipv4: vec![],
+            public_ipv6: vec![],
+            temporary_dir: "/tmp/x".into(),
+        };
+        let config = load(&[file], &FlagSettings::default(), &machine)
+            .unwrap()
+            .config;
+        let build = Build {
+            version: "1.19.0",
+            revision: "r",
+            date: "d",
+        };
+        let settings = Settings::new(&config, Uuid::nil(), build);
+        assert_eq!(settings.node_name, "x");
+        assert_eq!(settings.kv_max_value_size, 1000);
+        assert_eq!(settings.http_max_conns_per_client, 7);
+        assert_eq!(settings.max_query_time, Duration::from_secs(90));
+        assert!(settings.server && !settings.pretty);
+        let debug = &settings.debug_config;
+        for (name, value) in [
+            ("BindAddr", json!("127.0.0.1")),
+            ("Bootstrap", json!(false)),
+            ("BootstrapExpect", json!(3)),
+            ("DataDir", json!("/data")),
+            ("HTTPPort", json!(-1)),
+            ("MaxQueryTime", json!("1m30s")),
+            ("NodeMeta", json!({"rack": "1"})),
+            ("PidFile", json!(null)),
+            ("RPCAdvertiseAddr", json!("127.0.0.1:8300")),
+            ("Version", json!("1.19.0")),
+        ] {
+            assert_eq!(debug[name], value, "{name}");
+        }
+    }
+}

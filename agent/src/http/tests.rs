@@ -1,0 +1,416 @@
+//! The API over real connections in memory, with a node that is one store.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt as _};
+use futures::stream::{BoxStream as Stream, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::*;
+use crate::env::{BoxStream, Env, Listener};
+use crate::gossip::{Status, Tags};
+use crate::metrics::{self, Metrics};
+use crate::state::{
+    Check, CheckStatus, Node as NodeRow, Register, SERF_HEALTH, Shared, Stamped, Store,
+};
+
+mod agent;
+mod catalog;
+mod connections;
+mod kv;
+mod sessions;
+
+/// The settings of every test.
+pub(super) fn settings() -> Settings {
+    Settings {
+        node_name: "a".into(),
+        node_id: Uuid::from_u128(10),
+        datacenter: "dc1".into(),
+        server: true,
+        build: Build {
+            version: "1.19.0",
+            revision: "abc",
+            date: "2026-11-23T00:00:00Z",
+        },
+        kv_max_value_size: 524_288,
+        default_query_time: Duration::from_secs(300),
+        max_query_time: Duration::from_secs(600),
+        session_ttl_min: Duration::from_secs(10),
+        http_max_conns_per_client: 200,
+        pretty: false,
+        node_meta: BTreeMap::from([("rack".into(), "1".into())]),
+        debug_config: json!({"BindAddr": "127.0.0.1"}),
+    }
+}
+
+/// A node that is its store.
+struct Fake {
+    store: Mutex<Store>,
+    shared: Shared,
+    leaderless: AtomicBool,
+    /// What was asked of it, besides reads and proposals.
+    calls: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    fn new() -> Self {
+        let fake = Self {
+            store: Mutex::default(),
+            shared: Shared::new(Store::default()),
+            leaderless: AtomicBool::new(false),
+            calls: Mutex::default(),
+        };
+        // Index 1 is a configuration entry, as in a real log.
+        fake.apply(Command::Noop);
+        fake
+    }
+
+    fn apply(&self, command: Command) -> Outcome {
+        let mut store = self.store.lock().unwrap();
+        let index = store.last_index() + 1;
+        let stamped = Stamped {
+            unix_ms: 0,
+            command,
+        };
+        let outcome = store.apply(index, &stamped);
+        self.shared.publish(&mut store);
+        outcome
+    }
+
+    fn call(&self, call: String) -> Result<(), NodeError> {
+        self.calls.lock().unwrap().push(call);
+        self.led()
+    }
+
+    fn led(&self) -> Result<(), NodeError> {
+        if self.leaderless.load(Ordering::SeqCst) {
+            return Err(NodeError::NoLeader);
+        }
+        Ok(())
+    }
+}
+
+fn member(name: &str, port: u16, status: Status) -> Arc<Member> {
+    Arc::new(Member {
+        name: name.into(),
+        id: Uuid::from_u128(u128::from(port)),
+        addr: SocketAddr::from(([127, 0, 0, 1], port)),
+        generation: 1,
+        status,
+        tags: Tags::from([("role".into(), "consul".into())]),
+    })
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+impl Api for Arc<Fake> {
+    async fn propose(&self, command: Command) -> Result<Outcome, NodeError> {
+        self.led()?;
+        Ok(self.apply(command))
+    }
+
+    async fn read(&self, query: Query, options: ReadOptions) -> Result<Reply, NodeError> {
+        self.led()?;
+        if options.min_index > 0 {
+            let changed = self.shared.changed(&query, options.min_index);
+            let _ = tokio::time::timeout(options.wait, changed).await;
+        }
+        let store = self.shared.load();
+        Ok(Reply {
+            answer: store.query(&query),
+            index: store.index_of(&query),
+            known_leader: true,
+            last_contact: Duration::from_millis(7),
+        })
+    }
+
+    fn members(&self) -> Vec<Arc<Member>> {
+        vec![
+            member("a", 8301, Status::Alive),
+            member("b", 8302, Status::Left),
+        ]
+    }
+
+    fn local_member(&self) -> Arc<Member> {
+        member("a", 8301, Status::Alive)
+    }
+
+    async fn join(&self, at: &str) -> Result<usize, JoinError> {
+        let _ = self.call(format!("join {at}"));
+        if at == "127.0.0.9" {
+            return Err(JoinError::Connect {
+                address: address("127.0.0.9:8301"),
+                source: io::Error::other("connection refused"),
+            });
+        }
+        Ok(1)
+    }
+
+    async fn leave(&self) -> Result<(), NodeError> {
+        self.call("leave".into())
+    }
+
+    async fn force_leave(&self, name: &str, prune: bool) -> Result<(), NodeError> {
+        self.call(format!("force-leave {name} {prune}"))?;
+        if name == "zz" {
+            return Err(NodeError::NoSuchMember(name.into()));
+        }
+        Ok(())
+    }
+
+    async fn leader_address(&self) -> Option<SocketAddr> {
+        self.led().ok().map(|()| address("127.0.0.1:8300"))
+    }
+
+    async fn peer_addresses(&self) -> Result<Vec<SocketAddr>, NodeError> {
+        self.led()?;
+        Ok(vec![address("127.0.0.1:8300"), address("127.0.0.2:8300")])
+    }
+
+    async fn raft_configuration(&self, stale: bool) -> Result<(Vec<RaftServer>, u64), NodeError> {
+        self.call(format!("configuration {stale}"))?;
+        let server = RaftServer {
+            id: Uuid::from_u128(1),
+            node: "a".into(),
+            address: address("127.0.0.1:8300"),
+            leader: true,
+            voter: true,
+            last_index: 9,
+        };
+        let unknown = RaftServer {
+            node: String::new(),
+            leader: false,
+            voter: false,
+            ..server.clone()
+        };
+        Ok((vec![server, unknown], 5))
+    }
+
+    async fn remove_peer(&self, peer: PeerRef) -> Result<(), NodeError> {
+        self.call(format!("remove {peer:?}"))?;
+        match peer {
+            PeerRef::Address(address) if address == "1.1.1.1:1" => {
+                Err(NodeError::NoSuchPeer(address))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn transfer_leader(&self, id: Option<Uuid>) -> Result<(), NodeError> {
+        self.call(format!("transfer {id:?}"))?;
+        match id {
+            Some(id) if id.is_nil() => Err(NodeError::NoTransferTarget),
+            _ => Ok(()),
+        }
+    }
+
+    fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let raft = BTreeMap::from([("num_peers".to_owned(), "2".to_owned())]);
+        BTreeMap::from([("raft".to_owned(), raft)])
+    }
+}
+
+/// A log of two lines that then waits for ever, and a configuration with a mistake in it.
+struct Around;
+
+impl Process for Around {
+    fn reload(&self) -> Result<(), String> {
+        Err("agent.json:1:2: unexpected end".into())
+    }
+
+    fn follow_log(&self, level: tracing::Level, json: bool) -> Stream<'static, Bytes> {
+        let lines = [format!("level={level}\n"), format!("json={json}\n")];
+        futures::stream::iter(lines.map(Bytes::from))
+            .chain(futures::stream::pending())
+            .boxed()
+    }
+}
+
+/// Hands out the ends of connections in memory.
+struct Memory {
+    incoming: mpsc::UnboundedReceiver<(DuplexStream, SocketAddr)>,
+}
+
+impl Listener for Memory {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, SocketAddr)>> {
+        async {
+            match self.incoming.recv().await {
+                Some((stream, from)) => Ok((Box::new(stream) as BoxStream, from)),
+                None => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(address("127.0.0.1:8500"))
+    }
+}
+
+/// A server with its fake node.
+struct Bench {
+    fake: Arc<Fake>,
+    metrics: Arc<Metrics>,
+    connect: mpsc::UnboundedSender<(DuplexStream, SocketAddr)>,
+    shutdown: CancellationToken,
+    served: JoinHandle<()>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(settings())
+    }
+
+    fn with(settings: Settings) -> Self {
+        let fake = Arc::new(Fake::new());
+        let env = Env::real();
+        let metrics = Arc::new(Metrics::new(
+            env.clock.clone(),
+            metrics::Settings::default(),
+        ));
+        let shutdown = CancellationToken::new();
+        let server = Server::new(Parts {
+            api: fake.clone(),
+            env,
+            settings,
+            metrics: metrics.clone(),
+            process: Arc::new(Around),
+            shutdown: shutdown.clone(),
+        });
+        let (connect, incoming) = mpsc::unbounded_channel();
+        let served = tokio::spawn(server.serve(Box::new(Memory { incoming })));
+        Self {
+            fake,
+            metrics,
+            connect,
+            shutdown,
+            served,
+        }
+    }
+
+    fn connect(&self) -> DuplexStream {
+        self.connect_from("127.0.0.1:50000")
+    }
+
+    fn connect_from(&self, from: &str) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(1 << 20);
+        self.connect.send((server, address(from))).unwrap();
+        client
+    }
+
+    async fn get(&self, path: &str) -> Got {
+        self.send("GET", path, "").await
+    }
+
+    async fn put(&self, path: &str, body: impl AsRef<[u8]>) -> Got {
+        self.send("PUT", path, body).await
+    }
+
+    async fn delete(&self, path: &str) -> Got {
+        self.send("DELETE", path, "").await
+    }
+
+    async fn send(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Got {
+        let body = body.as_ref();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        self.raw(&[head.as_bytes(), body].concat()).await
+    }
+
+    /// Sends bytes and reads to the end.
+    async fn raw(&self, request: &[u8]) -> Got {
+        let mut stream = self.connect();
+        stream.write_all(request).await.unwrap();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await.unwrap();
+        Got::parse(&response)
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut *self.fake.calls.lock().unwrap())
+    }
+
+    /// A node with a passing serfHealth.
+    fn register(&self, node: &str) {
+        let check = Check {
+            check_id: SERF_HEALTH.into(),
+            name: "Serf Health Status".into(),
+            status: CheckStatus::Passing,
+            ..Check::default()
+        };
+        self.fake.apply(Command::Register(Box::new(Register {
+            node: NodeRow {
+                node: node.into(),
+                address: "127.0.0.1".into(),
+                datacenter: "dc1".into(),
+                ..NodeRow::default()
+            },
+            skip_node_update: false,
+            services: vec![],
+            checks: vec![check],
+        })));
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+struct Got {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Got {
+    fn parse(bytes: &[u8]) -> Self {
+        let text = std::str::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1));
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        Self {
+            status: status.and_then(|s| s.parse().ok()).unwrap_or(0),
+            headers: headers
+                .map(|(n, v)| (n.to_lowercase(), v.to_owned()))
+                .collect(),
+            body: body.to_owned(),
+        }
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    fn index(&self) -> u64 {
+        self.header("x-consul-index").parse().unwrap()
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), "application/json", "{self:?}");
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    #[track_caller]
+    fn is(&self, status: u16, body: &str) {
+        assert_eq!(
+            (self.status, self.body.as_str()),
+            (status, body),
+            "{self:?}"
+        );
+    }
+}

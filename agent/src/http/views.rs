@@ -1,0 +1,246 @@
+//! The catalog's rows in the shapes in which Consul's JSON shows them.
+//!
+//! What this agent has no notion of (proxies, the mesh, locality) is shown as Consul shows a service without it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::state::{
+    Check, CheckStatus, Node, Service, ServiceAddress, ServiceHealth, ServiceNode, ServicesOfNode,
+    Weights,
+};
+
+/// An empty object.
+#[derive(Serialize)]
+struct Nothing {}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Proxy {
+    mode: &'static str,
+    mesh_gateway: Nothing,
+    expose: Nothing,
+}
+
+const PROXY: Proxy = Proxy {
+    mode: "",
+    mesh_gateway: Nothing {},
+    expose: Nothing {},
+};
+
+/// An entry of `/v1/catalog/service/`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct CatalogService<'a> {
+    #[serde(rename = "ID")]
+    id: String,
+    node: &'a str,
+    address: &'a str,
+    datacenter: &'a str,
+    tagged_addresses: &'a BTreeMap<String, String>,
+    node_meta: &'a BTreeMap<String, String>,
+    service_kind: &'a str,
+    #[serde(rename = "ServiceID")]
+    service_id: &'a str,
+    service_name: &'a str,
+    service_tags: &'a [String],
+    service_address: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    service_tagged_addresses: &'a BTreeMap<String, ServiceAddress>,
+    service_weights: Weights,
+    service_meta: &'a BTreeMap<String, String>,
+    service_port: u16,
+    service_socket_path: &'a str,
+    service_enable_tag_override: bool,
+    service_proxy: Proxy,
+    service_connect: Nothing,
+    create_index: u64,
+    modify_index: u64,
+}
+
+impl<'a> CatalogService<'a> {
+    pub(super) fn of(entry: &'a ServiceNode) -> Self {
+        let ServiceNode { node, service } = entry;
+        Self {
+            id: node.id.map(|id| id.to_string()).unwrap_or_default(),
+            node: &node.node,
+            address: &node.address,
+            datacenter: &node.datacenter,
+            tagged_addresses: &node.tagged_addresses,
+            node_meta: &node.meta,
+            service_kind: &service.kind,
+            service_id: &service.id,
+            service_name: &service.service,
+            service_tags: &service.tags,
+            service_address: &service.address,
+            service_tagged_addresses: &service.tagged_addresses,
+            service_weights: service.weights,
+            service_meta: &service.meta,
+            service_port: service.port,
+            service_socket_path: &service.socket_path,
+            service_enable_tag_override: service.enable_tag_override,
+            service_proxy: PROXY,
+            service_connect: Nothing {},
+            create_index: service.create_index,
+            modify_index: service.modify_index,
+        }
+    }
+}
+
+/// A service where its node is known from around it.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct NodeService<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    kind: &'a str,
+    #[serde(rename = "ID")]
+    id: &'a str,
+    service: &'a str,
+    tags: &'a [String],
+    address: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tagged_addresses: &'a BTreeMap<String, ServiceAddress>,
+    meta: &'a BTreeMap<String, String>,
+    port: u16,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    socket_path: &'a str,
+    weights: Weights,
+    enable_tag_override: bool,
+    proxy: Proxy,
+    connect: Nothing,
+    create_index: u64,
+    modify_index: u64,
+}
+
+impl<'a> NodeService<'a> {
+    fn of(service: &'a Service) -> Self {
+        Self {
+            kind: &service.kind,
+            id: &service.id,
+            service: &service.service,
+            tags: &service.tags,
+            address: &service.address,
+            tagged_addresses: &service.tagged_addresses,
+            meta: &service.meta,
+            port: service.port,
+            socket_path: &service.socket_path,
+            weights: service.weights,
+            enable_tag_override: service.enable_tag_override,
+            proxy: PROXY,
+            connect: Nothing {},
+            create_index: service.create_index,
+            modify_index: service.modify_index,
+        }
+    }
+}
+
+/// The answer of `/v1/catalog/node/`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct NodeWithServiceMap<'a> {
+    node: &'a Node,
+    services: BTreeMap<&'a str, NodeService<'a>>,
+}
+
+impl<'a> NodeWithServiceMap<'a> {
+    pub(super) fn of(found: &'a ServicesOfNode) -> Self {
+        let services = found.services.iter();
+        Self {
+            node: &found.node,
+            services: services
+                .map(|s| (s.id.as_str(), NodeService::of(s)))
+                .collect(),
+        }
+    }
+}
+
+/// The answer of `/v1/catalog/node-services/`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct NodeWithServices<'a> {
+    node: Option<&'a Node>,
+    services: Option<Vec<NodeService<'a>>>,
+}
+
+impl<'a> NodeWithServices<'a> {
+    pub(super) fn of(found: Option<&'a ServicesOfNode>) -> Self {
+        Self {
+            node: found.map(|found| &*found.node),
+            services: found.map(|f| f.services.iter().map(|s| NodeService::of(s)).collect()),
+        }
+    }
+}
+
+/// A check.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct CheckView<'a> {
+    node: &'a str,
+    #[serde(rename = "CheckID")]
+    check_id: &'a str,
+    name: &'a str,
+    status: CheckStatus,
+    notes: &'a str,
+    output: &'a str,
+    #[serde(rename = "ServiceID")]
+    service_id: &'a str,
+    service_name: &'a str,
+    service_tags: &'a [String],
+    #[serde(rename = "Type")]
+    kind: &'a str,
+    interval: &'a str,
+    timeout: &'a str,
+    exposed_port: u16,
+    definition: Nothing,
+    create_index: u64,
+    modify_index: u64,
+}
+
+impl<'a> CheckView<'a> {
+    pub(super) fn of(check: &'a Check) -> Self {
+        Self {
+            node: &check.node,
+            check_id: &check.check_id,
+            name: &check.name,
+            status: check.status,
+            notes: &check.notes,
+            output: &check.output,
+            service_id: &check.service_id,
+            service_name: &check.service_name,
+            service_tags: &check.service_tags,
+            kind: &check.kind,
+            interval: &check.interval,
+            timeout: &check.timeout,
+            exposed_port: 0,
+            definition: Nothing {},
+            create_index: check.create_index,
+            modify_index: check.modify_index,
+        }
+    }
+}
+
+/// An entry of `/v1/health/service/`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct HealthView<'a> {
+    node: &'a Node,
+    service: NodeService<'a>,
+    checks: Vec<CheckView<'a>>,
+}
+
+impl<'a> HealthView<'a> {
+    pub(super) fn of(entry: &'a ServiceHealth) -> Self {
+        Self {
+            node: &entry.node,
+            service: NodeService::of(&entry.service),
+            checks: checks(&entry.checks),
+        }
+    }
+}
+
+/// Several checks.
+pub(super) fn checks(checks: &[Arc<Check>]) -> Vec<CheckView<'_>> {
+    checks.iter().map(|check| CheckView::of(check)).collect()
+}

@@ -1,0 +1,165 @@
+//! What can be asked of the catalog.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::table::{Catalog, NodeRow, lower};
+use super::{Check, CheckStatus, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
+use crate::state::Indexes;
+use crate::state::command::{Outcome, Refusal};
+
+impl Catalog {
+    pub(in crate::state) fn node_row(&self, name: &str) -> Option<&NodeRow> {
+        self.nodes.get(&*lower(name))
+    }
+
+    pub(in crate::state) fn nodes_with(&self, meta: &BTreeMap<String, String>) -> Vec<Arc<Node>> {
+        self.rows_with(meta).map(|row| row.node.clone()).collect()
+    }
+
+    /// Service names with every tag that an instance carries.
+    pub(in crate::state) fn services_with(
+        &self,
+        meta: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, BTreeSet<String>> {
+        let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for service in self.rows_with(meta).flat_map(|row| row.services.values()) {
+            let tags = names.entry(service.service.clone()).or_default();
+            tags.extend(service.tags.iter().cloned());
+        }
+        names
+    }
+
+    /// Instances of a service that carry all these tags.
+    pub(in crate::state) fn instances(&self, service: &str, tags: &[String]) -> Vec<ServiceNode> {
+        self.instance_rows(service)
+            .filter(|(_, service)| has_tags(service, tags))
+            .map(|(row, service)| ServiceNode {
+                node: row.node.clone(),
+                service: service.clone(),
+            })
+            .collect()
+    }
+
+    /// The same with their checks, on demand only those whose checks all pass.
+    pub(in crate::state) fn health(
+        &self,
+        service: &str,
+        tags: &[String],
+        passing: bool,
+    ) -> Vec<ServiceHealth> {
+        self.instance_rows(service)
+            .filter(|(_, service)| has_tags(service, tags))
+            .map(|(row, service)| ServiceHealth {
+                node: row.node.clone(),
+                service: service.clone(),
+                checks: row
+                    .checks
+                    .values()
+                    .filter(|c| c.service_id.is_empty() || c.service_id == service.id)
+                    .cloned()
+                    .collect(),
+            })
+            .filter(|entry| {
+                !passing
+                    || entry
+                        .checks
+                        .iter()
+                        .all(|c| c.status == CheckStatus::Passing)
+            })
+            .collect()
+    }
+
+    pub(in crate::state) fn services_on(&self, name: &str) -> Option<ServicesOfNode> {
+        self.node_row(name).map(|row| ServicesOfNode {
+            node: row.node.clone(),
+            services: row.services.values().cloned().collect(),
+        })
+    }
+
+    pub(in crate::state) fn checks_on(&self, name: &str) -> Vec<Arc<Check>> {
+        let row = self.node_row(name).into_iter();
+        row.flat_map(|row| row.checks.values()).cloned().collect()
+    }
+
+    /// The checks of a service itself, without those of its nodes.
+    pub(in crate::state) fn checks_of(&self, service: &str) -> Vec<Arc<Check>> {
+        self.instance_rows(service)
+            .flat_map(|(row, service)| {
+                row.checks
+                    .values()
+                    .filter(move |check| check.service_id == service.id)
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Checks in a state; `any` stands for all, and a word that is no state for none.
+    pub(in crate::state) fn checks_in(&self, state: &str) -> Vec<Arc<Check>> {
+        self.nodes
+            .values()
+            .flat_map(|row| row.checks.values())
+            .filter(|check| state == "any" || check.status.as_str() == state)
+            .cloned()
+            .collect()
+    }
+
+    pub(in crate::state) fn node_indexes(&self, name: &str) -> Indexes {
+        match self.node_row(name) {
+            Some(row) => Indexes::same(row.index),
+            None => Indexes {
+                shown: self.index.any(),
+                changed: self.index.nodes_gone,
+            },
+        }
+    }
+
+    pub(in crate::state) fn service_indexes(&self, service: &str) -> Indexes {
+        match self.services.get(&*lower(service)) {
+            Some(row) => Indexes::same(row.index),
+            None => Indexes {
+                shown: self.index.any(),
+                changed: self.index.services_gone,
+            },
+        }
+    }
+
+    /// Why no session may depend on this check, if so.
+    pub(in crate::state) fn refuse_session(&self, node: &str, check: &str) -> Option<Outcome> {
+        let found = self.node_row(node).and_then(|row| row.checks.get(check));
+        match found.map(|check| check.status) {
+            None => Some(Outcome::refuse(
+                Refusal::MissingCheck,
+                format!("Missing check '{check}' registration"),
+            )),
+            Some(CheckStatus::Critical) => Some(Outcome::refuse(
+                Refusal::CriticalCheck,
+                format!("Check '{check}' is in critical state"),
+            )),
+            Some(CheckStatus::Passing | CheckStatus::Warning) => None,
+        }
+    }
+
+    fn rows_with<'a>(
+        &'a self,
+        meta: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a NodeRow> {
+        self.nodes
+            .values()
+            .filter(move |row| meta.iter().all(|(k, v)| row.node.meta.get(k) == Some(v)))
+    }
+
+    fn instance_rows(&self, service: &str) -> impl Iterator<Item = (&NodeRow, &Arc<Service>)> {
+        let row = self.services.get(&*lower(service)).into_iter();
+        row.flat_map(|row| row.instances.iter())
+            .filter_map(|(node, id)| {
+                let row = self.nodes.get(node)?;
+                Some((row, row.services.get(id)?))
+            })
+    }
+}
+
+fn has_tags(service: &Service, tags: &[String]) -> bool {
+    tags.iter()
+        .all(|tag| service.tags.iter().any(|t| t.eq_ignore_ascii_case(tag)))
+}
