@@ -18,7 +18,7 @@ use crate::state::{Command, Shared, Stamped};
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Pause after a change that could not be made.
-const AFTER_FAILURE: Duration = Duration::from_millis(100);
+const AFTER_FAILURE: Duration = Duration::from_millis(20);
 
 /// Time between two lines about the same stranger.
 const REMIND: Duration = Duration::from_secs(60);
@@ -104,20 +104,24 @@ impl Duties {
             if !now.is_leader() {
                 return;
             }
-            let pause = match self.work(&now, &mut memory).await {
+            match self.work(&now, &mut memory).await {
                 Ok(true) => continue,
-                Ok(false) => LOOK_AGAIN,
-                Err(raft::Error::NotLeader | raft::Error::Unknown) => AFTER_FAILURE,
+                Ok(false) => {}
                 Err(raft::Error::Stopped(_)) => return,
-                Err(error @ raft::Error::Refused(_)) => {
-                    tracing::warn!(target: "consul", "failed to follow the members, will retry: {error}");
-                    AFTER_FAILURE
+                Err(error) => {
+                    if let raft::Error::Refused(why) = &error {
+                        tracing::warn!(target: "consul", "failed to follow the members, will retry: {why}");
+                    }
+                    // Not cut short by news: a new leader is refused until a quorum has heard of it, and each refusal
+                    // is news.
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                    continue;
                 }
-            };
+            }
             tokio::select! {
                 _ = members.changed() => {}
                 alive = status.changed() => if !alive { return },
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
         }
     }

@@ -554,7 +554,10 @@ fn config(options: Options) -> Config {
         purge_batch_size: 256,
         replication_lag_threshold: options.snapshot_threshold.max(options.trailing_logs),
         enable_pre_vote: Some(true),
-        // A server that was removed hands over at once: it is on its way out.
+        // openraft sets these queues aside in full, 400 bytes a place: its defaults of 65536 are 26 MB of an idle
+        // server. When they are full, callers wait.
+        api_channel_size: Some(2048),
+        notification_channel_size: Some(1024),
         backoff: "20ms 40ms 80ms ...500ms".to_owned(),
         ..Config::default()
     }
