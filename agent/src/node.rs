@@ -27,7 +27,7 @@ use crate::env::Env;
 use crate::gossip::{Gossip, JoinError, Member};
 use crate::raft::{Consensus, Service};
 use crate::rpc::Pool;
-use crate::state::{Answer, Query, Shared};
+use crate::state::{Answer, Shared};
 
 /// Which servers may answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

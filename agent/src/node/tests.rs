@@ -6,6 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
+use crate::state::Query;
 use crate::config::{self, FlagSettings, Format, Machine, SourceFile};
 use crate::gossip::Status;
 use crate::raft::Role;
