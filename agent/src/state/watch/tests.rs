@@ -1,6 +1,8 @@
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::*;
 use crate::state::{
@@ -233,56 +235,59 @@ fn more_changes_than_are_remembered_wake_everybody() {
 }
 
 #[test]
-fn every_waiter_hears_of_every_write_under_concurrency() {
+fn a_waiter_that_joins_while_a_write_is_published_hears_of_it() {
+    const ROUNDS: u64 = 20_000;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
+        .worker_threads(2)
+        .enable_time()
         .build()
         .unwrap();
-    runtime.block_on(async {
-        const WRITES: u64 = 2000;
-        let mut store = Store::default();
-        let shared = Arc::new(Shared::new(store.clone()));
-        let waiters: Vec<_> = (0..8)
-            .map(|i| {
-                let shared = shared.clone();
-                tokio::spawn(async move {
-                    let query = if i % 2 == 0 { get("k") } else { list("k") };
-                    let mut seen = 0;
-                    // A missed wake-up hangs here, and the test with it.
-                    while seen < WRITES {
-                        shared.changed(&query, seen).await;
-                        let index = shared.load().changed_index(&query);
-                        assert!(index > seen);
-                        seen = index;
-                    }
-                })
-            })
-            .collect();
-        for i in 0..WRITES {
-            set(&mut store, "k", &i.to_string());
-            shared.publish(&mut store);
-            if i % 64 == 0 {
-                tokio::task::yield_now().await;
+    let mut store = Store::default();
+    let shared = Arc::new(Shared::new(store.clone()));
+    let heard = Arc::new(AtomicU64::new(0));
+    let waiter = runtime.spawn({
+        let (shared, heard) = (shared.clone(), heard.clone());
+        async move {
+            let queries = [get("k"), list("k"), Query::Noop];
+            let mut seen = 0;
+            while seen < ROUNDS {
+                let query = &queries[usize::try_from(seen).unwrap() % queries.len()];
+                // The writer goes on as soon as it knows that this was heard, so that the two meet in every round.
+                heard.store(seen, Ordering::SeqCst);
+                // At another moment of the publication each time.
+                for _ in 0..seen % 400 {
+                    std::hint::spin_loop();
+                }
+                let waited = shared.changed(query, seen);
+                let waited = tokio::time::timeout(Duration::from_secs(60), waited).await;
+                assert!(waited.is_ok(), "never heard of write {}", seen + 1);
+                seen += 1;
             }
         }
-        for waiter in waiters {
-            waiter.await.unwrap();
-        }
-        assert_eq!(shared.waiting(), 0);
     });
+    for round in 0..ROUNDS {
+        while heard.load(Ordering::SeqCst) < round {
+            assert!(!waiter.is_finished(), "the waiter has failed");
+            std::hint::spin_loop();
+        }
+        set(&mut store, "k", &round.to_string());
+        shared.publish(&mut store);
+    }
+    runtime.block_on(waiter).unwrap();
+    assert_eq!(shared.waiting(), 0);
 }
 
 #[derive(Default)]
-struct Flag(std::sync::atomic::AtomicBool);
+struct Flag(AtomicBool);
 
 impl Flag {
     fn is_set(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::SeqCst)
+        self.0.load(Ordering::SeqCst)
     }
 }
 
 impl std::task::Wake for Flag {
     fn wake(self: Arc<Self>) {
-        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.0.store(true, Ordering::SeqCst);
     }
 }
