@@ -43,8 +43,10 @@ impl Formation {
     pub(super) async fn run(mut self) {
         let mut seen = Reminder::default();
         let mut changes = self.gossip.watch();
+        let mut formed = self.consensus.identity().watch_cluster();
         loop {
             changes.mark_unchanged();
+            formed.mark_unchanged();
             match self.step(&mut seen).await {
                 Ok(true) => return,
                 Ok(false) => {}
@@ -52,11 +54,11 @@ impl Formation {
                     tracing::error!(target: "consul", "could not form a cluster: {error}")
                 }
             }
-            let mut formed = self.consensus.identity().watch_cluster();
+            // An `Err` means that nothing will change there any more: no reason to look again at once.
             tokio::select! {
-                _ = formed.wait_for(Option::is_some) => {}
-                _ = changes.changed() => {}
-                _ = self.asked.changed() => {}
+                Ok(()) = formed.changed() => {}
+                Ok(()) = changes.changed() => {}
+                Ok(()) = self.asked.changed() => {}
                 () = tokio::time::sleep(AGAIN) => {}
             }
         }
