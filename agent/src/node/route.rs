@@ -200,11 +200,15 @@ impl Node {
             tokio::time::sleep_until((Instant::now() + LOOK_AGAIN / 2 + jitter).min(deadline));
         match &self.inner.server {
             Some(server) => {
-                let mut status = server.consensus.watch();
+                // Not any change: every attempt is one, so that two waiting requests would wake each other for ever.
+                let now = server.consensus.status();
+                let other = |status: &raft::Status| {
+                    let led = status.leader.is_some();
+                    (led && (status.leader, status.term) != (now.leader, now.term)).then_some(())
+                };
                 tokio::select! {
                     () = pause => {}
-                    // Nothing more will change once Raft is gone.
-                    true = status.changed() => {}
+                    () = server.consensus.wait_until(other) => {}
                 }
             }
             None => pause.await,

@@ -328,7 +328,7 @@ impl Consensus {
         let mut metrics = self.raft.metrics();
         loop {
             // Marks the present value as seen before it is read, so that no change is missed between the two.
-            let _ = metrics.borrow_watched();
+            drop(metrics.borrow_and_update());
             let seen = check(&self.status());
             if let Some(found) = seen {
                 return found;
@@ -354,9 +354,12 @@ impl Consensus {
         self.service.last_append().map(|at| at.elapsed())
     }
 
-    /// Follows changes of the status.
+    /// Follows changes of the status from now on.
     pub fn watch(&self) -> StatusWatch {
-        StatusWatch(self.raft.metrics())
+        let mut metrics = self.raft.metrics();
+        // A new receiver has seen nothing: without this its first wait would be none.
+        drop(metrics.borrow_and_update());
+        StatusWatch(metrics)
     }
 
     /// Waits until the log cannot be written any more, and says why. The process must then stop.
