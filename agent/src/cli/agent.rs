@@ -4,12 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
 use super::{Done, Failure, Io};
 use crate::config::{Config, Machine};
 use crate::env::Env;
 use crate::log::Log;
 use crate::node::{self, Node, Phase};
 
+mod api;
 mod banner;
 mod drive;
 mod flags;
@@ -19,10 +23,11 @@ mod signals;
 #[cfg(test)]
 mod tests;
 
+use api::Bound;
 use drive::{Ended, Running, drive};
 use reload::{Reloader, load};
 use runtime::RaftThread;
-use tokio::runtime::Handle;
+use signals::Signal;
 
 /// Longest time a leave after a signal may take, beside `leave_drain_time`. Consul's is 15 s in all.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(15);
@@ -48,9 +53,9 @@ pub(super) fn run(args: &[String], io: &mut Io<'_>) -> Done {
         true => Some(runtime::RaftThread::start().map_err(problem)?),
         false => None,
     };
-    let reloader = Reloader::new(flags, machine, log, config);
+    let reloader = Reloader::new(flags, machine, log.clone(), config);
     let main = runtime::main().map_err(problem)?;
-    main.block_on(serve(reloader, raft.as_ref().map(RaftThread::handle)))
+    main.block_on(serve(reloader, raft.as_ref().map(RaftThread::handle), log))
 }
 
 /// An error as Consul prints those that keep an agent from starting.
@@ -58,27 +63,46 @@ fn problem(error: impl std::fmt::Display) -> Failure {
     Failure::Message(format!("==> {error}"))
 }
 
-async fn serve(reloader: Reloader, raft: Option<Handle>) -> Done {
+async fn serve(reloader: Reloader, raft: Option<Handle>, log: Log) -> Done {
     // Before anything is started: a signal in between would end the process without a clean end.
     let mut signals = signals::listen().map_err(problem)?;
-    let node = tokio::select! {
-        node = start(&reloader, raft) => node?,
+    let env = Env::real();
+    let (node, bound) = tokio::select! {
+        started = start(&env, &reloader, raft) => started.map_err(|e| problem(format!("Error starting agent: {e}")))?,
         Some(signal) = interrupted(&mut signals) => {
             tracing::info!(target: "agent", signal = signal.name(), "Caught while starting, exiting");
             return Ok(1);
         }
     };
+    let api = bound.serve(&node, env, log, reloader.clone());
     tracing::info!(target: "agent", "Consul agent running!");
-    Ok(drive(&node, &mut signals, &reloader, LEAVE_TIME_MAX).await)
+    let code = drive(&node, &mut signals, &reloader, LEAVE_TIME_MAX).await;
+    api.close().await;
+    tracing::info!(target: "agent", code, "Exit code");
+    Ok(code)
 }
 
-/// Starts the node; a client has no Raft to run elsewhere.
-async fn start(reloader: &Reloader, raft: Option<Handle>) -> Result<Node, Failure> {
+/// Takes the API's addresses and starts the node; a client has no Raft to run elsewhere.
+async fn start(
+    env: &Env,
+    reloader: &Reloader,
+    raft: Option<Handle>,
+) -> anyhow::Result<(Node, Bound)> {
     let config = Config::clone(&reloader.current());
+    let bound = api::bind(env, &config).await?;
     let raft = raft.unwrap_or_else(Handle::current);
-    node::start(Env::real(), config, raft)
-        .await
-        .map_err(|e| problem(format!("Error starting agent: {e}")))
+    let node = node::start(env.clone(), config, raft).await?;
+    Ok((node, bound))
+}
+
+/// The next signal that ends a process. One that asks for a reload means nothing while the files were just read.
+async fn interrupted(signals: &mut mpsc::Receiver<Signal>) -> Option<Signal> {
+    loop {
+        match signals.recv().await {
+            Some(Signal::Hangup) => {}
+            other => return other,
+        }
+    }
 }
 
 impl Running for Node {
@@ -101,18 +125,6 @@ impl Running for Node {
             if phase.changed().await.is_err() {
                 return Ended::Failed("the node is gone".into());
             }
-        }
-    }
-}
-
-/// The next signal that ends a process. One that asks for a reload means nothing while the files were just read.
-async fn interrupted(
-    signals: &mut tokio::sync::mpsc::Receiver<signals::Signal>,
-) -> Option<signals::Signal> {
-    loop {
-        match signals.recv().await {
-            Some(signals::Signal::Hangup) => {}
-            other => return other,
         }
     }
 }

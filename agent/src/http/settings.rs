@@ -51,9 +51,6 @@ pub struct Build {
     pub date: &'static str,
 }
 
-/// Consul's default; there is no key for it here.
-const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
-
 impl Settings {
     /// What of an agent's configuration concerns the API.
     pub fn new(config: &Config, node_id: Uuid, build: Build) -> Self {
@@ -66,7 +63,7 @@ impl Settings {
             kv_max_value_size: config.limits.kv_max_value_size,
             default_query_time: config.default_query_time,
             max_query_time: config.max_query_time,
-            session_ttl_min: SESSION_TTL_MIN,
+            session_ttl_min: config.session_ttl_min,
             http_max_conns_per_client: config.limits.http_max_conns_per_client,
             pretty: config.dev,
             node_meta: config.node_meta.clone(),

@@ -34,7 +34,7 @@ pub(super) async fn drive(
     reloader: &Reloader,
     leave_time_max: Duration,
 ) -> u8 {
-    let code = loop {
+    loop {
         let signal = tokio::select! {
             ended = node.ended() => match ended {
                 Ended::Left => break 0,
@@ -62,9 +62,7 @@ pub(super) async fn drive(
             Action::ExitNow => break 1,
             Action::Ignore => {}
         }
-    };
-    tracing::info!(target: "agent", code, "Exit code");
-    code
+    }
 }
 
 async fn leave(

@@ -1,0 +1,102 @@
+//! The HTTP API of a running agent: its listeners, and what the process gives it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::Level;
+
+use super::reload::Reloader;
+use crate::cli::version::BUILD_DATE;
+use crate::config::Config;
+use crate::env::{Env, Listener};
+use crate::http::{self, BindError, Build, Parts, Process, Server};
+use crate::log::{Log, Monitor};
+use crate::metrics::{self, Metrics};
+use crate::node::Node;
+use crate::{REVISION, VERSION};
+
+/// Longest time that answers may take to be written once the node is gone: the one to the request that asked for the
+/// leave, above all. Blocking queries and monitors are cut off.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Addresses that are taken, but not served yet: connections wait.
+pub(super) struct Bound(Vec<Box<dyn Listener>>);
+
+/// The API at work.
+pub(super) struct Api {
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Takes the addresses, before anything else of the node is started: one that is in use should cost nothing.
+pub(super) async fn bind(env: &Env, config: &Config) -> Result<Bound, BindError> {
+    http::bind(&*env.net, &config.http).await.map(Bound)
+}
+
+impl Bound {
+    pub(super) fn serve(self, node: &Node, env: Env, log: Log, reloader: Reloader) -> Api {
+        let shutdown = CancellationToken::new();
+        let config = reloader.current();
+        let build = Build {
+            version: VERSION,
+            revision: REVISION,
+            date: BUILD_DATE,
+        };
+        let host = Some(config.node_name.clone());
+        let settings = metrics::Settings {
+            host,
+            ..metrics::Settings::default()
+        };
+        let server = Server::new(Parts {
+            api: node.clone(),
+            settings: http::Settings::new(&config, node.id(), build),
+            metrics: Arc::new(Metrics::new(Arc::clone(&env.clock), settings)),
+            env,
+            process: Arc::new(Around { log, reloader }),
+            shutdown: shutdown.clone(),
+        });
+        let task = tokio::spawn(server.run(self.0));
+        Api { shutdown, task }
+    }
+}
+
+impl Api {
+    /// Takes no new requests, and finishes those that end soon.
+    pub(super) async fn close(self) {
+        self.shutdown.cancel();
+        let task = self.task.abort_handle();
+        if tokio::time::timeout(CLOSE_TIME_MAX, self.task)
+            .await
+            .is_err()
+        {
+            tracing::debug!(target: "http", "some requests were cut off");
+            task.abort();
+        }
+    }
+}
+
+/// The process around the node, as the API sees it.
+struct Around {
+    log: Log,
+    reloader: Reloader,
+}
+
+impl Process for Around {
+    fn follow_log(&self, level: Level, json: bool) -> BoxStream<'static, Bytes> {
+        let monitor = self.log.monitor(level, json);
+        let lines = futures::stream::unfold(monitor, |mut monitor: Monitor| async {
+            let line = monitor.next().await?;
+            Some((Bytes::copy_from_slice(line.as_bytes()), monitor))
+        });
+        lines.boxed()
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        self.reloader.reload()
+    }
+}
