@@ -169,6 +169,7 @@ pub struct RaftSettings {
     /// Default 16384.
     pub snapshot_threshold: u64,
     /// How often it is looked whether one is due. Key `raft_snapshot_interval`. At least 5ms. Default 30s.
+    /// This version looks at every entry, and warns when it is set.
     pub snapshot_interval: Duration,
     /// Entries kept behind a snapshot, so that a slow follower need not receive all of it. Key `raft_trailing_logs`.
     /// At least 1. Default 10240.
@@ -180,7 +181,8 @@ pub struct RaftSettings {
 pub struct Autopilot {
     /// Whether failed servers are removed once others replace them and a quorum stays. Default true.
     pub cleanup_dead_servers: bool,
-    /// Contact with the leader longer ago than this makes a server unhealthy. Default 200ms.
+    /// Contact with the leader longer ago than this makes a server unhealthy. Default 200ms. This version
+    /// reports no health of servers, and warns when it is set.
     pub last_contact_threshold: Duration,
     /// More entries behind the leader than this makes a server unhealthy. Default 250.
     pub max_trailing_logs: u64,

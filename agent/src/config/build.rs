@@ -159,6 +159,7 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
     let (leave_drain_time, rpc_hold_timeout, raft_multiplier) = check_performance(&layer, dev)?;
     let reconnect = layer.reconnect_timeout;
     let session_ttl_min = layer.session_ttl_min;
+    warn_without_effect(&layer, warnings);
     Ok(Config {
         server,
         bootstrap,
@@ -204,6 +205,21 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         pid_file: path(layer.pid_file.as_deref()),
         node_meta: names::node_meta(layer)?,
     })
+}
+
+/// Names the settings that are checked, but that nothing reads yet.
+fn warn_without_effect(layer: &Layer, warnings: &mut Vec<String>) {
+    if layer.raft_snapshot_interval.is_some() {
+        warnings.push(
+            "raft_snapshot_interval has no effect here: a snapshot is taken as soon as raft_snapshot_threshold says so"
+                .into(),
+        );
+    }
+    if layer.autopilot.last_contact_threshold.is_some() {
+        warnings.push(
+            "autopilot.last_contact_threshold has no effect here: this version reports no health of servers".into(),
+        );
+    }
 }
 
 /// The data folder, and whether it belongs to this process alone.
