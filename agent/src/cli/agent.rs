@@ -1,7 +1,7 @@
 //! `agent agent`: run an agent until it leaves or is stopped.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -38,9 +38,9 @@ pub(super) fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let machine = Machine::detect();
     let loaded = load(&flags, &machine).map_err(problem)?;
     let config = loaded.config;
-    check_data_dir(&config)?;
-    let log = Log::install(&config.log).map_err(problem)?;
     let _temporary = Temporary::make(&config)?;
+    let _lock = lock_data_dir(&config.data_dir)?;
+    let log = Log::install(&config.log).map_err(problem)?;
     let _pid_file = PidFile::write(&config)?;
     let node_id = fs::read_to_string(config.data_dir.join("node-id")).ok();
     let banner = banner::print(&config, node_id.as_deref().map(str::trim));
@@ -129,14 +129,31 @@ impl Running for Node {
     }
 }
 
-fn check_data_dir(config: &Config) -> Result<(), Failure> {
-    let path = &config.data_dir;
+/// Makes the data folder where there is none, and keeps other agents out of it for as long as the file is open: two
+/// that write one log would destroy it.
+fn lock_data_dir(path: &Path) -> Result<fs::File, Failure> {
+    let shown = path.display();
     match fs::metadata(path) {
-        Ok(found) if !found.is_dir() => Err(problem(format!(
-            "data_dir {:?} is not a directory",
-            path.display().to_string()
+        Ok(found) if !found.is_dir() => {
+            return Err(problem(format!("data_dir \"{shown}\" is not a directory")));
+        }
+        _ => {}
+    }
+    let failed = |e| problem(format!("cannot use data_dir \"{shown}\": {e}"));
+    fs::create_dir_all(path).map_err(failed)?;
+    let file = path.join("agent.lock");
+    let lock = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(file)
+        .map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(problem(format!(
+            "data_dir \"{shown}\" is in use by another agent: stop it, or give this one a data_dir of its own"
         ))),
-        _ => Ok(()),
+        Err(fs::TryLockError::Error(e)) => Err(failed(e)),
     }
 }
 

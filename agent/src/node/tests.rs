@@ -6,10 +6,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::state::Query;
 use crate::config::{self, FlagSettings, Format, Machine, SourceFile};
 use crate::gossip::Status;
 use crate::raft::Role;
+use crate::state::Query;
 use crate::state::{Command, KvCommand, KvOp, KvWrite, Outcome};
 
 /// Bounds a hang; nothing here depends on how long things take.

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::drive::{Ended, Running, drive};
 use super::reload::Reloader;
 use super::signals::{Action, Signal, decide};
-use super::{PidFile, Temporary, flags, load};
+use super::{Failure, PidFile, Temporary, flags, load, lock_data_dir};
 use crate::config::{Config, Machine};
 use crate::log::Log;
 
@@ -265,4 +265,16 @@ fn files_that_belong_to_the_process_go_with_it() {
     assert!(config.data_dir.is_dir(), "and not removed");
     drop(made);
     assert!(!pid.exists() && !config.data_dir.exists());
+}
+
+#[test]
+fn a_data_dir_has_one_agent_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = lock_data_dir(dir.path()).unwrap();
+    let Err(Failure::Message(text)) = lock_data_dir(dir.path()) else {
+        panic!("locked twice")
+    };
+    assert!(text.contains("is in use by another agent"), "{text}");
+    drop(first);
+    lock_data_dir(dir.path()).unwrap();
 }
