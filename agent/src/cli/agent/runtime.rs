@@ -27,6 +27,7 @@ impl RaftThread {
         let thread = std::thread::Builder::new()
             .name("raft".into())
             .spawn(move || {
+                raise_priority();
                 // An error only says that the other end is gone, which means the same.
                 let _ = runtime.block_on(stopped);
             })?;
@@ -49,6 +50,17 @@ impl Drop for RaftThread {
             // A panic of the thread has been printed by itself.
             let _ = thread.join();
         }
+    }
+}
+
+/// Nice value of the Raft thread, and of the log's writer, which inherits it: they are to run before request handlers,
+/// here and in neighbours, when the processors are all busy. Most of their time they wait.
+const RAFT_NICE: i32 = -10;
+
+/// Raises the calling thread's priority, where the process may. On Linux "this process" means this thread.
+fn raise_priority() {
+    if let Err(error) = rustix::process::setpriority_process(None, RAFT_NICE) {
+        tracing::debug!(target: "raft", "the Raft thread keeps its priority, for lack of CAP_SYS_NICE: {error}");
     }
 }
 
