@@ -29,12 +29,13 @@ pub const MAX_SERVERS_DOWN: usize = 1;
 
 /// The stages, in order; the first that has something to do chooses. What brings a cluster back comes before what
 /// could weaken it, so that nothing is ever stopped while something else is broken.
-const STAGES: [fn(&View<'_>) -> Option<Step>; 16] = [
+const STAGES: [fn(&View<'_>) -> Option<Step>; 18] = [
     bootstrap::form,
     bootstrap::record,
     heal::dead,
     bootstrap::expand,
     heal::second_bootstrap,
+    heal::ghost,
     heal::join,
     clients::tend,
     heal::stalled,
@@ -46,6 +47,7 @@ const STAGES: [fn(&View<'_>) -> Option<Step>; 16] = [
     bootstrap::settle,
     change::roll,
     clients::roll,
+    change::unknown_voter,
 ];
 
 /// Chooses the one next change. Same input, same step.

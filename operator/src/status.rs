@@ -196,7 +196,7 @@ fn phase(view: &View<'_>, step: &Step) -> Phase {
         Step::Join { .. } if flagged => Phase::Joining,
         Step::RestartFirstWithoutBootstrap { .. } | Step::StartAgain(_) => Phase::Rotating,
         Step::StartClients(_) => Phase::Settling,
-        Step::RepairSecondBootstrap { .. } => Phase::Repairing,
+        Step::RepairSecondBootstrap { .. } | Step::RemoveGhost { .. } => Phase::Repairing,
         Step::StartServers(_) | Step::RemoveServer { .. } | Step::ForgetServer { .. } => {
             Phase::Scaling
         }
@@ -227,6 +227,7 @@ fn stall_reason(stall: &Stall) -> &'static str {
         Stall::ReservedElsewhere { .. } => "ReservedElsewhere",
         Stall::QuorumLost { .. } => "QuorumLost",
         Stall::OtherCluster { .. } => "OtherCluster",
+        Stall::UnknownVoter { .. } => "UnknownVoter",
         Stall::StartFails { .. } => "StartFails",
     }
 }

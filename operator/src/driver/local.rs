@@ -167,6 +167,11 @@ impl Local {
         &self.cluster
     }
 
+    /// The agent's binary.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The folder.
     pub fn store(&self) -> &Store {
         &self.store
@@ -188,6 +193,14 @@ impl Local {
     /// The file system's.
     pub fn keep(&mut self, status: crate::crd::ConsulClusterStatus) -> Result<(), StoreError> {
         self.cluster.status = Some(status);
+        self.keep_resource()
+    }
+
+    /// Keeps the resource as it is.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn keep_resource(&mut self) -> Result<(), StoreError> {
         self.state.cluster = Some(self.cluster.clone());
         self.store.save(&self.state)
     }
@@ -621,6 +634,18 @@ impl Driver for Local {
                 let moved = client.raft_transfer_leader(Some(to_id)).await;
                 moved.map_err(|source| Error::Agent {
                     name: from.clone(),
+                    source,
+                })?;
+            }
+            Step::RemoveGhost {
+                server: _,
+                id,
+                leader,
+            } => {
+                let client = self.client(leader)?;
+                let removed = client.raft_remove_peer_by_id(id).await;
+                removed.map_err(|source| Error::Agent {
+                    name: leader.clone(),
                     source,
                 })?;
             }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::safety::{How, may_stop, settled};
 use super::view::{Leader, View, startable};
-use super::{Seat, Step, Waiting};
+use super::{Seat, Stall, Step, Waiting};
 use crate::crd::PauseBefore;
-use crate::observe::RaftData;
+use crate::observe::{Peer, RaftData};
 
 /// How long an agent with an old configuration may be silent before the wanted one is tried: far above any start.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -104,6 +104,21 @@ pub(super) fn roll(view: &View<'_>) -> Option<Step> {
     Some(Step::ReplaceServer {
         server: seat.name.clone(),
     })
+}
+
+/// A voter that is no server of this resource: somebody let it join. Only a person knows what it is for.
+pub(super) fn unknown_voter(view: &View<'_>) -> Option<Step> {
+    let known = |peer: &Peer| {
+        view.seats()
+            .iter()
+            .any(|seat| view.peer(seat) == Some(peer))
+    };
+    let voter = view
+        .configuration()
+        .iter()
+        .find(|peer| peer.voter && !known(peer))?;
+    let (name, address) = (voter.name.clone(), voter.address.clone());
+    Some(Step::Stalled(Stall::UnknownVoter { name, address }))
 }
 
 /// Leadership goes to the lowest wanted seat that is caught up: one that will not be stopped next.

@@ -40,11 +40,8 @@ pub(super) fn second_bootstrap(view: &View<'_>) -> Option<Step> {
 
 /// Why the data of a server of another cluster is left where it is.
 fn kept(view: &View<'_>, seat: &Seat) -> Option<Kept> {
-    let voters = view
-        .server(seat)
-        .answers
-        .as_ref()
-        .map_or(0, |a| a.peers.iter().filter(|peer| peer.voter).count());
+    let answers = view.server(seat).answers.as_ref();
+    let voters = answers.map_or(0, |a| a.peers.iter().filter(|peer| peer.voter).count());
     let others = view.server(seat).raft().map_or(0, |raft| raft.num_peers);
     if others > 0 || voters > 1 {
         return Some(Kept::SeveralVoters);
@@ -53,6 +50,21 @@ fn kept(view: &View<'_>, seat: &Seat) -> Option<Kept> {
         return Some(Kept::NotAllowed);
     }
     view.leader.is_none().then_some(Kept::NoLeader)
+}
+
+/// A server that lost its data dir is another node. Its former self can never vote again and only counts against the
+/// quorum: it is taken out by its id.
+pub(super) fn ghost(view: &View<'_>) -> Option<Step> {
+    let leader = view.leader?;
+    view.seats().iter().find_map(|seat| {
+        let ghost = view.ghost(seat)?;
+        let back = view.foreign(seat).is_none() && view.server(seat).running().is_some();
+        back.then(|| Step::RemoveGhost {
+            server: seat.name.clone(),
+            id: ghost.node_id.clone(),
+            leader: leader.seat.name.clone(),
+        })
+    })
 }
 
 /// Step 3: whoever the leader does not see in gossip joins it. Without a leader the servers that hold state find each
@@ -76,7 +88,13 @@ pub(super) fn join(view: &View<'_>) -> Option<Step> {
         let ready = agent.running().is_some()
             && agent.answers.is_some()
             && (view.leader.is_some() || stateful(seat));
-        *seat != anchor && needed && ready && ours(seat) && !seen.sees_alive(&seat.name)
+        // Both ways: gossip takes seconds to notice that one was killed, and one that lost its data knows nobody.
+        let mutual = seen.sees_alive(&seat.name)
+            && agent
+                .answers
+                .as_ref()
+                .is_some_and(|answers| answers.sees_alive(&anchor.name));
+        *seat != anchor && needed && ready && ours(seat) && !mutual
     };
     let seat = view.seats().iter().find(apart)?;
     Some(Step::Join {
@@ -92,6 +110,7 @@ pub(super) fn stalled(view: &View<'_>) -> Option<Step> {
         let agent = view.server(seat);
         if let (Some(found), Some(expected), Some(kept)) =
             (view.foreign(seat), view.cluster, kept(view, seat))
+            && (kept != Kept::NoLeader || !may_be_led(view))
         {
             let server = seat.name.clone();
             return Some(Step::Stalled(Stall::OtherCluster {
@@ -107,6 +126,17 @@ pub(super) fn stalled(view: &View<'_>) -> Option<Step> {
         }
     }
     quorum_lost(view)
+}
+
+/// Whether a leader of our cluster may yet turn up: a server says that it belongs to it, or may say so when it answers.
+fn may_be_led(view: &View<'_>) -> bool {
+    view.seats()
+        .iter()
+        .map(|seat| view.server(seat))
+        .any(|agent| {
+            agent.cluster() == view.cluster
+                || (agent.running().is_some() && agent.answers.is_none())
+        })
 }
 
 /// The stall of an agent that ended too often before it answered.
@@ -162,9 +192,9 @@ pub(super) fn verify(view: &View<'_>) -> Option<Step> {
     if let Some(silent) = running().find(|seat| view.server(seat).answers.is_none()) {
         return wait(Waiting::Answer(silent.name.clone()));
     }
-    if view.leader.is_none() {
+    let Some(leader) = view.leader else {
         return wait(Waiting::Leader);
-    }
+    };
     if let Some(seat) = running().find(|seat| view.peer(seat).is_none()) {
         return wait(Waiting::Peer(seat.name.clone()));
     }
@@ -178,6 +208,18 @@ pub(super) fn verify(view: &View<'_>) -> Option<Step> {
     };
     if let Some(seat) = running().find(|seat| !view.votes(seat)) {
         return Some(missing(seat));
+    }
+    // The leader was asked twice, for its configuration and for `num_peers`: the two must be of the same moment.
+    let have = usize::try_from(leader.raft.num_peers)
+        .unwrap_or(usize::MAX)
+        .saturating_add(1);
+    if have != view.voters() {
+        let (want, missing) = (view.voters(), leader.seat.name.clone());
+        return wait(Waiting::Voters {
+            have,
+            want,
+            missing,
+        });
     }
     // While the flag is still about, the last entry must be there: that is the manual's own check.
     let limit = if view.flagged().is_some() {

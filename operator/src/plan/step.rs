@@ -97,6 +97,15 @@ pub enum Step {
         /// Node name of the leader, which is told.
         leader: String,
     },
+    /// Take what a server left in the Raft configuration, when it lost its data dir, out of it.
+    RemoveGhost {
+        /// Node name, which its new self has as well.
+        server: String,
+        /// Node id of its former self.
+        id: String,
+        /// Node name of the leader, which is told.
+        leader: String,
+    },
     /// Stop a server, without leaving, so that it starts with the configuration that is wanted now.
     ReplaceServer {
         /// Node name.
@@ -194,6 +203,13 @@ pub enum Stall {
         /// Why its data is not moved aside.
         kept: Kept,
     },
+    /// A voter is no server of this resource.
+    UnknownVoter {
+        /// Node name, if it is known.
+        name: String,
+        /// Server address.
+        address: String,
+    },
     /// An agent ends each time before it answers.
     StartFails {
         /// Node name.
@@ -280,6 +296,12 @@ impl Display for Step {
             Step::ForgetServer { server, .. } => {
                 write!(f, "forget {server}, which is dead and not wanted any more")
             }
+            Step::RemoveGhost { server, id, .. } => {
+                write!(
+                    f,
+                    "remove the former {server} (node id {id}), which lost its data, from the peers"
+                )
+            }
             Step::ReplaceServer { server } => {
                 write!(f, "stop {server}, to start it with the new configuration")
             }
@@ -357,6 +379,11 @@ impl Display for Stall {
                     Kept::NoLeader => "there is no leader to join instead",
                 })
             }
+            Stall::UnknownVoter { name, address } => write!(
+                f,
+                "{name} at {address} votes in this cluster and is none of its servers: let it leave, or remove it with \
+                 `operator raft remove-peer`"
+            ),
             Stall::StartFails {
                 agent,
                 times,

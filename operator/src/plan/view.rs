@@ -131,21 +131,36 @@ impl<'a> View<'a> {
             .map_or(&[], |a| &a.peers)
     }
 
-    /// That server's entry in the Raft configuration, found by name, or by node id where the name is not known yet.
+    /// That server's entry in the Raft configuration: by node id where both are known, else by name. One whose data dir
+    /// was lost is another node under the old name.
     pub fn peer(&self, seat: &Seat) -> Option<&'a Peer> {
-        let id = self
-            .server(seat)
-            .answers
-            .as_ref()
-            .map_or("", |answers| answers.node_id.as_str());
-        let ours = |peer: &&Peer| {
-            if peer.name.is_empty() {
-                !id.is_empty() && peer.node_id == id
-            } else {
-                peer.name.eq_ignore_ascii_case(&seat.name)
-            }
+        let id = self.node_id(seat);
+        let ours = |peer: &&Peer| match (id.is_empty(), peer.node_id.is_empty()) {
+            (false, false) => peer.node_id == id,
+            _ => peer.name.eq_ignore_ascii_case(&seat.name),
         };
         self.configuration().iter().find(ours)
+    }
+
+    /// What a server of that name left in the Raft configuration when it lost its data dir, and with it its node id.
+    pub fn ghost(&self, seat: &Seat) -> Option<&'a Peer> {
+        let id = self.node_id(seat);
+        let ghost = |peer: &&Peer| {
+            peer.name.eq_ignore_ascii_case(&seat.name)
+                && !peer.node_id.is_empty()
+                && peer.node_id != id
+        };
+        self.configuration()
+            .iter()
+            .find(ghost)
+            .filter(|_| !id.is_empty())
+    }
+
+    fn node_id(&self, seat: &Seat) -> &'a str {
+        self.server(seat)
+            .answers
+            .as_ref()
+            .map_or("", |answers| answers.node_id.as_str())
     }
 
     /// Voters in the Raft configuration.
@@ -205,9 +220,13 @@ impl<'a> View<'a> {
         let Some(answers) = &self.server(seat).answers else {
             return false;
         };
+        let named = |peer: &Peer| peer.name.eq_ignore_ascii_case(&seat.name);
         let own = |peer: &Peer| {
-            peer.name.eq_ignore_ascii_case(&seat.name)
-                || (peer.name.is_empty() && peer.node_id == answers.node_id)
+            if peer.node_id.is_empty() {
+                named(peer)
+            } else {
+                peer.node_id == answers.node_id
+            }
         };
         answers.peers.is_empty() || answers.peers.iter().any(|peer| peer.voter && own(peer))
     }

@@ -43,6 +43,9 @@ pub fn why(step: &Step) -> &'static str {
         Step::ForgetServer { .. } => {
             "fewer servers are wanted, and a dead one only counts against the quorum"
         }
+        Step::RemoveGhost { .. } => {
+            "the server is another node since it lost its data dir; its former self never votes again and only counts against the quorum"
+        }
         Step::ReplaceServer { .. } => {
             "it runs with another configuration, and the others keep a quorum of caught-up voters"
         }

@@ -394,6 +394,9 @@ impl Fake {
             Step::RepairSecondBootstrap { server, cluster } => self.repair(server, *cluster),
             Step::TransferLeader { from, to, .. } => self.transfer(from, to),
             Step::ForgetServer { server, leader } => self.forget(server, leader),
+            Step::RemoveGhost { server, .. } => {
+                panic!("{server} has no ghost: names are node ids here")
+            }
             Step::StopClient { client } => self.stop(client, true),
         }
     }

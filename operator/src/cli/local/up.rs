@@ -69,7 +69,8 @@ pub(super) async fn run(args: Args) -> Result<()> {
     end?;
     let data = up.local.store().dir().display().to_string();
     up.progress.say(&format!(
-        "the data is kept in {data}\nnext: operator local up {}",
+        "the data is kept in {data}\nnext: {} local up {}",
+        typed_own(),
         args.file.display()
     ));
     Ok(())
@@ -175,6 +176,8 @@ impl Up {
         let cluster = ConsulCluster { status, ..cluster };
         let mut local = Local::new(store, state, program, base, cluster);
         check_addresses(&mut local)?;
+        // From here on the folder is known to be a cluster's, whatever happens next.
+        local.keep_resource()?;
         let (kept, stalled, failure) = (None, None, None);
         let progress = Progress::new();
         Ok(Up {
@@ -253,11 +256,11 @@ impl Up {
     /// Carries a step out, and says so; how long to wait before the next look.
     async fn act(&mut self, step: &Step, observed: &Observed) -> Duration {
         if self.failure.is_none() {
+            if let Step::RestartFirstWithoutBootstrap { .. } = step {
+                self.progress
+                    .step(&verified(&View::new(self.local.desired(), observed)));
+            }
             self.progress.step(&step.to_string());
-        }
-        if let Step::RestartFirstWithoutBootstrap { .. } = step {
-            self.progress
-                .proof(&verified(&View::new(self.local.desired(), observed)));
         }
         match self.local.apply(step).await {
             Ok(()) => {
@@ -301,25 +304,36 @@ impl Up {
             .map(|seat| seat.address.clone())
             .unwrap_or_default();
         self.progress.step(&text);
-        let http = if first == address::BASE.to_string() {
+        self.progress.say(&self.what_next(&first));
+    }
+
+    /// What a person may want to type now.
+    fn what_next(&self, first: &str) -> String {
+        let default = first == address::BASE.to_string();
+        let http = if default {
             String::new()
         } else {
             format!(" -http-addr={first}:8500")
         };
-        let (name, dir) = (
-            self.local.desired().name.clone(),
-            self.local.store().dir().display().to_string(),
-        );
-        let which = if dir.ends_with(&format!("/.consulcluster/{name}")) {
-            name
+        let (agent, operator) = (typed(self.local.program()), typed_own());
+        let dir = self.local.store().dir();
+        let name = &self.local.desired().name;
+        let usual =
+            std::env::current_dir().is_ok_and(|cwd| cwd.join(folder::of(name, None)) == dir);
+        let which = if usual {
+            name.clone()
         } else {
-            format!("--dir {dir}")
+            format!("--dir {}", typed(dir))
         };
-        self.progress.say(&if self.detach {
-            format!("next: agent members{http}, or: operator local status {which}, or: operator local down {which}")
-        } else {
-            format!("next, in another terminal: agent members{http}, or: operator local status {which}; here: Ctrl-C stops the agents and keeps their data")
-        });
+        if self.detach {
+            return format!(
+                "next: {agent} members{http}, or: {operator} local status {which}, or: {operator} local down {which}"
+            );
+        }
+        format!(
+            "next, in another terminal: {agent} members{http}, or: {operator} local status {which}\n\
+             here: Ctrl-C stops the agents and keeps their data"
+        )
     }
 
     /// Waits until it is time for a full look; true when interrupted.
@@ -406,6 +420,21 @@ impl Up {
         }
         Ok(())
     }
+}
+
+/// A path as a person here would type it.
+fn typed(path: &Path) -> String {
+    let cwd = std::env::current_dir().ok();
+    let below = cwd.and_then(|cwd| path.strip_prefix(cwd).ok().map(Path::to_owned));
+    below
+        .filter(|below| !below.as_os_str().is_empty())
+        .unwrap_or_else(|| path.to_owned())
+        .display()
+        .to_string()
+}
+
+fn typed_own() -> String {
+    std::env::current_exe().map_or_else(|_| "operator".to_owned(), |path| typed(&path))
 }
 
 /// Step 4 of the manual, in its words.
