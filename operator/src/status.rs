@@ -210,6 +210,7 @@ fn phase(view: &View<'_>, step: &Step) -> Phase {
         Step::Wait(waiting) => match waiting {
             Waiting::Paused | Waiting::PausedBefore(_) => Phase::Paused,
             Waiting::FlagInGossip { .. } | Waiting::Member(_) => Phase::Settling,
+            Waiting::Death(_) => Phase::Scaling,
             Waiting::Unsafe(_) if !flagged => Phase::Updating,
             Waiting::Leader | Waiting::Answer(_) if forming => Phase::Bootstrapping,
             Waiting::Answer(_) | Waiting::Peer(_) if flagged => Phase::Joining,

@@ -54,6 +54,10 @@ pub(super) fn scale_down(view: &View<'_>) -> Option<Step> {
     }
     let server = seat.name.clone();
     if dead.is_some() {
+        // Gossip forgets nobody whom it takes to be alive, and takes a few seconds to find out.
+        if leader.answers.sees_alive(&server) {
+            return Some(Step::Wait(Waiting::Death(server)));
+        }
         return Some(Step::ForgetServer {
             server,
             leader: leader.seat.name.clone(),

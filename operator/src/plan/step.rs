@@ -165,6 +165,8 @@ pub enum Waiting {
     },
     /// A client is not a member yet.
     Member(String),
+    /// A server is dead, and gossip has not found out yet.
+    Death(String),
     /// A server would be stopped, were it safe.
     Unsafe(Unsafe),
 }
@@ -335,6 +337,9 @@ impl Display for Waiting {
                     f,
                     "{seen_by} still sees {server} with the tag of -bootstrap"
                 )
+            }
+            Waiting::Death(server) => {
+                write!(f, "{server} is dead, and gossip has not found out yet")
             }
             Waiting::Member(client) => write!(f, "{client} is not a member yet"),
             Waiting::Unsafe(why) => write!(f, "{why}"),

@@ -69,6 +69,7 @@ fn wait(waiting: &Waiting) -> &'static str {
         Waiting::Replication { .. } => "a server counts once it has the leader's log",
         Waiting::Exit(_) => "one server is taken down at a time",
         Waiting::FlagInGossip { .. } => "the bootstrap is over when nobody sees its flag any more",
+        Waiting::Death(_) => "a member that counts as alive cannot be forgotten",
         Waiting::Member(_) => "a client is of use once it is a member",
         Waiting::Unsafe(_) => {
             "a server is stopped only while the others keep a quorum of caught-up voters"
