@@ -1,0 +1,266 @@
+//! Prints the benchmark table: what was measured, Consul 1.19 on such a machine, ours, and the ratio.
+//!
+//! `BENCH_ROUNDS` (default 5) is how often each of the short ones is run; their median counts. `BENCH_LOAD_SECONDS`
+//! (default 60) is how long the cluster is kept under full load while elections are counted; 600 for the whole claim.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tests::{Cluster, Connection, SERVERS, binary, eventually, run, write_until_accepted};
+
+/// Connections that write at once under full load, spread over the three servers.
+const WRITERS: usize = 64;
+
+/// Bytes of a value, as in the figures of Consul.
+const VALUE: [u8; 128] = [b'x'; 128];
+
+/// How long a server is left alone before its memory counts.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Bounds a hang of one request.
+const REQUEST_LIMIT: Duration = Duration::from_secs(20);
+
+struct Row {
+    what: &'static str,
+    unit: &'static str,
+    consul: f64,
+    /// What ours must not exceed.
+    goal: f64,
+    ours: f64,
+}
+
+fn main() {
+    // Said at once, not after minutes.
+    binary("agent");
+    binary("operator");
+    let rounds = setting("BENCH_ROUNDS", 5);
+    let load = Duration::from_secs(setting("BENCH_LOAD_SECONDS", 60));
+    let row = |what, unit, consul, goal, ours| Row {
+        what,
+        unit,
+        consul,
+        goal,
+        ours,
+    };
+    let mut rows = vec![
+        row(
+            "manual sequence by hand, 3 servers, A a voter again",
+            "s",
+            47.0,
+            2.0,
+            median(rounds, by_hand),
+        ),
+        row(
+            "the same by `operator local`, to Steady",
+            "s",
+            47.0,
+            2.0,
+            median(rounds, by_operator),
+        ),
+        row(
+            "-bootstrap-expect=3, start to first write",
+            "s",
+            1.2,
+            1.0,
+            median(rounds, expect),
+        ),
+        row(
+            "leader killed (-9), next write accepted",
+            "s",
+            13.6,
+            1.0,
+            median(rounds, failover),
+        ),
+        row(
+            "memory of an idle server (RSS, the largest of 3)",
+            "MB",
+            103.0,
+            12.0,
+            median(1, idle_memory),
+        ),
+    ];
+    let (elections, writes) = under_load(load);
+    println!(
+        "{WRITERS} writers for {} s: {} PUTs/s",
+        load.as_secs(),
+        writes / load.as_secs().max(1)
+    );
+    rows.push(row(
+        "elections without a fault under that load",
+        "",
+        f64::NAN,
+        0.0,
+        elections,
+    ));
+    print(&rows);
+    if rows.iter().any(|row| row.ours > row.goal) {
+        println!("some goals are missed");
+        std::process::exit(1);
+    }
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text:?} is not a number"))
+    })
+}
+
+fn median(rounds: u64, measure: impl Fn() -> f64) -> f64 {
+    let mut found: Vec<f64> = (0..rounds.max(1)).map(|_| measure()).collect();
+    found.sort_by(f64::total_cmp);
+    found[found.len() / 2]
+}
+
+fn print(rows: &[Row]) {
+    println!(
+        "{:<52}  {:>10}  {:>9}  {:>10}  {:>12}",
+        "what", "Consul", "goal", "ours", "ours/Consul"
+    );
+    for Row {
+        what,
+        unit,
+        consul,
+        goal,
+        ours,
+    } in rows
+    {
+        let with_unit = |n: &f64| {
+            if n.is_nan() {
+                "-".to_owned()
+            } else {
+                format!("{n:.2} {unit}")
+            }
+        };
+        let ratio = ours / consul;
+        let ratio = if ratio.is_nan() {
+            "-".to_owned()
+        } else {
+            format!("{ratio:.3}")
+        };
+        println!(
+            "{what:<52}  {:>10}  {:>9}  {:>10}  {ratio:>12}",
+            with_unit(consul),
+            with_unit(goal),
+            with_unit(ours)
+        );
+    }
+}
+
+fn by_hand() -> f64 {
+    let start = Instant::now();
+    let cluster = Cluster::formed();
+    let took = start.elapsed().as_secs_f64();
+    drop(cluster);
+    took
+}
+
+fn by_operator() -> f64 {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let block = tests::Block::take();
+    let dir = folder.path().join("data").display().to_string();
+    let file = folder.path().join("cluster.yaml");
+    let text = "apiVersion: consulcluster.dev/v1alpha1\nkind: ConsulCluster\nmetadata:\n  name: bench\nspec:\n  servers: 3\n";
+    fs::write(&file, text).expect("a file in a temporary folder");
+    let (file, first) = (file.display().to_string(), block.ip(1).to_string());
+    let start = Instant::now();
+    run(
+        "operator",
+        &[
+            "local",
+            "up",
+            &file,
+            "--dir",
+            &dir,
+            "--detach",
+            "--bind-base",
+            &first,
+        ],
+    )
+    .success();
+    let took = start.elapsed().as_secs_f64();
+    run("operator", &["local", "destroy", "--dir", &dir, "--yes"]).success();
+    took
+}
+
+fn expect() -> f64 {
+    let mut cluster = Cluster::new();
+    let addresses = SERVERS.map(|name| cluster.address(name));
+    let mut flags = vec!["-server", "-bootstrap-expect=3", "-retry-interval=100ms"];
+    for address in &addresses {
+        flags.extend(["-retry-join", address]);
+    }
+    let start = Instant::now();
+    for name in SERVERS {
+        cluster[name].start(&flags);
+    }
+    write_until_accepted(&cluster.https(&SERVERS), "first");
+    start.elapsed().as_secs_f64()
+}
+
+fn failover() -> f64 {
+    let mut cluster = Cluster::formed();
+    write_until_accepted(&cluster.https(&SERVERS), "before");
+    let leader = cluster.leader_among(&SERVERS);
+    let others: Vec<&str> = SERVERS.into_iter().filter(|name| *name != leader).collect();
+    let others = cluster.https(&others);
+    let start = Instant::now();
+    cluster[&leader].kill();
+    write_until_accepted(&others, "after");
+    start.elapsed().as_secs_f64()
+}
+
+fn idle_memory() -> f64 {
+    let cluster = Cluster::formed();
+    std::thread::sleep(SETTLE);
+    SERVERS
+        .into_iter()
+        .map(|name| rss_megabytes(cluster[name].pid()))
+        .fold(0.0, f64::max)
+}
+
+fn rss_megabytes(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("every process has one");
+    let kilobytes: f64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number of kB");
+    kilobytes / 1024.0
+}
+
+/// Elections while [`WRITERS`] write as fast as they can, and how many writes there were.
+fn under_load(time: Duration) -> (f64, u64) {
+    let cluster = Cluster::formed();
+    write_until_accepted(&cluster.https(&SERVERS), "before");
+    let term = |name| eventually("a term", || cluster[name].info("raft", "term"));
+    let before: u64 = term("B").parse().expect("a term is a number");
+    let (stop, writes) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let address = cluster
+                .block
+                .socket((writer % SERVERS.len() + 1) as u8, 8500);
+            let (stop, writes) = (&stop, &writes);
+            scope.spawn(move || {
+                let mut connection =
+                    Connection::open(address, REQUEST_LIMIT).expect("a server that runs");
+                let path = format!("/v1/kv/load/{writer}");
+                while !stop.load(Ordering::Relaxed) {
+                    let reply = connection.request("PUT", &path, &VALUE).expect("an answer");
+                    assert_eq!(reply.status, 200, "{}", reply.text());
+                    writes.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        std::thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+    });
+    let after: u64 = term("B").parse().expect("a term is a number");
+    ((after - before) as f64, writes.into_inner())
+}
