@@ -97,7 +97,7 @@ pub enum Change {
 pub enum Why {
     /// It left, or is about to.
     Left,
-    /// The same node is back with an empty raft folder, and so with another id.
+    /// The same node, or one with its name, is back with an empty raft folder, and so with another id.
     Replaced,
     /// It failed, and the cluster is safer without it.
     Failed,
@@ -189,12 +189,12 @@ fn removal_of_left(view: &View<'_>, servers: &[Server<'_>]) -> Option<Change> {
         .iter()
         .filter(|(id, _)| **id != view.own)
         .find_map(|(&id, node)| {
-            let same_node = servers.iter().find(|s| s.member.id == node.node_id)?;
-            let why = if same_node.raft_id != id && same_node.member.status == Status::Alive {
+            let same_node = servers.iter().find(|s| s.member.id == node.node_id);
+            let why = if servers.iter().any(|s| replaces(s, id, node, view, servers)) {
                 Why::Replaced
-            } else if same_node.raft_id == id
-                && matches!(same_node.member.status, Status::Left | Status::Leaving)
-            {
+            } else if same_node.is_some_and(|s| {
+                s.raft_id == id && matches!(s.member.status, Status::Left | Status::Leaving)
+            }) {
                 Why::Left
             } else {
                 return None;
@@ -205,6 +205,24 @@ fn removal_of_left(view: &View<'_>, servers: &[Server<'_>]) -> Option<Change> {
                 why,
             })
         })
+}
+
+/// Whether a living server has taken the place of peer `id`: it is the same node under another raft id, or it has the
+/// name of a peer that is gone. A name belongs to one member of the pool, so a server whose whole data dir was lost, and
+/// its node id with it, still takes the seat that it had.
+fn replaces(
+    server: &Server<'_>,
+    id: RaftId,
+    peer: &PeerNode,
+    view: &View<'_>,
+    servers: &[Server<'_>],
+) -> bool {
+    let namesake = server.node.name.eq_ignore_ascii_case(&peer.name)
+        && server.cluster.is_none_or(|cluster| cluster == view.cluster)
+        && !is_alive(view, servers, id);
+    server.raft_id != id
+        && server.member.status == Status::Alive
+        && (server.member.id == peer.node_id || namesake)
 }
 
 /// Whether the change that removes `id` can be committed and leaves a working cluster: a majority of the voters that
@@ -316,7 +334,12 @@ fn addition(view: &View<'_>, servers: &[Server<'_>]) -> Option<Change> {
         .filter(|s| s.cluster.is_none_or(|id| id == view.cluster))
         .filter(|s| !view.peers.contains_key(&s.raft_id))
         // The same node under its old id must be gone first: one vote a node.
-        .find(|s| !view.peers.values().any(|peer| peer.node_id == s.member.id))
+        .find(|s| {
+            let seat = |(id, peer): (&RaftId, &PeerNode)| {
+                peer.node_id == s.member.id || replaces(s, *id, peer, view, servers)
+            };
+            !view.peers.iter().any(seat)
+        })
         .map(|s| Change::AddLearner {
             id: s.raft_id,
             node: s.node.clone(),

@@ -224,6 +224,38 @@ fn a_node_with_a_new_raft_id_loses_its_old_seat_before_it_gets_a_new_one() {
 }
 
 #[test]
+fn a_server_that_lost_its_node_id_too_takes_the_seat_of_its_name() {
+    let mut world = World::of(3);
+    world.gossip(4, 40, None);
+    let renamed = world
+        .members
+        .iter_mut()
+        .find(|m| m.id == Uuid::from_u128(4));
+    Arc::make_mut(renamed.expect("just added")).name = "S3".into();
+    // While the seat's owner is alive, it keeps it.
+    assert!(matches!(
+        world.next(),
+        Some(Change::AddLearner { id: 40, .. })
+    ));
+
+    world.members.retain(|m| m.id != Uuid::from_u128(3));
+    assert_eq!(
+        world.next(),
+        Some(Change::Remove {
+            id: 3,
+            node: node(3),
+            why: Why::Replaced,
+        })
+    );
+    world.peers.remove(&3);
+    world.voters.remove(&3);
+    assert!(matches!(
+        world.next(),
+        Some(Change::AddLearner { id: 40, .. })
+    ));
+}
+
+#[test]
 fn a_new_address_of_the_same_server_is_followed() {
     let mut world = World::of(3);
     world.peers.get_mut(&2).unwrap().addr = ([127, 0, 0, 99], 8300).into();
