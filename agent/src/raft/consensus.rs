@@ -557,6 +557,10 @@ fn config(options: Options) -> Config {
         purge_batch_size: 256,
         replication_lag_threshold: options.snapshot_threshold.max(options.trailing_logs),
         enable_pre_vote: Some(true),
+        // On by default, and unsafe: a leader sends entries while it still writes them. Killed in between and leading
+        // again in the same term, it puts other entries under the same log ids, which followers take for those that
+        // they have; logs then differ for ever (found by killing leaders under load).
+        enable_leader_restore: Some(false),
         // openraft sets these queues aside in full, 400 bytes a place: its defaults of 65536 are 26 MB of an idle
         // server. When they are full, callers wait.
         api_channel_size: Some(2048),
