@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use tests::{Block, Http, Output, binary, eventually, run};
+use tests::{Block, Http, Output, Random, binary, eventually, run};
 
 /// A cluster's file, folder and addresses. What is still running when the test ends is killed.
 struct Local {
@@ -179,6 +179,10 @@ impl Drop for Up {
     }
 }
 
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a temporary folder has a plain name")
+}
+
 fn condition<'a>(status: &'a Value, name: &str) -> &'a str {
     let conditions = status["conditions"].as_array().expect("conditions");
     let found = conditions
@@ -238,6 +242,24 @@ fn the_manual_sequence_from_a_file() {
         (status["voters"].clone(), status["clients"].clone()),
         (json!(3), json!(2))
     );
+    // What was observed can be planned from, touching nothing.
+    let observed = local.folder.path().join("observed.yaml");
+    fs::write(
+        &observed,
+        local.operator("status", &["-o", "observed"]).success(),
+    )
+    .expect("a writable folder");
+    let file = local.file();
+    let plan = [
+        "plan",
+        "-f",
+        path(&file),
+        "--observed",
+        path(&observed),
+        "--bind-base",
+        &local.block.ip(1).to_string(),
+    ];
+    assert!(run("operator", &plan).success().starts_with("next: steady"));
     let names: Vec<_> = status["members"]
         .as_array()
         .expect("a list")
@@ -397,6 +419,65 @@ fn count(log: &Path, part: &str) -> usize {
 }
 
 #[test]
+fn random_kills_lose_no_acknowledged_write() {
+    const ROUNDS: usize = 60;
+    let local = Local::new("{servers: 3, clients: 1}");
+    let seed = tests::seed();
+
+    let mut random = Random::new(seed);
+    let mut up = local.up();
+    local.wait_until_steady(3);
+    let mut written = Vec::new();
+    for round in 0..ROUNDS {
+        // Now and then the operator, too, or everybody at once.
+        let agents = local.agents();
+        match random.below(10) {
+            0 => agents.iter().for_each(|(pid, _)| kill(*pid)),
+            1 => {
+                up.kill();
+                up = local.up();
+            }
+            _ if agents.is_empty() => {}
+            _ => kill(random.pick(&agents).0),
+        }
+        for number in 0..3 {
+            let (key, value) = (format!("r{round}n{number}"), round.to_string());
+            let reply = local.server(number).put(&format!("/v1/kv/{key}"), &value);
+            if reply.is_ok_and(|reply| reply.status == 200 && reply.text() == "true") {
+                written.push((key, value));
+            }
+        }
+        if random.below(3) == 0 {
+            local.wait_until_steady(3);
+        }
+    }
+    local.wait_until_steady(3);
+    assert!(!written.is_empty(), "nothing was ever acknowledged");
+    for (key, value) in &written {
+        let reply = local
+            .server(0)
+            .get(&format!("/v1/kv/{key}?raw&consistent"))
+            .expect("an answer");
+        assert_eq!(
+            &reply.text(),
+            value,
+            "{key} was acknowledged: {}",
+            local.said()
+        );
+    }
+    let formed: usize = (0..3)
+        .map(|n| {
+            count(
+                &local.dir().join(format!("demo-server-{n}.log")),
+                "consul: formed cluster",
+            )
+        })
+        .sum();
+    assert_eq!(formed, 1, "one bootstrap only");
+    assert_eq!(up.interrupt(), Some(0));
+}
+
+#[test]
 fn a_second_bootstrap_server_is_repaired() {
     let local = Local::new("{servers: 3}");
     local.operator("up", &["--detach"]).success();
@@ -478,6 +559,43 @@ fn a_second_bootstrap_server_is_repaired() {
     );
     let _ = second.wait();
     up.interrupt();
+}
+
+#[test]
+fn a_strangers_cluster_in_gossip_is_reported_and_not_touched() {
+    let local = Local::new("{servers: 3}");
+    let _up = local.up();
+    local.wait_until_steady(3);
+    let mut stranger = tests::Agent::new(
+        "stranger",
+        local.block.ip(9),
+        &local.folder.path().join("stranger"),
+    );
+    stranger.start(&["-server", "-bootstrap"]);
+    stranger.wait_for_line("consul: cluster leadership acquired");
+    stranger.wait_until_up();
+    let path = format!("/v1/agent/join/{}", local.block.ip(1));
+    assert_eq!(
+        stranger.http().put(&path, "").expect("an answer").status,
+        200
+    );
+    let status = local.wait_for("it is reported", |status| {
+        status["foreign"][0]["name"] == "stranger"
+    });
+    assert_eq!(
+        (
+            condition(&status, "SingleCluster"),
+            condition(&status, "Ready")
+        ),
+        ("False", "False"),
+        "{status}"
+    );
+    assert_eq!(condition(&status, "Available"), "True", "{status}");
+    assert_eq!(status["voters"], 3, "never added");
+    stranger.kill();
+    local.wait_for("it is gone again", |status| {
+        condition(status, "Ready") == "True"
+    });
 }
 
 #[test]

@@ -241,12 +241,13 @@ impl Display for Launch {
     }
 }
 
+/// As a person lists things: `a, b and c`.
 fn names(launches: &[Launch]) -> String {
-    launches
-        .iter()
-        .map(Launch::to_string)
-        .collect::<Vec<_>>()
-        .join(" and ")
+    let names: Vec<_> = launches.iter().map(Launch::to_string).collect();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 impl Display for Step {

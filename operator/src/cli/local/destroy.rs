@@ -27,7 +27,7 @@ pub(super) async fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let mut progress = Progress::new();
-    let mut local = down::open(&dir)?;
+    let mut local = folder::driver(Store::open(&dir)?)?;
     let name = local.desired().name.clone();
     down::stop_all(&mut local, &mut progress).await?;
     drop(local);

@@ -6,8 +6,8 @@ use anyhow::Result;
 use super::progress::Progress;
 use super::{Which, folder};
 use crate::driver::Driver;
+use crate::driver::local::Local;
 use crate::driver::local::store::Store;
-use crate::driver::local::{Local, address, process, program};
 use crate::plan::View;
 
 /// Stops the agents of a cluster.
@@ -15,7 +15,7 @@ pub(super) async fn run(which: &Which) -> Result<()> {
     let dir = folder::find(which)?;
     folder::check_ours(&dir)?;
     let mut progress = Progress::new();
-    let mut local = open(&dir)?;
+    let mut local = folder::driver(Store::open(&dir)?)?;
     let name = local.desired().name.clone();
     let stopped = stop_all(&mut local, &mut progress).await?;
     progress.say(&match stopped {
@@ -29,19 +29,6 @@ pub(super) async fn run(which: &Which) -> Result<()> {
         ),
     });
     Ok(())
-}
-
-/// A driver for a cluster that exists, with the folder locked.
-pub(super) fn open(dir: &std::path::Path) -> Result<Local> {
-    let store = Store::open(dir)?;
-    let state = store.load();
-    let cluster = folder::cluster(&store, &state)?;
-    // Nothing is started: the name of the binary is only to know agents by.
-    let program = program(None).unwrap_or_else(|_| "agent".into());
-    let found = process::find(store.dir(), program.file_name().unwrap_or_default());
-    let base = folder::base(&state, &found);
-    address::check(base)?;
-    Ok(Local::new(store, state, program, base, cluster))
 }
 
 /// Stops everybody, one after the other; how many there were.

@@ -8,9 +8,10 @@ use anyhow::{anyhow, bail};
 
 use super::Which;
 use crate::crd::ConsulCluster;
-use crate::driver::local::address::BASE;
-use crate::driver::local::process::Found;
+use crate::driver::local::address::{self, BASE};
+use crate::driver::local::process::{self, Found};
 use crate::driver::local::store::{State, Store};
+use crate::driver::local::{Local, program};
 
 /// Folder that holds the folders of all clusters, in the working directory.
 const PARENT: &str = ".consulcluster";
@@ -99,6 +100,18 @@ pub(super) fn cluster(store: &Store, state: &State) -> anyhow::Result<ConsulClus
         count.unwrap_or(7)
     );
     Ok(crate::crd::read(&text)?)
+}
+
+/// A driver for a cluster that exists, to look or to stop: the binary is only to know agents by.
+pub(super) fn driver(store: Store) -> anyhow::Result<Local> {
+    let state = store.load();
+    let cluster = cluster(&store, &state)?;
+    let program = state.agent.clone().or_else(|| program(None).ok());
+    let program = program.unwrap_or_else(|| "agent".into());
+    let found = process::find(store.dir(), program.file_name().unwrap_or_default());
+    let base = base(&state, &found);
+    address::check(base)?;
+    Ok(Local::new(store, state, program, base, cluster))
 }
 
 /// Splits `demo-server-2` into its prefix and its number.

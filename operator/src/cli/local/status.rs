@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use k8s_openapi::jiff::Timestamp;
+use serde_yaml::with::singleton_map_recursive;
 
 use super::{Which, folder};
 use crate::crd::{ConsulCluster, ConsulClusterStatus, MemberRole};
 use crate::driver::Driver;
 use crate::driver::local::store::Store;
-use crate::driver::local::{Local, address, process, program};
 use crate::observe::Observed;
 use crate::plan::plan;
 
@@ -27,20 +27,15 @@ enum Output {
     Wide,
     Json,
     Yaml,
+    /// What was observed, as `operator plan --observed` reads it.
+    Observed,
 }
 
 /// Shows a cluster as it is now.
 pub(super) async fn run(args: &Args) -> Result<()> {
     let dir = folder::find(&args.which)?;
     folder::check_ours(&dir)?;
-    let store = Store::look(&dir)?;
-    let state = store.load();
-    let cluster = folder::cluster(&store, &state)?;
-    let program = program(None).unwrap_or_else(|_| "agent".into());
-    let found = process::find(store.dir(), program.file_name().unwrap_or_default());
-    let base = folder::base(&state, &found);
-    address::check(base)?;
-    let mut local = Local::new(store, state, program, base, cluster);
+    let mut local = folder::driver(Store::look(&dir)?)?;
     let observed = local.observe().await?;
     let step = plan(local.desired(), &observed);
     let status = crate::status::status(
@@ -57,6 +52,14 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     super::super::print(&match args.output {
         Output::Json => serde_json::to_string_pretty(&cluster)? + "\n",
         Output::Yaml => serde_yaml::to_string(&cluster)?,
+        Output::Observed => {
+            let mut text = Vec::new();
+            singleton_map_recursive::serialize(
+                &observed,
+                &mut serde_yaml::Serializer::new(&mut text),
+            )?;
+            String::from_utf8(text)?
+        }
         Output::Table | Output::Wide => {
             tables(&cluster, &status, &observed, args.output == Output::Wide)
         }

@@ -31,6 +31,8 @@ const GLANCE_INTERVAL: Duration = Duration::from_millis(50);
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest time for which a status on disk may be old, when only its numbers changed.
 const KEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Time for which an address may be in use: an agent that was just killed keeps its own for a moment.
+const ADDRESS_TIME_MAX: Duration = Duration::from_secs(1);
 /// Ports that every agent listens on: server RPC, gossip, HTTP.
 const PORTS: [u16; 3] = [8300, 8301, 8500];
 
@@ -76,10 +78,11 @@ pub(super) async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C, or a polite request to end.
+/// Ctrl-C, a polite request to end, or a terminal that goes.
 struct Interrupt {
     int: Signal,
     term: Signal,
+    hangup: Signal,
 }
 
 impl Interrupt {
@@ -87,6 +90,7 @@ impl Interrupt {
         Ok(Interrupt {
             int: signal(SignalKind::interrupt())?,
             term: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -95,6 +99,7 @@ impl Interrupt {
         tokio::select! {
             _ = self.int.recv() => true,
             _ = self.term.recv() => true,
+            _ = self.hangup.recv() => true,
             () = tokio::time::sleep(time) => false,
         }
     }
@@ -492,23 +497,34 @@ fn check_change(before: &ConsulCluster, now: &ConsulCluster) -> Result<()> {
 
 /// Finds out that an address is in use before anything is started.
 fn check_addresses(local: &mut Local) -> Result<()> {
+    let since = Instant::now();
+    loop {
+        let Some((seat, address, error)) = address_in_use(local) else {
+            return Ok(());
+        };
+        if since.elapsed() > ADDRESS_TIME_MAX {
+            bail!(
+                "{address}, which {seat} needs, cannot be used: {error}; stop what uses it, or choose other addresses \
+                 with --bind-base"
+            );
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// The first address that somebody else has, for whom it is needed, and what the system says.
+fn address_in_use(local: &mut Local) -> Option<(String, SocketAddrV4, std::io::Error)> {
     let running = local.running();
     let desired = local.desired();
-    for seat in desired.wanted().iter().chain(&desired.client_seats) {
-        let Ok(address) = seat.address.parse::<Ipv4Addr>() else {
-            continue;
-        };
-        if running.contains_key(&seat.name) {
-            continue;
-        }
-        for port in PORTS {
-            if let Err(error) = TcpListener::bind(SocketAddrV4::new(address, port)) {
-                bail!(
-                    "{address}:{port}, which {} needs, cannot be used: {error}; stop what uses it, or choose other addresses with --bind-base",
-                    seat.name
-                );
-            }
-        }
-    }
-    Ok(())
+    let seats = desired.wanted().iter().chain(&desired.client_seats);
+    let needed = seats.filter(|seat| !running.contains_key(&seat.name));
+    needed
+        .filter_map(|seat| Some((seat, seat.address.parse::<Ipv4Addr>().ok()?)))
+        .find_map(|(seat, ip)| {
+            PORTS.into_iter().find_map(|port| {
+                let address = SocketAddrV4::new(ip, port);
+                let error = TcpListener::bind(address).err()?;
+                Some((seat.name.clone(), address, error))
+            })
+        })
 }

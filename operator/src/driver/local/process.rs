@@ -137,16 +137,19 @@ fn environment(proc: &Path, name: &str) -> Option<String> {
     String::from_utf8(own.to_vec()).ok()
 }
 
-/// Start time of a process that lives. A zombie does not.
+/// Start time of a process that lives. A zombie does not, but for its other threads: until the last of them has ended
+/// its sockets are still bound.
 fn started(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses, and may hold anything; the third is the state, the 22nd the start.
+    // The second field is the name in parentheses, and may hold anything. Of the others the third is the state, the 20th
+    // the number of threads, the 22nd the start.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
-    if matches!(fields.next()?, "Z" | "X" | "x") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    let state = fields.next()?;
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    let ended = matches!(state, "X" | "x") || (state == "Z" && threads <= 1);
+    (!ended).then_some(started)
 }
 
 impl Identity {

@@ -25,6 +25,9 @@ pub struct State {
     /// Address of the first server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<std::net::Ipv4Addr>,
+    /// The agent's binary, whose name agents are known by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<PathBuf>,
     /// The resource as it was last acted on, with its status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ConsulCluster>,
