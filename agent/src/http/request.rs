@@ -13,6 +13,9 @@ use super::error::Error;
 /// How long a client may take to send a body. The largest one needs 9 KB/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How much of a refused body is read before the connection is closed: eight times the largest value.
+const MAX_DISCARDED_BYTES: usize = 4 << 20;
+
 /// One request.
 pub(super) struct Request {
     pub(super) method: Method,
@@ -64,6 +67,7 @@ impl Request {
         if let Some(len) = self.body.size_hint().exact()
             && usize::try_from(len).is_ok_and(|len| len > limit)
         {
+            self.discard().await;
             return Err(Error::too_large(len, limit));
         }
         match tokio::time::timeout(BODY_TIMEOUT, self.read(limit)).await {
@@ -86,6 +90,7 @@ impl Request {
             };
             let len = first.len() + all.len() + data.len();
             if len > limit {
+                self.discard().await;
                 return Err(Error::too_large(len as u64, limit));
             }
             if len == data.len() {
@@ -100,6 +105,24 @@ impl Request {
             }
         }
         Ok(if all.is_empty() { first } else { all.freeze() })
+    }
+
+    /// Reads what is left of a refused body, as far as that is reasonable.
+    ///
+    /// Many clients send all of a body before they look for an answer; closing the connection on them would reset it,
+    /// and the answer with it.
+    async fn discard(&mut self) {
+        let rest = async {
+            let mut left = MAX_DISCARDED_BYTES;
+            while let Some(Ok(frame)) = self.body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    return;
+                }
+            }
+        };
+        // Slower than this, and the client gets no answer: it has been refused in any case.
+        let _ = tokio::time::timeout(BODY_TIMEOUT, rest).await;
     }
 }
 
