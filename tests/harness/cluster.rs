@@ -17,7 +17,29 @@ pub struct Cluster {
     pub block: Block,
     agents: Vec<Agent>,
     // Dropped after the agents, which write to it.
-    folder: TempDir,
+    folder: Folder,
+}
+
+/// The folder of a test, left in place when the test fails.
+struct Folder(Option<TempDir>);
+
+impl Folder {
+    fn path(&self) -> &Path {
+        self.0.as_ref().expect("taken only when dropped").path()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(folder) = self.0.take()
+        {
+            eprintln!(
+                "what the agents wrote is left in {}",
+                folder.keep().display()
+            );
+        }
+    }
 }
 
 impl Default for Cluster {
@@ -48,7 +70,7 @@ impl Cluster {
         Self {
             block,
             agents,
-            folder,
+            folder: Folder(Some(folder)),
         }
     }
 
@@ -124,6 +146,25 @@ impl Cluster {
                 }
             }
             Ok(())
+        });
+    }
+
+    /// Waits until `names` have applied the same log, when nobody writes any more.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[track_caller]
+    pub fn wait_until_equal(&self, names: &[&str]) {
+        eventually(&format!("{names:?} have applied the same log"), || {
+            let applied = names
+                .iter()
+                .map(|name| self[*name].info("raft", "applied_index"))
+                .collect::<Result<Vec<_>, _>>()?;
+            if applied.iter().all(|index| *index == applied[0]) {
+                Ok(())
+            } else {
+                Err(format!("{applied:?}"))
+            }
         });
     }
 

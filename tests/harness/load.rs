@@ -71,6 +71,25 @@ impl Load {
         });
     }
 
+    /// Checks that every write acknowledged so far is there, as `agent` reads it in `mode`, while more are made.
+    ///
+    /// # Panics
+    /// As [`Written::check`].
+    #[track_caller]
+    pub fn check(&self, agent: Http, prefix: &str, mode: &str) {
+        let so_far = Written {
+            acknowledged: self
+                .shared
+                .written
+                .lock()
+                .expect("writers do not panic")
+                .acknowledged
+                .clone(),
+            ..Written::default()
+        };
+        so_far.check(agent, prefix, mode);
+    }
+
     /// Stops the writers and gives back what came of their writes.
     ///
     /// # Panics
@@ -111,7 +130,8 @@ fn write(shared: &Shared, agents: &[Http], number: usize, prefix: &str) {
                 written.longest_gap = written.longest_gap.max(last.elapsed());
                 written.latencies.push(begun.elapsed());
                 last = Instant::now();
-                written.acknowledged.push((key, value));
+                let mut all = shared.written.lock().expect("writers do not panic");
+                all.acknowledged.push((key, value));
                 shared.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             _ => {
@@ -123,7 +143,6 @@ fn write(shared: &Shared, agents: &[Http], number: usize, prefix: &str) {
         }
     }
     let mut all = shared.written.lock().expect("writers do not panic");
-    all.acknowledged.append(&mut written.acknowledged);
     all.unknown.append(&mut written.unknown);
     all.latencies.append(&mut written.latencies);
     all.longest_gap = all.longest_gap.max(written.longest_gap);
