@@ -204,7 +204,7 @@ fn a_broken_config_file() {
         (
             "syntax.hcl",
             "server = true\nports {\n  http =\n}\n",
-            &["syntax.hcl", "3"],
+            &["syntax.hcl:4:1: "],
         ),
         (
             "unknown.json",
