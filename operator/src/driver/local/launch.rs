@@ -138,9 +138,12 @@ impl Local {
             agent.stop_since.get_or_insert_with(Instant::now);
             return Ok(());
         }
-        self.store.note_stopping(name, found.identity)?;
         agent.stop_since = Some(Instant::now());
-        signal(name, found.identity, how)
+        signal(name, found.identity, how)?;
+        // Noted after the signal. Killed in between, another operator tells it once more, which at worst cuts its leave
+        // short; noted before, it would wait for ever for what nobody asked for.
+        self.store.note_stopping(name, found.identity)?;
+        Ok(())
     }
 
     /// Kills what was told to stop long ago. Rule 4 has counted it as down since then.

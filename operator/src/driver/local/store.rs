@@ -162,16 +162,15 @@ impl Store {
         whole().map_err(disk("write", path))
     }
 
-    /// Notes that this process is told to stop, before it is: a second signal would cut its leave short.
+    /// Notes that this process was told to stop: a second signal would cut its leave short. Quick rather than durable:
+    /// the process does not outlive the machine either.
     ///
     /// # Errors
     /// The file system's.
     pub fn note_stopping(&self, name: &str, process: Identity) -> Result<(), StoreError> {
         let path = self.dir.join(format!("{name}.stopping"));
-        self.write(
-            &path,
-            &serde_json::to_vec(&process).expect("plain data always encodes"),
-        )
+        let text = serde_json::to_vec(&process).expect("plain data always encodes");
+        fs::write(&path, text).map_err(disk("write", &path))
     }
 
     /// Whether this process was told to stop, by this operator or one before it.

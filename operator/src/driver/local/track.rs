@@ -105,6 +105,10 @@ impl Local {
         for (name, agent) in &mut self.agents {
             let Some(found) = &agent.found else { continue };
             if found.identity.lives() {
+                // Told to stop by an operator before this one: its time counts from now.
+                if agent.stop_since.is_none() && self.store.is_stopping(name, found.identity) {
+                    agent.stop_since = Some(Instant::now());
+                }
                 continue;
             }
             let told = agent.stop_since.is_some() || self.store.is_stopping(name, found.identity);
