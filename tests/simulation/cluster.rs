@@ -1,0 +1,514 @@
+//! Real nodes on simulated hosts, clients on each of them, and what the checker sees.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::config::{self, Config, FlagSettings, Format, Machine, SourceFile};
+use agent::env::{Disk as _, Env, Keep, MemoryDisk, Random as _, SeededRandom};
+use agent::node::{self, Node, Phase};
+use agent::state::KvEntry;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::spawn_local;
+
+use crate::clients::{self, Shared};
+use crate::env::SimClock;
+use crate::net::{Network, SimNet};
+
+/// How often the rules are checked.
+const TICKS_PER_CHECK: u64 = 10;
+
+/// Longest simulated time until a healed cluster must be in order. Failure detection, two joins and several
+/// elections take far less.
+const SETTLE: Duration = Duration::from_secs(180);
+
+/// A run: hosts 1, 2, ... at 10.0.0.N, not started at first.
+pub(crate) struct Cluster<'a> {
+    sim: turmoil::Sim<'a>,
+    pub(crate) net: Network,
+    pub(crate) random: SeededRandom,
+    pub(crate) shared: Rc<Shared>,
+    hosts: BTreeMap<u8, Rc<Host>>,
+    seed: u64,
+    ticks: u64,
+    /// How many clusters the run may have.
+    allowed_clusters: usize,
+}
+
+/// One machine.
+pub(crate) struct Host {
+    number: u8,
+    seed: u64,
+    net: Network,
+    disk: MemoryDisk,
+    /// What else its configuration says, as JSON members.
+    settings: RefCell<String>,
+    starts: Cell<u64>,
+    node: RefCell<Option<Node>>,
+    requests: RefCell<Option<UnboundedSender<Request>>>,
+    /// Started, and neither crashed nor ended by itself.
+    running: Cell<bool>,
+}
+
+/// What a host's software is asked from outside: it must happen on the host, where its clock and its network are.
+enum Request {
+    Join(String),
+    Leave,
+    /// Write so many keys at once.
+    Fill(u64),
+    /// Everything that the node has; the answer goes into the cell.
+    Everything(Rc<RefCell<Vec<Arc<KvEntry>>>>),
+}
+
+pub(crate) fn ip(number: u8) -> IpAddr {
+    Ipv4Addr::new(10, 0, 0, number).into()
+}
+
+fn data_dir() -> PathBuf {
+    PathBuf::from("/data")
+}
+
+impl Host {
+    fn config(&self) -> Config {
+        let text = format!(
+            r#"{{"node_name": "n{}", "bind_addr": "{}", "data_dir": "/data", {}}}"#,
+            self.number,
+            ip(self.number),
+            self.settings.borrow()
+        );
+        let file = SourceFile {
+            name: "simulated.json".to_owned(),
+            format: Format::Json,
+            text,
+        };
+        let machine = Machine {
+            hostname: format!("n{}", self.number),
+            private_ipv4: Vec::new(),
+            public_ipv6: Vec::new(),
+            temporary_dir: PathBuf::from("/tmp"),
+        };
+        config::load(&[file], &FlagSettings::default(), &machine)
+            .expect("the scenario's settings are valid")
+            .config
+    }
+
+    /// The machine's software: an agent, and clients that use it.
+    async fn run(self: Rc<Self>, shared: Rc<Shared>) -> Result<(), Box<dyn Error>> {
+        self.starts.set(self.starts.get() + 1);
+        let start = self.starts.get();
+        let seed = self.seed ^ (u64::from(self.number) << 32) ^ (start << 40);
+        let env = Env {
+            clock: Arc::new(SimClock {
+                ahead: Duration::from_millis(SeededRandom::new(seed).below(5000)),
+            }),
+            net: Arc::new(SimNet {
+                network: self.net.clone(),
+                host: ip(self.number),
+            }),
+            disk: Arc::new(self.disk.clone()),
+            random: Arc::new(SeededRandom::new(seed)),
+        };
+        let node = node::start(env, self.config(), Handle::current()).await?;
+        let mut phase = node.phase();
+        *self.node.borrow_mut() = Some(node.clone());
+        clients::start(&node, &format!("n{}.{start}", self.number), &shared, seed);
+        let (sender, mut requests) = unbounded_channel();
+        *self.requests.borrow_mut() = Some(sender);
+        loop {
+            match &*phase.borrow_and_update() {
+                Phase::Running | Phase::Leaving => {}
+                Phase::Left => break,
+                Phase::Failed(why) => return Err(format!("n{} failed: {why}", self.number).into()),
+            }
+            tokio::select! {
+                biased;
+                changed = phase.changed() => changed?,
+                Some(request) = requests.recv() => {
+                    spawn_local(obey(node.clone(), request, Rc::clone(&shared)));
+                }
+            }
+        }
+        self.node.borrow_mut().take();
+        self.running.set(false);
+        node.shutdown().await;
+        Ok(())
+    }
+}
+
+async fn obey(node: Node, request: Request, shared: Rc<Shared>) {
+    match request {
+        Request::Join(address) => {
+            // A scenario waits for what the join leads to; without it, that does not come.
+            let _ = node.join(&address).await;
+        }
+        Request::Leave => {
+            let _ = node.leave().await;
+        }
+        Request::Fill(number) => clients::fill(&node, number, &shared).await,
+        Request::Everything(answer) => {
+            let found = clients::everything(&node).await;
+            *answer.borrow_mut() = found;
+        }
+    }
+}
+
+impl Cluster<'_> {
+    /// Hosts 1 to `hosts`, none started.
+    pub(crate) fn new(seed: u64, hosts: u8) -> Self {
+        let mut builder = turmoil::Builder::new();
+        let sim = builder
+            .rng_seed(seed)
+            .enable_random_order()
+            .simulation_duration(Duration::from_secs(24 * 3600))
+            .build();
+        let net = Network::new(seed);
+        let hosts = (1..=hosts)
+            .map(|number| {
+                let host = Host {
+                    number,
+                    seed,
+                    net: net.clone(),
+                    disk: MemoryDisk::new(),
+                    settings: RefCell::default(),
+                    starts: Cell::new(0),
+                    node: RefCell::default(),
+                    requests: RefCell::default(),
+                    running: Cell::new(false),
+                };
+                (number, Rc::new(host))
+            })
+            .collect();
+        Self {
+            sim,
+            net,
+            random: SeededRandom::new(seed),
+            shared: Rc::default(),
+            hosts,
+            seed,
+            ticks: 0,
+            allowed_clusters: 1,
+        }
+    }
+
+    /// Lets this run have several clusters, which never merge.
+    pub(crate) fn allow_clusters(&mut self, number: usize) {
+        self.allowed_clusters = number;
+    }
+
+    /// A random time up to `max`.
+    pub(crate) fn time_up_to(&self, max: Duration) -> Duration {
+        Duration::from_millis(self.random.below(max.as_millis() as u64 + 1))
+    }
+
+    /// Starts a host that does not run, with these settings (members of its configuration's JSON object).
+    pub(crate) fn start(&mut self, number: u8, settings: &str) {
+        let host = Rc::clone(&self.hosts[&number]);
+        assert!(!host.running.replace(true), "n{number} runs already");
+        *host.settings.borrow_mut() = settings.to_owned();
+        self.net.boot(ip(number));
+        if host.starts.get() > 0 {
+            self.sim.bounce(ip(number));
+            return;
+        }
+        let shared = Rc::clone(&self.shared);
+        self.sim
+            .host(ip(number), move || Rc::clone(&host).run(Rc::clone(&shared)));
+    }
+
+    /// Starts it with the settings that it had.
+    pub(crate) fn restart(&mut self, number: u8) {
+        let settings = self.hosts[&number].settings.borrow().clone();
+        self.start(number, &settings);
+    }
+
+    /// Ends a host at once. What was not synced is lost as `keep` says.
+    pub(crate) fn crash(&mut self, number: u8, keep: Keep<'_>) {
+        let host = &self.hosts[&number];
+        if !matches!(keep, Keep::Everything) {
+            self.net.darken(ip(number));
+        }
+        if host.running.replace(false) {
+            self.sim.crash(ip(number));
+        }
+        host.node.borrow_mut().take();
+        host.disk.crash(keep);
+    }
+
+    /// Gives a host's disk another time that each sync takes, up to 40 ms.
+    pub(crate) fn slow_disk(&self, number: u8) {
+        let latency = self.time_up_to(Duration::from_millis(40));
+        self.hosts[&number].disk.set_sync_latency(latency);
+    }
+
+    /// Moves the `raft/` folder of a host that is down aside.
+    pub(crate) fn lose_log(&self, number: u8) {
+        let host = &self.hosts[&number];
+        assert!(!host.running.get());
+        let aside = data_dir().join(format!("raft.{}", host.starts.get()));
+        host.disk
+            .rename(&data_dir().join("raft"), &aside)
+            .and_then(|()| host.disk.sync_dir(&data_dir()))
+            .expect("a simulated disk that is not faulty");
+    }
+
+    /// Begins a graceful leave on a host, as SIGINT does.
+    pub(crate) fn leave(&self, number: u8) {
+        self.ask(number, Request::Leave);
+    }
+
+    /// Lets a host that is up join another one.
+    pub(crate) fn join(&self, number: u8, other: u8) {
+        self.ask(number, Request::Join(ip(other).to_string()));
+    }
+
+    fn ask(&self, number: u8, request: Request) {
+        let requests = self.hosts[&number].requests.borrow();
+        let sent = requests.as_ref().map(|sender| sender.send(request).is_ok());
+        assert_eq!(sent, Some(true), "n{number} is not up");
+    }
+
+    /// Whether a host's agent is up.
+    pub(crate) fn is_up(&self, number: u8) -> bool {
+        self.hosts[&number].node.borrow().is_some()
+    }
+
+    /// Whether a host has been started and has not ended.
+    pub(crate) fn is_running(&self, number: u8) -> bool {
+        self.hosts[&number].running.get()
+    }
+
+    /// Lets simulated time pass, and checks the rules on the way.
+    pub(crate) fn run(&mut self, time: Duration) {
+        let until = self.sim.elapsed() + time;
+        while self.sim.elapsed() < until {
+            self.step();
+        }
+    }
+
+    /// Lets time pass until `condition` holds or `limit` is over, whichever comes first.
+    pub(crate) fn run_until(&mut self, limit: Duration, condition: impl Fn(&Self) -> bool) {
+        let until = self.sim.elapsed() + limit;
+        while self.sim.elapsed() < until && !condition(self) {
+            self.step();
+        }
+    }
+
+    /// Lets time pass until `condition` holds.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub(crate) fn until(&mut self, what: &str, condition: impl Fn(&Self) -> Result<(), String>) {
+        let begun = self.sim.elapsed();
+        loop {
+            for _ in 0..TICKS_PER_CHECK {
+                self.step();
+            }
+            match condition(self) {
+                Ok(()) => return,
+                Err(missing) => assert!(
+                    self.sim.elapsed() - begun < SETTLE,
+                    "never: {what}: {missing}; cut: {:?}",
+                    self.net.cuts()
+                ),
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        self.net.advance(self.sim.elapsed());
+        if let Err(error) = self.sim.step() {
+            panic!("after {:?}: {error}", self.sim.elapsed());
+        }
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(TICKS_PER_CHECK) {
+            self.check();
+        }
+    }
+
+    /// At most one leader in a term, and no more clusters than there may be.
+    fn check(&self) {
+        let mut history = self.shared.history.borrow_mut();
+        for (number, host) in &self.hosts {
+            let Some(node) = host.node.borrow().clone() else {
+                continue;
+            };
+            let Some(view) = View::of(&node) else {
+                continue;
+            };
+            if view.cluster.is_empty() {
+                assert!(!view.leads, "n{number} leads without a cluster");
+                continue;
+            }
+            history.belongs(&view.cluster, self.allowed_clusters);
+            if view.leads {
+                history.leads(&view.cluster, view.term, *number);
+            }
+        }
+    }
+
+    /// What the server on a host says of itself; `None` for a client, or a host that is not up.
+    pub(crate) fn view(&self, number: u8) -> Option<View> {
+        View::of(self.hosts.get(&number)?.node.borrow().as_ref()?)
+    }
+
+    /// Waits until exactly `servers` are voters, by a configuration that all of them know to be committed, and agree
+    /// on who leads.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub(crate) fn until_voters(&mut self, servers: &[u8]) {
+        let since = Cell::new(None);
+        self.until(&format!("the voters are {servers:?}"), |cluster| {
+            if let Err(missing) = cluster.agree_on_voters(servers) {
+                since.set(None);
+                return Err(missing);
+            }
+            // A joint configuration names the same servers; it never stays for that long.
+            let now = cluster.sim.elapsed();
+            let begun = since.get().unwrap_or(now);
+            since.set(Some(begun));
+            if now - begun < Duration::from_millis(100) {
+                return Err("they have only just agreed".to_owned());
+            }
+            Ok(())
+        });
+    }
+
+    fn agree_on_voters(&self, servers: &[u8]) -> Result<(), String> {
+        let mut views = Vec::new();
+        for server in servers {
+            let view = self.view(*server).ok_or(format!("n{server} is not up"))?;
+            let settled = view.voters == servers.len() && view.committed >= view.configured;
+            if !settled || view.cluster.is_empty() {
+                return Err(format!("n{server}: {view:?}"));
+            }
+            views.push(view);
+        }
+        let agreed = |view: &View| (view.leader.clone(), view.configured);
+        let first = agreed(&views[0]);
+        if first.0.is_empty() || views.iter().any(|view| agreed(view) != first) {
+            return Err(format!("{views:?}"));
+        }
+        Ok(())
+    }
+
+    /// Waits until one of `servers` leads and all of them know it.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub(crate) fn until_led(&mut self, servers: &[u8]) {
+        self.until(&format!("one of {servers:?} leads"), |cluster| {
+            let views: Option<Vec<View>> = servers.iter().map(|s| cluster.view(*s)).collect();
+            let views = views.ok_or("not all are up")?;
+            let led = views.iter().any(|view| view.leads)
+                && views.iter().all(|view| view.leader == views[0].leader);
+            if led {
+                Ok(())
+            } else {
+                Err(format!("{views:?}"))
+            }
+        });
+    }
+
+    /// Lets a server write so many keys at once.
+    pub(crate) fn fill(&self, number: u8, keys: u64) {
+        self.ask(number, Request::Fill(keys));
+    }
+
+    /// Stops the clients, and checks what they saw, that every acknowledged write is on each of `servers`, and that all
+    /// of these have the same.
+    pub(crate) fn finish(&mut self, servers: &[u8]) -> u64 {
+        self.shared.stopped.set(true);
+        let acknowledged = self.shared.history.borrow().acknowledged.clone();
+        assert!(!acknowledged.is_empty(), "no write was ever accepted");
+        let answers: Vec<_> = servers.iter().map(|_| Rc::default()).collect();
+        // A copy may trail for a moment, never for good.
+        self.until("all servers have every acknowledged write", |cluster| {
+            let asked = servers.iter().zip(&answers);
+            let lacking: Vec<String> = asked
+                .filter_map(|(server, answer)| {
+                    cluster.ask(*server, Request::Everything(Rc::clone(answer)));
+                    let found = lacks(&acknowledged, &answer.borrow());
+                    found.map(|what| format!("n{server}: {what}"))
+                })
+                .collect();
+            let first = answers[0].borrow();
+            if !lacking.is_empty() {
+                Err(lacking.join("; "))
+            } else if answers.iter().any(|other| *other.borrow() != *first) {
+                Err("they have different entries".to_owned())
+            } else {
+                Ok(())
+            }
+        });
+        let mut registers = self.shared.registers.borrow_mut();
+        for answer in &answers {
+            for entry in answer.borrow().iter() {
+                registers.written(entry.modify_index, &entry.key, &entry.value);
+            }
+        }
+        registers.check();
+        let mut history = self.shared.history.borrow_mut();
+        history.note(registers.trace());
+        history.note((self.seed, self.sim.elapsed(), self.net.digest()));
+        history.digest()
+    }
+}
+
+/// What of `acknowledged` is not in `found`, in words.
+fn lacks(acknowledged: &BTreeSet<String>, found: &[Arc<KvEntry>]) -> Option<String> {
+    let has: BTreeSet<&str> = found.iter().map(|entry| &*entry.key).collect();
+    let missing: Vec<&String> = acknowledged
+        .iter()
+        .filter(|key| !has.contains(key.as_str()))
+        .collect();
+    (!missing.is_empty()).then(|| {
+        let some: Vec<_> = missing.iter().take(5).collect();
+        format!(
+            "{} of {} are missing: {some:?}",
+            missing.len(),
+            acknowledged.len()
+        )
+    })
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) cluster: String,
+    pub(crate) leads: bool,
+    pub(crate) term: u64,
+    pub(crate) leader: String,
+    /// Voters in its configuration, itself included.
+    pub(crate) voters: usize,
+    /// Index of the entry that set its configuration.
+    pub(crate) configured: u64,
+    pub(crate) committed: u64,
+    pub(crate) last_index: u64,
+}
+
+impl View {
+    fn of(node: &Node) -> Option<Self> {
+        let info = node.info();
+        let (raft, consul) = (info.get("raft")?, info.get("consul")?);
+        let number = |key: &str| raft[key].parse().expect("a number");
+        Some(Self {
+            cluster: consul["cluster_id"].clone(),
+            leads: raft["state"] == "Leader",
+            term: number("term"),
+            leader: consul["leader_addr"].clone(),
+            voters: raft["latest_configuration"]
+                .matches("Suffrage:Voter")
+                .count(),
+            configured: number("latest_configuration_index"),
+            committed: number("commit_index"),
+            last_index: number("last_log_index"),
+        })
+    }
+}

@@ -1,0 +1,246 @@
+//! Keys that many clients write, read, compare and delete at a time: what they saw must be explained by one order of
+//! all operations, in which each takes effect at one moment between its call and its answer (linearizability).
+//!
+//! The search for that order is `todc-utils`' (Wing and Gong, with Lowe's memory of what failed). An operation whose
+//! outcome nobody knows is one that has not been answered yet: it may take effect at any later time, and one that comes
+//! last, after everything that anybody saw, stands for one that never did.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::hash::Hash;
+
+use todc_utils::linearizability::WGLChecker;
+use todc_utils::linearizability::history::{Action, History};
+use todc_utils::specifications::Specification;
+
+/// Keys in use at a time.
+const SLOTS: u64 = 3;
+
+/// Operations on one key before a fresh one takes its place; the search slows down with the square.
+const OPERATIONS_MAX: usize = 120;
+
+/// Operations of unknown outcome on one key before a fresh one takes its place; the search doubles with each.
+const UNKNOWN_MAX: usize = 5;
+
+/// What a client does with a key. Every value is written once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Op {
+    /// Finds this value; `None` for an absent key, and in a call.
+    Read(Option<u64>),
+    Put(u64),
+    Delete,
+    /// Writes `new` if the key has `expected`; `done` says whether it did, as far as that is known.
+    Swap {
+        expected: Option<u64>,
+        new: u64,
+        done: Option<bool>,
+    },
+}
+
+struct OneKey;
+
+impl Specification for OneKey {
+    type State = Option<u64>;
+    type Operation = Op;
+
+    fn init() -> Self::State {
+        None
+    }
+
+    fn apply(op: &Op, state: &Self::State) -> (bool, Self::State) {
+        match *op {
+            Op::Read(value) => (value == *state, *state),
+            Op::Put(value) => (true, Some(value)),
+            Op::Delete => (true, None),
+            Op::Swap {
+                expected,
+                new,
+                done,
+            } => {
+                let holds = *state == expected;
+                let seen = done.is_none_or(|done| done == holds);
+                (seen, if seen && holds { Some(new) } else { *state })
+            }
+        }
+    }
+}
+
+/// One key's operations in the order of their calls and answers.
+#[derive(Default)]
+struct Register {
+    events: Vec<(usize, Action<Op>)>,
+    called: usize,
+    /// Called and not answered, or answered with "unknown".
+    open: BTreeMap<usize, Op>,
+    /// Of these, the ones that will never be answered.
+    unknown: usize,
+}
+
+/// An operation that has begun.
+pub(crate) struct Ticket {
+    key: String,
+    number: usize,
+}
+
+/// All keys and what was seen of them.
+#[derive(Default)]
+pub(crate) struct Registers {
+    keys: BTreeMap<String, Register>,
+    generations: BTreeMap<u64, u64>,
+    values: u64,
+    /// What log indexes were seen to have written.
+    written: BTreeMap<u64, (String, Vec<u8>)>,
+    /// Every value that any client has tried to write, by key.
+    tried: BTreeSet<(String, u64)>,
+}
+
+impl Registers {
+    /// A key that is in use now.
+    pub(crate) fn pick(&mut self, choice: u64) -> String {
+        let slot = choice % SLOTS;
+        let generation = self.generations.entry(slot).or_default();
+        let name = |generation: u64| format!("r/{slot}/{generation}");
+        if let Some(register) = self.keys.get(&name(*generation))
+            && (register.called >= OPERATIONS_MAX || register.unknown >= UNKNOWN_MAX)
+        {
+            *generation += 1;
+        }
+        name(*generation)
+    }
+
+    /// A value that nobody has written.
+    pub(crate) fn fresh_value(&mut self) -> u64 {
+        self.values += 1;
+        self.values
+    }
+
+    pub(crate) fn call(&mut self, key: &str, op: Op) -> Ticket {
+        if let Op::Put(value) | Op::Swap { new: value, .. } = op {
+            self.tried.insert((key.to_owned(), value));
+        }
+        let register = self.keys.entry(key.to_owned()).or_default();
+        let number = register.called;
+        register.called += 1;
+        register.events.push((number, Action::Call(op)));
+        register.open.insert(number, op);
+        Ticket {
+            key: key.to_owned(),
+            number,
+        }
+    }
+
+    /// The operation was answered; `op` says with what.
+    pub(crate) fn answer(&mut self, ticket: &Ticket, op: Op) {
+        let register = self.register(ticket);
+        register.open.remove(&ticket.number);
+        register.events.push((ticket.number, Action::Response(op)));
+    }
+
+    /// Nothing was done, as the node itself said; that must be true.
+    pub(crate) fn refused(&mut self, ticket: &Ticket) {
+        let register = self.register(ticket);
+        register.open.remove(&ticket.number);
+        register
+            .events
+            .retain(|(number, _)| *number != ticket.number);
+    }
+
+    /// Nobody knows whether it was done, or will be.
+    pub(crate) fn unknown(&mut self, ticket: &Ticket) {
+        let register = self.register(ticket);
+        if matches!(register.open.get(&ticket.number), Some(Op::Read(_))) {
+            self.refused(ticket);
+        } else {
+            register.unknown += 1;
+        }
+    }
+
+    fn register(&mut self, ticket: &Ticket) -> &mut Register {
+        self.keys
+            .get_mut(&ticket.key)
+            .expect("a ticket is of a known key")
+    }
+
+    /// A stale read may be old, but never something that nobody wrote.
+    pub(crate) fn stale(&self, key: &str, value: u64) {
+        assert!(
+            self.tried.contains(&(key.to_owned(), value)),
+            "a stale read of {key} saw {value}, which nobody wrote"
+        );
+    }
+
+    /// Somebody has `value` under `key`, written at log index `index`: nobody may have anything else from there.
+    pub(crate) fn written(&mut self, index: u64, key: &str, value: &[u8]) {
+        let now = (key.to_owned(), value.to_vec());
+        let first = self.written.entry(index).or_insert_with(|| now.clone());
+        assert_eq!(
+            *first, now,
+            "two servers have different entries at log index {index}"
+        );
+    }
+
+    /// Looks for one order that explains everything, of each key.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub(crate) fn check(&self) {
+        for (key, register) in &self.keys {
+            let mut events = register.events.clone();
+            for (number, op) in &register.open {
+                if matches!(op, Op::Read(_)) {
+                    events.retain(|(other, _)| other != number);
+                } else {
+                    events.push((*number, Action::Response(*op)));
+                }
+            }
+            if events.is_empty() {
+                continue;
+            }
+            assert!(
+                WGLChecker::<OneKey>::is_linearizable(History::from_actions(events)),
+                "no order explains what was seen of {key}:\n{}",
+                register.story()
+            );
+        }
+    }
+
+    /// Something that is equal for equal runs.
+    pub(crate) fn trace(&self) -> impl Hash {
+        self.keys
+            .iter()
+            .map(|(key, register)| (key.clone(), register.story()))
+            .collect::<Vec<_>>()
+    }
+}
+
+impl Register {
+    fn story(&self) -> String {
+        let mut story = String::new();
+        for (number, action) in &self.events {
+            let (sign, op) = match action {
+                Action::Call(op) => ("call  ", op),
+                Action::Response(op) => ("answer", op),
+            };
+            // Writing to a string cannot fail.
+            let _ = writeln!(story, "  {sign} {number:>3} {op:?}");
+        }
+        story
+    }
+}
+
+/// The checker must be able to say no: a value that comes back after it was replaced.
+pub(crate) fn self_test() {
+    let mut registers = Registers::default();
+    let mut done = |call: Op, answer: Op| {
+        let ticket = registers.call("r", call);
+        registers.answer(&ticket, answer);
+    };
+    done(Op::Put(1), Op::Put(1));
+    done(Op::Put(2), Op::Put(2));
+    done(Op::Read(None), Op::Read(Some(1)));
+    let events = registers.keys["r"].events.clone();
+    assert!(
+        !WGLChecker::<OneKey>::is_linearizable(History::from_actions(events)),
+        "the checker finds an order where there is none"
+    );
+}

@@ -1,0 +1,141 @@
+//! Runs seeds, each in a process of its own, and says how a failed one is run again.
+
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use rand::SeedableRng as _;
+
+use crate::Scenario;
+
+/// Seeds of each scenario, unless `SEEDS` says otherwise: one to two minutes on two cores.
+const DEFAULT_SEEDS: u64 = 8;
+
+/// Runs what the environment and the arguments ask for.
+pub(crate) fn main(scenarios: &[(&str, Scenario)]) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|a| a == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let wanted: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let chosen: Vec<(&str, Scenario)> = scenarios
+        .iter()
+        .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|part| name.contains(part)))
+        .copied()
+        .collect();
+    match number("SEED") {
+        Some(seed) => {
+            for (name, scenario) in chosen {
+                println!(
+                    "{name}: seed {seed}: digest {:016x}",
+                    run_here(scenario, seed)
+                );
+            }
+            ExitCode::SUCCESS
+        }
+        None => {
+            crate::registers::self_test();
+            sweep(&chosen)
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is not a number: {text}")),
+    )
+}
+
+/// Runs one seed. From here on the whole process draws its random numbers from it.
+fn run_here(scenario: Scenario, seed: u64) -> u64 {
+    mad_turmoil::rand::set_rng(rand::rngs::StdRng::seed_from_u64(seed));
+    if let Ok(filter) = std::env::var("SIM_LOG") {
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_timer(SimTime)
+            .with_ansi(false)
+            .init();
+    }
+    // tokio keeps a task's panic to itself; here every one is a failure.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::exit(101);
+    }));
+    // A fresh thread: hash maps keep their seed in a thread local, and this one has drawn its own already.
+    thread::spawn(move || scenario(seed))
+        .join()
+        .expect("a panic has ended the process")
+}
+
+/// Log lines carry the simulated time.
+struct SimTime;
+
+impl tracing_subscriber::fmt::time::FormatTime for SimTime {
+    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+        write!(w, "{:>9.3}", elapsed.as_secs_f64())
+    }
+}
+
+fn sweep(chosen: &[(&str, Scenario)]) -> ExitCode {
+    let seeds = number("SEEDS").unwrap_or(DEFAULT_SEEDS);
+    let jobs: Vec<(&str, u64)> = (0..seeds)
+        .flat_map(|seed| chosen.iter().map(move |(name, _)| (*name, seed)))
+        .collect();
+    println!("{} scenarios, {seeds} seeds each", chosen.len());
+    let queue = Mutex::new(jobs.into_iter());
+    let failed = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let job = queue.lock().expect("no user panics").next();
+                    let Some((name, seed)) = job else { break };
+                    if !run_in_child(name, seed) {
+                        failed.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    if failed.into_inner() {
+        return ExitCode::FAILURE;
+    }
+    println!("all passed");
+    ExitCode::SUCCESS
+}
+
+/// Runs one seed twice, and says what went wrong, if something did.
+fn run_in_child(name: &str, seed: u64) -> bool {
+    let run = || {
+        Command::new(std::env::current_exe().expect("this program has a path"))
+            .arg(name)
+            .env("SEED", seed.to_string())
+            .output()
+            .expect("this program can be started")
+    };
+    let output = run();
+    if !output.status.success() {
+        println!(
+            "{}{}{name}: seed {seed} FAILED ({}): run it again with\n    SEED={seed} cargo test -p tests --test simulation -- {name}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+            output.status,
+        );
+        return false;
+    }
+    // Now and then the same seed again: a failure is of little use if it cannot be repeated.
+    if seed.is_multiple_of(10) && run().stdout != output.stdout {
+        println!("{name}: seed {seed} ran differently the second time");
+        return false;
+    }
+    true
+}
