@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::gossip::{JoinError, Member};
 use crate::node::{Error as NodeError, Node, PeerRef, RaftServer, ReadOptions, Reply};
-use crate::state::{Command, Outcome, Query};
+use crate::state::{Command, Outcome, Query, Session};
 
 mod agent;
 mod blocking;
@@ -86,6 +86,11 @@ pub trait Api: Send + Sync + 'static {
         &self,
         id: Option<Uuid>,
     ) -> impl Future<Output = Result<(), NodeError>> + Send;
+    /// See [`Node::renew_session`].
+    fn renew_session(
+        &self,
+        id: Uuid,
+    ) -> impl Future<Output = Result<Option<Arc<Session>>, NodeError>> + Send;
     /// See [`Node::info`].
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>>;
 }
@@ -167,6 +172,13 @@ impl Api for Node {
         id: Option<Uuid>,
     ) -> impl Future<Output = Result<(), NodeError>> + Send {
         Node::transfer_leader(self, id)
+    }
+
+    fn renew_session(
+        &self,
+        id: Uuid,
+    ) -> impl Future<Output = Result<Option<Arc<Session>>, NodeError>> + Send {
+        Node::renew_session(self, id)
     }
 
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {

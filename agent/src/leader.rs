@@ -1,7 +1,10 @@
-//! Duties of the leader: peers and catalog follow gossip.
+//! Duties of the leader: peers and catalog follow gossip, and what has a time ends when it is over.
 
 pub mod catalog;
 mod duties;
 pub mod peers;
+mod session_timers;
+mod upkeep;
 
 pub use duties::Duties;
+pub use session_timers::SessionTimers;

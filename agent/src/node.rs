@@ -25,6 +25,7 @@ pub use start::{StartError, start};
 use crate::config::Config;
 use crate::env::Env;
 use crate::gossip::{Gossip, JoinError, Member};
+use crate::leader::SessionTimers;
 use crate::raft::{Consensus, Service};
 use crate::rpc::Pool;
 use crate::state::{Answer, Shared};
@@ -163,6 +164,8 @@ struct Server {
     consensus: Consensus,
     shared: Arc<Shared>,
     service: Arc<Service>,
+    /// Times of sessions, while it leads.
+    timers: Arc<SessionTimers>,
     phase: watch::Receiver<Phase>,
     /// Requests of other nodes that are being worked on.
     in_flight: Arc<std::sync::atomic::AtomicUsize>,

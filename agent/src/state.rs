@@ -10,12 +10,15 @@
 //! keys are written.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 mod catalog;
 mod command;
 mod kv;
+mod lock_delay;
 mod query;
 mod session;
 mod snapshot;
@@ -32,6 +35,7 @@ pub use command::{
     Command, DecodeError, Deregister, KvCommand, KvOp, KvWrite, Outcome, Refusal, Register, Stamped,
 };
 pub use kv::KvEntry;
+pub use lock_delay::DelayedKey;
 pub use query::{Answer, Query};
 pub use session::{Behavior, ServiceCheck, Session};
 pub use watch::Shared;
@@ -146,6 +150,26 @@ impl Store {
         self.tables.kv.expired(before_unix_ms)
     }
 
+    /// Every session, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.tables.sessions.rows.values().map(|session| &**session)
+    }
+
+    /// One session.
+    pub fn session(&self, id: &Uuid) -> Option<Arc<Session>> {
+        self.tables.sessions.rows.get(id).cloned()
+    }
+
+    /// The last index that created or ended a session.
+    pub fn sessions_index(&self) -> u64 {
+        self.tables.sessions.index
+    }
+
+    /// Keys that refuse new locks, each with how long it is to do so, for [`Command::EndLockDelays`].
+    pub fn lock_delays(&self) -> impl Iterator<Item = (DelayedKey, Duration)> {
+        self.tables.kv.delays.lasting()
+    }
+
     /// How many rows there are. Walks the catalog.
     pub fn counts(&self) -> Counts {
         let Tables {
@@ -234,6 +258,10 @@ impl Tables {
                 Outcome::Done
             }
             Command::SetClusterId(id) => self.set_cluster_id(change, *id),
+            Command::EndLockDelays(ended) => {
+                self.kv.delays.end(ended);
+                Outcome::Done
+            }
         }
     }
 
@@ -263,8 +291,7 @@ impl Tables {
 
     fn end_session(&mut self, change: &mut Change<'_>, id: &Uuid) {
         if let Some(session) = self.sessions.remove(change, id) {
-            let delete = session.behavior == Behavior::Delete;
-            self.kv.drop_session(change, id, delete);
+            self.kv.drop_session(change, &session);
         }
     }
 

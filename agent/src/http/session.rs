@@ -79,11 +79,9 @@ pub(super) async fn renew<A: Api>(
 ) -> Result<Response, Error> {
     let text = named(id, "Missing session")?;
     let unknown = || Error::not_found(format!("Session id '{text}' not found"));
+    check_scope(server.settings(), &request.params)?;
     let id = parse_id(&text).ok_or_else(unknown)?;
-    let (answer, _) = read(server, &request.params, Query::Session { id }).await?;
-    let Answer::Session(session) = answer else {
-        return Err(unexpected());
-    };
+    let session = server.api().renew_session(id).await?;
     let session = session.ok_or_else(unknown)?;
     Ok(server.json(&request.params, &[session]))
 }

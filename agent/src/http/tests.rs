@@ -209,6 +209,11 @@ impl Api for Arc<Fake> {
         }
     }
 
+    async fn renew_session(&self, id: Uuid) -> Result<Option<Arc<Session>>, NodeError> {
+        self.call(format!("renew {id}"))?;
+        Ok(self.shared.load().session(&id))
+    }
+
     async fn transfer_leader(&self, id: Option<Uuid>) -> Result<(), NodeError> {
         self.call(format!("transfer {id:?}"))?;
         match id {

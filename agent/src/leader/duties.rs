@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 use super::catalog;
 use super::peers::{Change, Policy, Stranger, View, Why, next_change, strangers};
+use super::session_timers::SessionTimers;
+use super::upkeep::Upkeep;
 use crate::env::Env;
 use crate::gossip::Gossip;
 use crate::raft::{self, Consensus, RaftId, Status};
@@ -43,18 +45,29 @@ pub struct Duties {
     pub policy: Policy,
     /// How long a learner must have been caught up before it gets its vote.
     pub stabilization: Duration,
+    /// Times of sessions, which renewals start anew.
+    pub timers: Arc<SessionTimers>,
 }
 
 /// What a leader remembers from one look to the next; a new leader starts afresh.
-#[derive(Default)]
 struct Memory {
     /// When each stranger was last reported.
     reported: BTreeMap<Stranger, Instant>,
     /// Since when each learner has been caught up.
     caught_up: BTreeMap<RaftId, Instant>,
+    /// What has a time.
+    upkeep: Upkeep,
 }
 
 impl Memory {
+    fn new(timers: Arc<SessionTimers>) -> Self {
+        Self {
+            reported: BTreeMap::new(),
+            caught_up: BTreeMap::new(),
+            upkeep: Upkeep::start(timers, Instant::now()),
+        }
+    }
+
     /// Learners that are caught up, but not for long enough.
     fn unstable(
         &mut self,
@@ -97,7 +110,7 @@ impl Duties {
     async fn lead(&self) {
         let mut status = self.consensus.watch();
         let mut members = self.gossip.watch();
-        let mut memory = Memory::default();
+        let mut memory = Memory::new(self.timers.clone());
         loop {
             members.mark_unchanged();
             let now = self.consensus.status();
@@ -121,7 +134,7 @@ impl Duties {
             tokio::select! {
                 _ = members.changed() => {}
                 alive = status.changed() => if !alive { return },
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = tokio::time::sleep_until(memory.upkeep.next_time().min(Instant::now() + LOOK_AGAIN)) => {}
             }
         }
     }
@@ -162,6 +175,15 @@ impl Duties {
         if let Some(command) =
             catalog::next_command(&members, &self.datacenter, &self.shared.load())
         {
+            self.propose(command).await?;
+            return Ok(true);
+        }
+        let due = memory.upkeep.next_command(
+            &self.shared.load(),
+            Instant::now(),
+            self.env.clock.unix_ms(),
+        );
+        if let Some(command) = due {
             self.propose(command).await?;
             return Ok(true);
         }

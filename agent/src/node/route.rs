@@ -1,6 +1,7 @@
 //! Gets a request to whoever can answer it: this server, the leader, or any server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::gossip::Status;
 use crate::leader::peers::server_addr;
 use crate::raft;
 use crate::rpc::{self, Answer, Answered, Request};
-use crate::state::{Command, Outcome, Query, Stamped};
+use crate::state::{Command, Outcome, Query, Session, Stamped};
 
 /// Longest time a proposal may take once somebody has it.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -152,15 +153,25 @@ impl Node {
 
     /// Removes a server, given by address or by id, from the Raft configuration.
     pub async fn remove_peer(&self, peer: PeerRef) -> Result<(), Error> {
-        self.lead_or_ask(Request::RemovePeer(peer)).await
+        self.lead_or_ask(Request::RemovePeer(peer)).await?;
+        Ok(())
     }
 
     /// Hands leadership to `id`, or to the voter that is furthest ahead.
     pub async fn transfer_leader(&self, id: Option<Uuid>) -> Result<(), Error> {
-        self.lead_or_ask(Request::TransferLeader(id)).await
+        self.lead_or_ask(Request::TransferLeader(id)).await?;
+        Ok(())
     }
 
-    async fn lead_or_ask(&self, request: Request) -> Result<(), Error> {
+    /// Starts a session's time anew, on the leader; `None` when the session does not live.
+    pub async fn renew_session(&self, id: Uuid) -> Result<Option<Arc<Session>>, Error> {
+        match self.lead_or_ask(Request::RenewSession(id)).await? {
+            Answer::Session(session) => Ok(session),
+            _ => Err(Error::Unknown),
+        }
+    }
+
+    async fn lead_or_ask(&self, request: Request) -> Result<Answer, Error> {
         let request = &request;
         self.until_led(|| async move {
             match &self.inner.server {
@@ -168,8 +179,7 @@ impl Node {
                 _ => self.ask_leader(request, PROPOSE_TIMEOUT).await,
             }
         })
-        .await?;
-        Ok(())
+        .await
     }
 
     /// Repeats `attempt` while nobody leads, until the hold time is over.
@@ -283,7 +293,10 @@ impl Node {
                 // Reads can be repeated; of anything else nobody knows whether it was done.
                 let repeatable = matches!(
                     request,
-                    Request::Read(..) | Request::Peers | Request::RaftConfiguration(_)
+                    Request::Read(..)
+                        | Request::Peers
+                        | Request::RaftConfiguration(_)
+                        | Request::RenewSession(_)
                 );
                 let lost = matches!(error, rpc::Error::Lost(_));
                 Answered(Err(if repeatable && lost {
@@ -321,7 +334,9 @@ impl Node {
                 let (servers, index) = server.configuration();
                 Ok(Answer::RaftConfiguration(servers, index))
             }
-            request @ (Request::RemovePeer(_) | Request::TransferLeader(_)) => {
+            request @ (Request::RemovePeer(_)
+            | Request::TransferLeader(_)
+            | Request::RenewSession(_)) => {
                 return server.command(&request).await;
             }
             Request::Promise(promise) => self.promise(server, &promise).await,
@@ -469,8 +484,16 @@ impl Server {
         Answered(match request {
             Request::RemovePeer(peer) => self.remove_peer(peer, &status).await,
             Request::TransferLeader(to) => self.transfer_leader(*to, &status).await,
+            Request::RenewSession(id) => self.renew_session(*id).await,
             _ => Err(Error::Refused("not a request to the leader".to_owned())),
         })
+    }
+
+    async fn renew_session(&self, id: Uuid) -> Result<Answer, Error> {
+        self.consensus.linearize(false).await?;
+        let known = self.shared.load().session(&id);
+        let renewed = known.filter(|session| self.timers.renew(session, Instant::now()));
+        Ok(Answer::Session(renewed))
     }
 
     async fn remove_peer(&self, peer: &PeerRef, status: &raft::Status) -> Result<Answer, Error> {

@@ -124,6 +124,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             shared,
             service,
             phase: phase.subscribe(),
+            timers: Arc::default(),
             in_flight: Arc::default(),
         });
     }
@@ -207,6 +208,7 @@ impl Node {
             bootstrap: config.bootstrap == Bootstrap::Alone,
             policy: policy(config),
             stabilization: config.autopilot.server_stabilization_time,
+            timers: server.timers.clone(),
         };
         self.spawn(duties.run());
         let (node, consensus) = (self.clone(), server.consensus.clone());

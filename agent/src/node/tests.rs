@@ -10,7 +10,7 @@ use crate::config::{self, FlagSettings, Format, Machine, SourceFile};
 use crate::gossip::Status;
 use crate::raft::Role;
 use crate::state::Query;
-use crate::state::{Command, KvCommand, KvOp, KvWrite, Outcome};
+use crate::state::{Behavior, Command, KvCommand, KvOp, KvWrite, Outcome, Session};
 
 /// Bounds a hang; nothing here depends on how long things take.
 const HANG: Duration = Duration::from_secs(60);
@@ -262,4 +262,63 @@ async fn a_client_reaches_the_leader_and_knows_when_there_is_none() {
     })
     .await;
     client.shutdown().await;
+}
+
+fn session(id: u128, node: &str, ttl: &str) -> Session {
+    Session {
+        id: Uuid::from_u128(id),
+        name: String::new(),
+        node: node.to_owned(),
+        lock_delay: 50_000_000,
+        behavior: Behavior::Release,
+        ttl: ttl.to_owned(),
+        node_checks: Vec::new(),
+        service_checks: None,
+        create_index: 0,
+        modify_index: 0,
+    }
+}
+
+async fn lock(node: &Node, key: &str, session: Uuid) -> bool {
+    let key = key.to_owned();
+    let write = KvWrite::default();
+    let op = KvOp::Lock { write, session };
+    node.propose(Command::Kv(KvCommand { key, op }))
+        .await
+        .unwrap()
+        == Outcome::Bool(true)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_passes_on_when_the_ttl_of_its_holder_and_the_delay_are_over() {
+    let bed = Bed::new();
+    let a = bed.start(1, r#", "bootstrap": true"#).await;
+    until("a leads", async || status(&a).is_leader()).await;
+    let client = bed.start(9, "").await;
+    assert_eq!(client.join(&bed.address(1)).await.unwrap(), 1);
+    until("the client is in the catalog", async || {
+        let query = Query::Node { node: "n9".into() };
+        let reply = a.read(query, ReadOptions::default()).await.unwrap();
+        matches!(reply.answer, Answer::Node(Some(_)))
+    })
+    .await;
+    let (brief, lasting) = (session(1, "n9", "100ms"), session(2, "n9", "1h"));
+    for session in [&brief, &lasting] {
+        let create = Command::SessionCreate(Box::new(session.clone()));
+        assert_eq!(
+            client.propose(create).await.unwrap(),
+            Outcome::SessionId(session.id)
+        );
+    }
+    // Nobody else gets it before its time is over, which a slow machine may see at the first try.
+    lock(&client, "k", brief.id).await;
+    until("the lock passes on", async || {
+        lock(&client, "k", lasting.id).await
+    })
+    .await;
+    assert_eq!(client.renew_session(brief.id).await, Ok(None));
+    let renewed = client.renew_session(lasting.id).await.unwrap();
+    assert_eq!(renewed.map(|session| session.id), Some(lasting.id));
+    client.shutdown().await;
+    a.shutdown().await;
 }

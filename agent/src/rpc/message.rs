@@ -1,11 +1,12 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::node::{Error, PeerRef, RaftServer, ReadOptions, Reply};
-use crate::state::{Outcome, Query};
+use crate::state::{Outcome, Query, Session};
 
 /// Version of the messages below; in front of each, so that an old server can say that it does not understand.
 const VERSION: u8 = 1;
@@ -31,6 +32,8 @@ pub enum Request {
     Release(Promise),
     /// Does the initiator still hold to this promise, or has it formed that cluster?
     Confirm(Promise),
+    /// Start a session's time anew. Answered by the leader, which measures it.
+    RenewSession(Uuid),
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
@@ -62,6 +65,8 @@ pub enum Answer {
     RaftConfiguration(Vec<RaftServer>, u64),
     /// Done, with nothing to say.
     Done,
+    /// To [`Request::RenewSession`]: the session, if it lives.
+    Session(Option<Arc<Session>>),
 }
 
 /// An answer, or why there is none.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::catalog::{Check, Node, Service};
+use super::lock_delay::DelayedKey;
 use super::session::Session;
 
 /// The first byte of an encoded [`Stamped`].
@@ -81,6 +82,8 @@ pub enum Command {
     },
     /// Names the cluster. Write-once: the same value again is accepted, another one refused.
     SetClusterId(Uuid),
+    /// Lets keys be locked again whose lock delay is over, from `Store::lock_delays`. A delay that began later stays.
+    EndLockDelays(Vec<DelayedKey>),
 }
 
 impl Command {
@@ -114,7 +117,7 @@ pub enum KvOp {
         /// The expected `ModifyIndex`.
         index: u64,
     },
-    /// Writes and locks, unless another session holds the key.
+    /// Writes and locks, unless another session holds the key or its lock delay lasts.
     Lock {
         /// What to write.
         write: KvWrite,

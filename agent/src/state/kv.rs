@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::command::{KvCommand, KvOp, KvWrite, Outcome, Refusal};
+use super::lock_delay::LockDelays;
+use super::session::{Behavior, Session};
 use super::{Change, Indexes};
 
 /// One entry, as `/v1/kv` shows it.
@@ -121,6 +123,8 @@ pub(super) struct KvTable {
     pub(super) graves: OrdMap<u64, Grave>,
     /// Keys by the session that holds them.
     held: OrdMap<Uuid, OrdSet<Arc<str>>>,
+    /// Keys that refuse new locks.
+    pub(super) delays: LockDelays,
     /// The last index that changed anything here.
     pub(super) index: u64,
     /// The highest index among reaped tombstones: what was deleted up to here may have left no trace.
@@ -132,10 +136,12 @@ impl KvTable {
     pub(super) fn restore(
         entries: Vec<Arc<KvEntry>>,
         graves: Vec<(u64, Grave)>,
+        delays: LockDelays,
         index: u64,
         reaped: u64,
     ) -> Self {
         let mut table = KvTable {
+            delays,
             index,
             reaped,
             ..KvTable::default()
@@ -191,7 +197,10 @@ impl KvTable {
                     );
                 }
                 let holder = existing.as_ref().and_then(|entry| entry.session);
-                let free = holder.is_none_or(|holder| holder == *session);
+                let free = match holder {
+                    Some(holder) => holder == *session,
+                    None => !self.delays.contains(key),
+                };
                 if free {
                     let lock = Lock::Take(*session);
                     self.write(change, key, existing.as_deref(), write, lock);
@@ -227,15 +236,17 @@ impl KvTable {
     }
 
     /// Ends the locks of a session that is gone.
-    pub(super) fn drop_session(&mut self, change: &mut Change<'_>, session: &Uuid, delete: bool) {
-        let Some(keys) = self.held.get(session).cloned() else {
+    pub(super) fn drop_session(&mut self, change: &mut Change<'_>, session: &Session) {
+        let Some(keys) = self.held.get(&session.id).cloned() else {
             return;
         };
+        let delayed = keys.iter().cloned();
+        self.delays.begin(change.index, session.lock_delay, delayed);
         let entries: Vec<_> = keys
             .iter()
             .filter_map(|key| self.entries.get(key).cloned())
             .collect();
-        if delete {
+        if session.behavior == Behavior::Delete {
             self.bury(change, entries);
             return;
         }

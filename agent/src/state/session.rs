@@ -19,7 +19,7 @@ pub struct Session {
     pub name: String,
     /// The node that it depends on.
     pub node: String,
-    /// Nanoseconds for which keys refuse new locks after an invalidation. The leader measures them.
+    /// Nanoseconds for which its keys refuse new locks after it was ended. The leader measures them.
     pub lock_delay: u64,
     /// What becomes of the keys.
     pub behavior: Behavior,

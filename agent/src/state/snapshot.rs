@@ -14,6 +14,7 @@ use super::Tables;
 use super::catalog::Catalog;
 use super::command::DecodeError;
 use super::kv::KvTable;
+use super::lock_delay::LockDelays;
 use super::session::Sessions;
 
 const VERSION: u32 = 1;
@@ -24,6 +25,7 @@ const GRAVES: u8 = 3;
 const NODES: u8 = 4;
 const SERVICE_INDEXES: u8 = 5;
 const SESSIONS: u8 = 6;
+const LOCK_DELAYS: u8 = 7;
 
 /// What is no row. One row in its section.
 #[derive(Default, Serialize, Deserialize)]
@@ -63,6 +65,7 @@ pub(super) fn encode(tables: &Tables) -> Vec<u8> {
     let services = catalog.services.iter().map(|(name, row)| (name, row.index));
     section(&mut out, SERVICE_INDEXES, services);
     section(&mut out, SESSIONS, sessions.rows.values());
+    section(&mut out, LOCK_DELAYS, kv.delays.rows());
     out
 }
 
@@ -78,6 +81,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Tables, DecodeError> {
     }
     let (mut state, mut entries, mut graves) = (Vec::new(), Vec::new(), Vec::new());
     let (mut nodes, mut services, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
+    let mut delays = Vec::new();
     while let Some((tag, after)) = rest.split_first() {
         let (len, after) = after.split_first_chunk().ok_or(CUT)?;
         let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| CUT)?;
@@ -89,6 +93,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Tables, DecodeError> {
             NODES => rows(body, &mut nodes)?,
             SERVICE_INDEXES => rows(body, &mut services)?,
             SESSIONS => rows(body, &mut sessions)?,
+            LOCK_DELAYS => rows(body, &mut delays)?,
             tag => return Err(DecodeError::Section { tag }),
         }
         rest = after;
@@ -103,7 +108,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Tables, DecodeError> {
     };
     let services: BTreeMap<String, u64> = services.into_iter().collect();
     Ok(Tables {
-        kv: KvTable::restore(entries, graves, state.kv, state.kv_reaped),
+        kv: KvTable::restore(
+            entries,
+            graves,
+            LockDelays::restore(delays),
+            state.kv,
+            state.kv_reaped,
+        ),
         catalog: Catalog::restore(nodes, services, state.catalog),
         sessions: Sessions::restore(sessions, state.sessions, state.sessions_ended),
         cluster_id: state.cluster_id,

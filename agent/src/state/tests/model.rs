@@ -1,6 +1,6 @@
 //! Random commands against a model that is too simple to be wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -28,6 +28,7 @@ enum Step {
     Create(u8, Behavior),
     Destroy(u8),
     Reap(u64),
+    EndDelays(Vec<String>),
 }
 
 /// Few names, so that they meet.
@@ -54,6 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (session(), any::<bool>()).prop_map(|(s, d)| Step::Create(s, if d { Behavior::Delete } else { Behavior::Release })),
         2 => session().prop_map(Step::Destroy),
         1 => (0..60u64).prop_map(Step::Reap),
+        2 => prop::collection::vec(name(), 1..4).prop_map(Step::EndDelays),
     ]
 }
 
@@ -61,6 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     keys: BTreeMap<String, ModelEntry>,
     sessions: BTreeMap<Uuid, Behavior>,
+    delayed: BTreeSet<String>,
 }
 
 impl Model {
@@ -90,6 +93,7 @@ impl Model {
                 }
                 match self.keys.get(key).and_then(|e| e.session) {
                     Some(holder) if holder != id => Outcome::Bool(false),
+                    None if self.delayed.contains(key) => Outcome::Bool(false),
                     _ => self.put(index, key, *value, Some(id)),
                 }
             }
@@ -125,6 +129,10 @@ impl Model {
             }
             Step::Destroy(session) => {
                 let id = id(*session);
+                if self.sessions.contains_key(&id) {
+                    let held = self.keys.iter().filter(|(_, e)| e.session == Some(id));
+                    self.delayed.extend(held.map(|(key, _)| key.clone()));
+                }
                 match self.sessions.remove(&id) {
                     Some(Behavior::Delete) => self.keys.retain(|_, e| e.session != Some(id)),
                     Some(Behavior::Release) => {
@@ -138,6 +146,10 @@ impl Model {
                 Outcome::Done
             }
             Step::Reap(_) => Outcome::Done,
+            Step::EndDelays(keys) => {
+                self.delayed.retain(|key| !keys.contains(key));
+                Outcome::Done
+            }
         }
     }
 
@@ -162,7 +174,7 @@ fn id(session: u8) -> Uuid {
     Uuid::from_u128(u128::from(session) + 1)
 }
 
-fn command(step: &Step) -> Command {
+fn command(step: &Step, store: &Store) -> Command {
     let write = |value: &u8| KvWrite {
         value: vec![*value].into(),
         flags: 0,
@@ -203,6 +215,11 @@ fn command(step: &Step) -> Command {
         }
         Step::Destroy(session) => return Command::SessionDestroy { id: id(*session) },
         Step::Reap(up_to) => return Command::ReapTombstones { up_to: *up_to },
+        Step::EndDelays(keys) => {
+            let delays = store.lock_delays().map(|(delayed, _)| delayed);
+            let ended = delays.filter(|delayed| keys.iter().any(|key| **key == *delayed.key));
+            return Command::EndLockDelays(ended.collect());
+        }
     };
     Command::Kv(KvCommand {
         key: key.clone(),
@@ -249,9 +266,10 @@ proptest! {
                 step => step.clone(),
             };
             let before = f.store.clone();
-            let outcome = f.apply(command(&step));
+            let command = command(&step, &f.store);
+            let outcome = f.apply(command.clone());
             prop_assert_eq!(&outcome, &model.apply(index, &step), "{:?}", step);
-            prop_assert_eq!(&outcome, &other.apply(command(&step)));
+            prop_assert_eq!(&outcome, &other.apply(command));
             if at == steps.len() / 2 {
                 other.store = Store::decode(&other.store.encode()).unwrap();
             }

@@ -200,3 +200,55 @@ fn session_json_has_consuls_fields_in_consuls_order() {
         r#"{"ID":"00000000-0000-0000-0000-000000000002","Name":"","Node":"n","LockDelay":15000000000,"Behavior":"release","TTL":"","NodeChecks":["serfHealth"],"ServiceChecks":null,"CreateIndex":2,"ModifyIndex":2}"#
     );
 }
+
+#[test]
+fn a_key_whose_session_was_ended_refuses_locks_until_its_delay_is_over() {
+    for behavior in [Behavior::Release, Behavior::Delete] {
+        let mut f = Fixture::new();
+        f.node("n");
+        let (lost, next) = (f.session("n", behavior), f.session("n", behavior));
+        f.kv("k", lock(lost, "1"));
+        f.apply(Command::SessionDestroy { id: lost });
+        let delays: Vec<_> = f.store.lock_delays().collect();
+        let delayed = DelayedKey {
+            key: "k".into(),
+            index: f.store.last_index(),
+        };
+        assert_eq!(delays, [(delayed.clone(), Duration::from_secs(15))]);
+        assert_eq!(f.kv("k", lock(next, "2")), Outcome::Bool(false));
+        // Only locks are refused.
+        f.set("k", "3");
+        // The end of another delay of that key is not this one's.
+        let earlier = DelayedKey {
+            index: delayed.index - 1,
+            ..delayed.clone()
+        };
+        f.apply(Command::EndLockDelays(vec![earlier]));
+        assert_eq!(f.kv("k", lock(next, "4")), Outcome::Bool(false));
+        f.apply(Command::EndLockDelays(vec![delayed]));
+        assert_eq!(f.kv("k", lock(next, "5")), Outcome::Bool(true));
+        assert_eq!(f.store.lock_delays().count(), 0);
+    }
+}
+
+#[test]
+fn a_release_begins_no_delay_and_neither_does_a_session_without_one() {
+    let mut f = Fixture::new();
+    f.node("n");
+    let (a, b) = (
+        f.session("n", Behavior::Release),
+        f.session("n", Behavior::Release),
+    );
+    f.kv("k", lock(a, "1"));
+    f.kv("k", unlock(a, "1"));
+    assert_eq!(f.kv("k", lock(b, "2")), Outcome::Bool(true));
+    let mut session = new_session(Uuid::from_u128(77), "n", Behavior::Release, &[]);
+    session.lock_delay = 0;
+    f.apply(Command::SessionCreate(Box::new(session)));
+    f.kv("l", lock(Uuid::from_u128(77), "1"));
+    f.apply(Command::SessionDestroy {
+        id: Uuid::from_u128(77),
+    });
+    assert_eq!(f.kv("l", lock(a, "2")), Outcome::Bool(true));
+    assert_eq!(f.store.lock_delays().count(), 0);
+}
