@@ -1,0 +1,6 @@
+//! `operator local` with real agents: the manual sequence from a file, and everything that may come in between.
+
+mod faults;
+mod local;
+mod refusals;
+mod sequence;
