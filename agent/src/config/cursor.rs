@@ -91,15 +91,8 @@ impl<'a> Cursor<'a> {
     pub(crate) fn number(&mut self) -> Result<Value, TreeError> {
         let start = self.at;
         let text = self.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-'));
-        let unsigned = text.strip_prefix('-').unwrap_or(text);
-        let leading_zero = unsigned.len() > 1
-            && unsigned.starts_with('0')
-            && unsigned.as_bytes()[1].is_ascii_digit();
-        let decimal = unsigned.starts_with(|c: char| c.is_ascii_digit())
-            && unsigned
-                .bytes()
-                .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-        if decimal && !leading_zero {
+        // The letters are for the message: `1x` is one wrong number, not a number and something else.
+        if serde_json::from_str::<serde_json::Number>(text).is_ok() {
             if let Ok(n) = text.parse() {
                 return Ok(Value::Integer(n));
             }

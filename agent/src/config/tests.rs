@@ -500,7 +500,18 @@ fn without_places(node: &tree::Node) -> String {
         .collect()
 }
 
+#[test]
+fn numbers_that_only_other_readers_take_are_refused() {
+    for wrong in ["0.", "-", "-.5", ".5", "1.e3", "1e", "+1", "01", "0x10", "1e999"] {
+        let text = format!("{{\"a\": {wrong}}}");
+        assert!(json::parse(&text).is_err(), "{wrong}");
+    }
+}
+
 proptest! {
+    // A failure prints its input, which then becomes a case of its own above.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn garbage_never_panics(text in "\\PC{0,60}|[\\[\\]{}\"=:,#/*<\\-a-z0-9\\\\\n ]{0,80}") {
         let _ = load_text("a.json", &text);
