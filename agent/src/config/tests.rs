@@ -502,7 +502,9 @@ fn without_places(node: &tree::Node) -> String {
 
 #[test]
 fn numbers_that_only_other_readers_take_are_refused() {
-    for wrong in ["0.", "-", "-.5", ".5", "1.e3", "1e", "+1", "01", "0x10", "1e999"] {
+    for wrong in [
+        "0.", "-", "-.5", ".5", "1.e3", "1e", "+1", "01", "0x10", "1e999",
+    ] {
         let text = format!("{{\"a\": {wrong}}}");
         assert!(json::parse(&text).is_err(), "{wrong}");
     }

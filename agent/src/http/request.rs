@@ -23,7 +23,8 @@ pub(super) struct Request {
     pub(super) path: String,
     /// Parameters of the query string.
     pub(super) params: Params,
-    body: Incoming,
+    /// Until it is read.
+    body: Option<Incoming>,
 }
 
 impl Request {
@@ -54,23 +55,29 @@ impl Request {
             method: head.method,
             path,
             params: Params::of(&head.uri),
-            body,
+            body: Some(body),
         })
     }
 
-    /// The body, if it has at most `limit` bytes.
+    /// The body, if it has at most `limit` bytes; nothing when it was read before.
     ///
     /// # Errors
     /// 413 when it is larger, before it is read if the client announced it; 408 when it takes too long; 400 when the
     /// client breaks off.
     pub(super) async fn body(&mut self, limit: usize) -> Result<Bytes, Error> {
-        if let Some(len) = self.body.size_hint().exact()
-            && usize::try_from(len).is_ok_and(|len| len > limit)
-        {
-            self.discard().await;
+        let Some(mut body) = self.body.take() else {
+            return Ok(Bytes::new());
+        };
+        let too_large = |len: &u64| usize::try_from(*len).is_ok_and(|len| len > limit);
+        if let Some(len) = body.size_hint().exact().filter(too_large) {
+            tokio::spawn(discard(body));
             return Err(Error::too_large(len, limit));
         }
-        match tokio::time::timeout(BODY_TIMEOUT, self.read(limit)).await {
+        match tokio::time::timeout(BODY_TIMEOUT, read(&mut body, limit)).await {
+            Ok(Err(error)) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {
+                tokio::spawn(discard(body));
+                Err(error)
+            }
             Ok(read) => read,
             Err(_) => Err(Error {
                 status: StatusCode::REQUEST_TIMEOUT,
@@ -78,52 +85,51 @@ impl Request {
             }),
         }
     }
+}
 
-    async fn read(&mut self, limit: usize) -> Result<Bytes, Error> {
-        // Nearly every body is one frame, which is passed on without a copy.
-        let mut first = Bytes::new();
-        let mut all = BytesMut::new();
-        while let Some(frame) = self.body.frame().await {
-            let frame = frame.map_err(|error| Error::bad_request(error.to_string()))?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            let len = first.len() + all.len() + data.len();
-            if len > limit {
-                self.discard().await;
-                return Err(Error::too_large(len as u64, limit));
+async fn read(body: &mut Incoming, limit: usize) -> Result<Bytes, Error> {
+    // Nearly every body is one frame, which is passed on without a copy.
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Error::bad_request(error.to_string()))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let len = first.len() + all.len() + data.len();
+        if len > limit {
+            return Err(Error::too_large(len as u64, limit));
+        }
+        if len == data.len() {
+            first = data;
+        } else {
+            if all.is_empty() {
+                let rest = body.size_hint().lower();
+                all.reserve(len + usize::try_from(rest).unwrap_or(0).min(limit));
+                all.extend_from_slice(&std::mem::take(&mut first));
             }
-            if len == data.len() {
-                first = data;
-            } else {
-                if all.is_empty() {
-                    let rest = self.body.size_hint().lower();
-                    all.reserve(len + usize::try_from(rest).unwrap_or(0).min(limit));
-                    all.extend_from_slice(&std::mem::take(&mut first));
-                }
-                all.extend_from_slice(&data);
+            all.extend_from_slice(&data);
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// Reads what is left of a refused body, as far as that is reasonable, while the answer is on its way.
+///
+/// Many clients send all of a body before they look for an answer; closing the connection on them would reset it, and
+/// the answer with it.
+async fn discard(mut body: Incoming) {
+    let rest = async {
+        let mut left = MAX_DISCARDED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
             }
         }
-        Ok(if all.is_empty() { first } else { all.freeze() })
-    }
-
-    /// Reads what is left of a refused body, as far as that is reasonable.
-    ///
-    /// Many clients send all of a body before they look for an answer; closing the connection on them would reset it,
-    /// and the answer with it.
-    async fn discard(&mut self) {
-        let rest = async {
-            let mut left = MAX_DISCARDED_BYTES;
-            while let Some(Ok(frame)) = self.body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-                if left == 0 {
-                    return;
-                }
-            }
-        };
-        // Slower than this, and the client gets no answer: it has been refused in any case.
-        let _ = tokio::time::timeout(BODY_TIMEOUT, rest).await;
-    }
+    };
+    // Slower than this, and the client may not see the answer: it has been refused in any case.
+    let _ = tokio::time::timeout(BODY_TIMEOUT, rest).await;
 }
 
 /// The parameters of a query string, in their order.

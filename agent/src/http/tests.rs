@@ -346,6 +346,29 @@ impl Bench {
         Got::parse(&response)
     }
 
+    /// The first answer, on a connection that stays open.
+    async fn first_answer(&self, request: &[u8]) -> Got {
+        let mut stream = self.connect();
+        stream.write_all(request).await.unwrap();
+        let mut response = Vec::new();
+        loop {
+            assert_ne!(
+                stream.read_buf(&mut response).await.unwrap(),
+                0,
+                "closed early"
+            );
+            let text = String::from_utf8_lossy(&response).to_lowercase();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let (_, length) = head.split_once("content-length: ").unwrap();
+            let length = length.split("\r\n").next().unwrap();
+            if body.len() == length.parse::<usize>().unwrap() {
+                return Got::parse(&response);
+            }
+        }
+    }
+
     fn calls(&self) -> Vec<String> {
         std::mem::take(&mut *self.fake.calls.lock().unwrap())
     }
