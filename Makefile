@@ -1,5 +1,6 @@
 # make demo     builds both programs and runs the main job: a cluster through the whole manual bootstrap
 # make test     builds and runs every test
+# make test-kube   the end-to-end tests, on a Kubernetes of their own (kind where there is Docker, else tests/kube/bare)
 # make bench    prints the benchmark table
 # make verify   checks form: format, lints, docs, dependencies, generated files; changes no file
 # make fix      puts right what `make verify` can put right by itself
@@ -7,12 +8,13 @@
 
 CARGO ?= cargo
 SEEDS ?= 200
+KUBE_NODES ?= 1
 DEMO_DIR ?= target/demo
 SAMPLE := deploy/samples/three-servers.yaml
 CRD := crds/consulclusters.consulcluster.dev.yaml
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: demo test bench verify fix soak advisories
+.PHONY: demo test test-kube bench verify fix soak advisories
 
 # In a terminal it goes on until Ctrl-C, so that one can kill agents and watch. Otherwise it ends by itself.
 demo:
@@ -29,6 +31,15 @@ demo:
 test:
 	$(CARGO) build --workspace --locked --bins
 	$(CARGO) test --workspace --locked
+
+# KUBE_TESTS is passed on to the tests: KUBE_TESTS=admission runs those whose name holds it.
+test-kube:
+	$(CARGO) build --workspace --locked --bins
+	$(CARGO) test --locked -p tests --test kube --no-run
+	tests/kube/bed up $(KUBE_NODES)
+	tests/kube/bed images
+	tests/kube/bed run $(CARGO) test --offline --locked -p tests --test kube -- $(KUBE_TESTS); \
+	    code=$$?; tests/kube/bed down; exit $$code
 
 bench:
 	$(CARGO) build --release --locked --bins

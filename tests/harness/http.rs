@@ -136,18 +136,86 @@ impl Connection {
     /// # Errors
     /// As [`Http::request`].
     pub fn request(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<Reply> {
+        self.send(method, path, None, body)?;
+        self.reply()
+    }
+
+    /// The same with a `Content-Type`, for servers that read it.
+    ///
+    /// # Errors
+    /// As [`Http::request`].
+    pub fn request_typed(
+        &mut self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> io::Result<Reply> {
+        self.send(method, path, Some(content_type), body)?;
+        self.reply()
+    }
+
+    /// Sends a GET whose answer does not end, and reads its status; [`Connection::next_lines`] reads on.
+    ///
+    /// # Errors
+    /// As [`Http::request`]; also for any other status than 200, with the body.
+    pub fn follow(&mut self, path: &str) -> io::Result<()> {
+        self.send("GET", path, None, b"")?;
+        let mut reply = self.head()?;
+        if reply.status == 200 {
+            return Ok(());
+        }
+        reply.body = self.body(&reply)?;
+        Err(io::Error::other(format!(
+            "{}: {}",
+            reply.status,
+            reply.text()
+        )))
+    }
+
+    /// The next whole lines of an answer that is followed, when it comes in chunks, as Kubernetes sends a watch.
+    /// `None`: the answer is over.
+    ///
+    /// # Errors
+    /// When the connection breaks, or nothing comes within its limit.
+    pub fn next_lines(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut lines = Vec::new();
+        while lines.last() != Some(&b'\n') {
+            let chunk = self.chunk()?;
+            if chunk.is_empty() {
+                return Ok(None);
+            }
+            lines.extend(chunk);
+        }
+        Ok(Some(lines))
+    }
+
+    fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> io::Result<()> {
+        let content_type =
+            content_type.map_or_else(String::new, |of| format!("Content-Type: {of}\r\n"));
         let mut message = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{content_type}Content-Length: {}\r\n\r\n",
             self.host,
             body.len()
         )
         .into_bytes();
         message.extend_from_slice(body);
-        self.stream.get_mut().write_all(&message)?;
-        self.reply()
+        self.stream.get_mut().write_all(&message)
     }
 
     fn reply(&mut self) -> io::Result<Reply> {
+        let mut reply = self.head()?;
+        reply.body = self.body(&reply)?;
+        Ok(reply)
+    }
+
+    fn head(&mut self) -> io::Result<Reply> {
         let status_line = self.line()?;
         let status = status_line
             .strip_prefix("HTTP/1.1 ")
@@ -165,21 +233,22 @@ impl Connection {
                 .ok_or_else(|| io::Error::other(format!("not a header: {line:?}")))?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut reply = Reply {
+        Ok(Reply {
             status,
             headers,
             body: Vec::new(),
-        };
-        reply.body = if reply.header("transfer-encoding") == Some("chunked") {
-            self.chunks()?
-        } else {
-            let length = reply
-                .header("content-length")
-                .map_or(Ok(0), str::parse)
-                .map_err(io::Error::other)?;
-            self.exactly(length)?
-        };
-        Ok(reply)
+        })
+    }
+
+    fn body(&mut self, head: &Reply) -> io::Result<Vec<u8>> {
+        if head.header("transfer-encoding") == Some("chunked") {
+            return self.chunks();
+        }
+        let length = head
+            .header("content-length")
+            .map_or(Ok(0), str::parse)
+            .map_err(io::Error::other)?;
+        self.exactly(length)
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -199,14 +268,20 @@ impl Connection {
     fn chunks(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
-            let length =
-                usize::from_str_radix(self.line()?.trim(), 16).map_err(io::Error::other)?;
-            body.extend(self.exactly(length)?);
-            self.line()?;
-            if length == 0 {
+            let chunk = self.chunk()?;
+            if chunk.is_empty() {
                 return Ok(body);
             }
+            body.extend(chunk);
         }
+    }
+
+    /// One chunk; an empty one is the last.
+    fn chunk(&mut self) -> io::Result<Vec<u8>> {
+        let length = usize::from_str_radix(self.line()?.trim(), 16).map_err(io::Error::other)?;
+        let chunk = self.exactly(length)?;
+        self.line()?;
+        Ok(chunk)
     }
 }
 

@@ -8,6 +8,7 @@ mod agent;
 mod binary;
 mod cluster;
 mod http;
+mod kube;
 mod load;
 mod process;
 mod wait;
@@ -17,6 +18,10 @@ pub use agent::{Agent, Output, run};
 pub use binary::binary;
 pub use cluster::{Cluster, SERVERS};
 pub use http::{Connection, Http, Reply};
+pub use kube::{
+    Event, Invariants, KUBE_DEADLINE, Kube, KubeLoad, Options, Path, Refused, Scene, Watch, bed,
+    cluster, image, kubectl, program, wait_for,
+};
 pub use load::{Load, Written, write_until_accepted};
 pub use process::{Line, Process, Signal};
 pub use wait::{DEADLINE, Random, eventually, holds, seed};

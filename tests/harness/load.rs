@@ -206,7 +206,7 @@ pub fn write_until_accepted(agents: &[Http], key: &str) -> Duration {
     start.elapsed()
 }
 
-fn base64(text: &str) -> String {
+pub(crate) fn base64(text: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut encoded = String::new();
     for chunk in text.as_bytes().chunks(3) {

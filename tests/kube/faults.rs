@@ -1,0 +1,208 @@
+//! Pods, volumes and containers that go at the worst moment.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tests::{Invariants, KUBE_DEADLINE, KubeLoad, Path, Scene, bed, wait_for};
+
+/// Phases in which pod 0 exists and the bootstrap is under way.
+const PHASES: [&str; 5] = [
+    "Bootstrapping",
+    "Expanding",
+    "Joining",
+    "Verifying",
+    "Rotating",
+];
+
+/// What is done to pod 0.
+#[derive(Clone, Copy)]
+enum Blow {
+    /// The pod is deleted, as a drained node does.
+    Pod,
+    /// The pod and its volume are deleted.
+    PodAndVolume,
+    /// The container is killed: the kubelet starts it again with its old arguments.
+    Container,
+}
+
+impl Blow {
+    fn strike(self, scene: &Scene) {
+        let pod = Path::PODS.one(&scene.namespace, "c-server-0");
+        match self {
+            Self::Pod => scene.kube.delete(&pod).expect("deleted"),
+            Self::PodAndVolume => {
+                // The claim goes as soon as no pod uses it any more.
+                let claim = Path::CLAIMS.one(&scene.namespace, "data-c-server-0");
+                scene.kube.delete(&claim).expect("deleted");
+                scene.kill_pod("c-server-0");
+            }
+            // A container that does not run just then is as good as killed.
+            Self::Container => drop(bed(&["kill", &scene.namespace, "c-server-0"])),
+        }
+    }
+}
+
+/// Forms a cluster; in `phase`, pod 0 is struck. There must be one cluster in the end, or the operator must say that
+/// a person has to act: never a second cluster, never a lost write.
+fn struck(name: &str, phase: &str, blow: Blow) {
+    let scene = Scene::new(&format!("{name}-{}", phase.to_lowercase()));
+    let rules = Invariants::watch(&scene.kube, &scene.namespace, "c");
+    let load = KubeLoad::start(&scene.kube, &scene.namespace, "c", 3);
+    scene.apply("c", json!({"servers": 3}));
+    // A phase may be over before it was seen; then it is struck in the next one.
+    wait_for(&format!("phase {phase} or later"), || {
+        let object = scene.get("c").map_err(|e| e.to_string())?;
+        let now = object["status"]["phase"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let place = |of: &str| PHASES.iter().position(|phase| *phase == of);
+        let reached = place(&now) >= place(phase) || now == "Settling" || now == "Running";
+        reached.then_some(()).ok_or(now)
+    });
+    blow.strike(&scene);
+    scene.wait_ready("c");
+    load.wait_for_progress(5);
+    load.check(&scene.kube, "c-server-0");
+    rules.finish();
+}
+
+macro_rules! struck_in_every_phase {
+    ($($test:ident: $name:literal, $phase:literal, $blow:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            struck($name, $phase, $blow);
+        }
+    )*};
+}
+
+struck_in_every_phase! {
+    pod_0_is_deleted_while_it_forms: "pod", "Bootstrapping", Blow::Pod;
+    pod_0_is_deleted_while_others_start: "pod", "Expanding", Blow::Pod;
+    pod_0_is_deleted_while_others_join: "pod", "Joining", Blow::Pod;
+    pod_0_is_deleted_while_replication_is_verified: "pod", "Verifying", Blow::Pod;
+    pod_0_is_deleted_while_it_is_replaced: "pod", "Rotating", Blow::Pod;
+    pod_0_loses_its_volume_while_others_join: "volume", "Joining", Blow::PodAndVolume;
+    pod_0_loses_its_volume_while_it_is_replaced: "volume", "Rotating", Blow::PodAndVolume;
+    container_0_is_killed_while_it_forms: "container", "Bootstrapping", Blow::Container;
+    container_0_is_killed_while_others_start: "container", "Expanding", Blow::Container;
+    container_0_is_killed_while_others_join: "container", "Joining", Blow::Container;
+    container_0_is_killed_while_replication_is_verified: "container", "Verifying", Blow::Container;
+    container_0_is_killed_while_it_is_replaced: "container", "Rotating", Blow::Container;
+}
+
+/// All data is lost before anybody else had it: the operator may begin again, as nothing was promised, or say that a
+/// person has to act. What it must not do is serve two clusters.
+#[test]
+fn pod_0_loses_its_volume_while_it_forms() {
+    let scene = Scene::new("volume-forming");
+    let rules = Invariants::watch(&scene.kube, &scene.namespace, "c");
+    scene.apply("c", json!({"servers": 3}));
+    wait_for("pod 0 is there", || {
+        scene
+            .kube
+            .get(&Path::PODS.one(&scene.namespace, "c-server-0"))
+    });
+    Blow::PodAndVolume.strike(&scene);
+    let start = std::time::Instant::now();
+    loop {
+        assert!(start.elapsed() < KUBE_DEADLINE, "neither Ready nor Stalled");
+        if scene.ready_now("c") {
+            break;
+        }
+        if let Some(stalled) = scene.condition("c", "Stalled", "True") {
+            assert!(
+                stalled["message"]
+                    .as_str()
+                    .is_some_and(|message| !message.is_empty()),
+                "a person is not told what to do: {stalled}"
+            );
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    rules.finish();
+}
+
+#[test]
+fn all_pods_are_deleted_at_once() {
+    let scene = Scene::new("all-pods");
+    let rules = Invariants::watch(&scene.kube, &scene.namespace, "c");
+    let load = KubeLoad::start(&scene.kube, &scene.namespace, "c", 3);
+    scene.apply("c", json!({"servers": 3}));
+    let before = scene.wait_ready("c");
+    load.wait_for_progress(20);
+    let uids = scene.server_uids("c");
+    for ordinal in 0..3 {
+        scene.kill_pod(&format!("c-server-{ordinal}"));
+    }
+    wait_for("three new pods are there", || {
+        let now = scene.server_uids("c");
+        let all_new = now.len() == 3 && now.is_disjoint(&uids);
+        all_new
+            .then_some(())
+            .ok_or(format!("{now:?} after {uids:?}"))
+    });
+    load.wait_for_progress(20);
+    let after = scene.wait_ready("c");
+    assert_eq!(before["status"]["clusterID"], after["status"]["clusterID"]);
+    load.check(&scene.kube, "c-server-2");
+    rules.finish();
+}
+
+#[test]
+fn a_hand_edited_statefulset_is_put_back() {
+    let scene = Scene::new("hand-edit");
+    scene.apply("c", json!({"servers": 1}));
+    scene.wait_ready("c");
+    let path = Path::STATEFUL_SETS.one(&scene.namespace, "c-server");
+    let args = |object: &serde_json::Value| {
+        object["spec"]["template"]["spec"]["containers"][0]["args"].clone()
+    };
+    let before = args(&scene.kube.get(&path).expect("there is one"));
+    let mut edited = before.as_array().expect("arguments").clone();
+    edited.push(json!("-bootstrap"));
+    let edit = json!([{
+        "op": "replace",
+        "path": "/spec/template/spec/containers/0/args",
+        "value": edited,
+    }]);
+    let kube = Arc::clone(&scene.kube);
+    kube.json_patch(&path, &edit).expect("edited");
+    wait_for("the edit is undone", || {
+        let now = args(&kube.get(&path).map_err(|e| e.to_string())?);
+        (now == before).then_some(()).ok_or(now.to_string())
+    });
+}
+
+#[test]
+fn an_image_that_is_not_there_stalls_one_server_and_no_other() {
+    let scene = Scene::new("bad-image");
+    let rules = Invariants::watch(&scene.kube, &scene.namespace, "c");
+    let load = KubeLoad::start(&scene.kube, &scene.namespace, "c", 3);
+    scene.apply("c", json!({"servers": 3}));
+    scene.wait_ready("c");
+    scene.apply(
+        "c",
+        json!({"servers": 3, "image": "localhost/agent:no-such-tag"}),
+    );
+    let stalled = scene.wait_condition("c", "Stalled", "True");
+    assert!(
+        stalled.to_string().contains("no-such-tag"),
+        "the image is not named: {stalled:#}"
+    );
+    let waiting = |pod: &serde_json::Value| {
+        pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].is_string()
+    };
+    let pods = scene.servers("c");
+    assert_eq!(
+        pods.iter().filter(|pod| waiting(pod)).count(),
+        1,
+        "one server was touched: {pods:#?}"
+    );
+    load.wait_for_progress(20);
+    scene.apply("c", json!({"servers": 3, "image": tests::image("agent")}));
+    scene.wait_ready("c");
+    load.check(&scene.kube, "c-server-0");
+    rules.finish();
+}

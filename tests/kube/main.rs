@@ -1,0 +1,8 @@
+//! End to end on a real Kubernetes: the CRD, the chart, and the operator with real agents in real pods. Written against
+//! a `KUBECONFIG`; `tests/kube/bed` makes one.
+
+mod admission;
+mod bootstrap;
+mod chart;
+mod faults;
+mod lifecycle;
