@@ -91,6 +91,8 @@ pub trait Api: Send + Sync + 'static {
         &self,
         id: Uuid,
     ) -> impl Future<Output = Result<Option<Arc<Session>>, NodeError>> + Send;
+    /// See [`Node::not_ready`].
+    fn not_ready(&self) -> Option<String>;
     /// See [`Node::info`].
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>>;
 }
@@ -179,6 +181,10 @@ impl Api for Node {
         id: Uuid,
     ) -> impl Future<Output = Result<Option<Arc<Session>>, NodeError>> + Send {
         Node::renew_session(self, id)
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        Node::not_ready(self)
     }
 
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {

@@ -5,6 +5,7 @@ mod info;
 mod join;
 mod leave;
 mod listen;
+mod ready;
 mod route;
 mod start;
 #[cfg(test)]
@@ -220,6 +221,12 @@ impl Node {
     /// The blocks of `info`, also `Stats` of `/v1/agent/self`.
     pub fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         info::info(self)
+    }
+
+    /// Why this agent does not take its full part: a server that is no caught-up voter under a leader, a client that
+    /// knows no server. `None`: it does.
+    pub fn not_ready(&self) -> Option<String> {
+        ready::not_ready(self)
     }
 
     /// Where the node's life is now.

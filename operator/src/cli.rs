@@ -3,6 +3,8 @@
 mod crd;
 mod local;
 mod plan;
+mod rbac;
+mod run;
 
 use clap::{Parser, Subcommand};
 
@@ -14,10 +16,25 @@ pub struct Cli {
     verb: Verb,
 }
 
+impl Cli {
+    /// What is logged unless OPERATOR_LOG says otherwise: the service tells what it does, the tools print it. An agent
+    /// that does not answer yet is no error, though the client library calls it one.
+    pub fn log_filter(&self) -> &'static str {
+        match self.verb {
+            Verb::Run(_) => "info,kube_client::client::builder=off",
+            _ => "warn",
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Looks after the ConsulClusters of a Kubernetes cluster.
+    Run(run::Args),
     /// Prints the manifest of the ConsulCluster resource.
     Crd,
+    /// Prints the rights that `run` needs, as manifests.
+    Rbac(rbac::Args),
     /// Prints the next step for a ConsulCluster and an observation, and why; touches nothing.
     Plan(plan::Args),
     /// Runs a ConsulCluster as processes of this machine.
@@ -31,7 +48,9 @@ enum Verb {
 /// What to tell the person, in one sentence.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.verb {
+        Verb::Run(args) => run::run(args).await,
         Verb::Crd => crd::run(),
+        Verb::Rbac(args) => rbac::run(&args),
         Verb::Plan(args) => plan::run(&args),
         Verb::Local(verb) => local::run(verb).await,
     }

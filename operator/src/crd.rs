@@ -119,7 +119,14 @@ pub const OWN_KEYS: [&str; 20] = [
     validation = Rule::new("!has(self.ephemeral) || !self.ephemeral || self.servers == 1").message("ephemeral storage is only for servers: 1"),
     validation = Rule::new("has(self.nodePrefix) == has(oldSelf.nodePrefix) && (!has(self.nodePrefix) || self.nodePrefix == oldSelf.nodePrefix)").message("nodePrefix cannot change"),
     validation = Rule::new("has(self.restoreFrom) == has(oldSelf.restoreFrom) && (!has(self.restoreFrom) || self.restoreFrom == oldSelf.restoreFrom)").message("restoreFrom is only read when the cluster is created"),
-    validation = Rule::new("!has(oldSelf.gossip) || has(self.gossip)").message("gossip encryption cannot be taken away again")
+    validation = Rule::new("!has(oldSelf.gossip) || has(self.gossip)").message("gossip encryption cannot be taken away again"),
+    // What this version does not do is refused, not ignored: somebody would take it for done.
+    validation = Rule::new("!has(self.gossip)").message("gossip is not implemented in this version: leave it out"),
+    validation = Rule::new("!has(self.tls) || self.tls.mode == 'Disabled'").message("tls.mode can only be Disabled in this version"),
+    validation = Rule::new("!has(self.acl) || !self.acl.enabled").message("acl.enabled can only be false in this version"),
+    validation = Rule::new("!has(self.backup)").message("backup is not implemented in this version: leave it out"),
+    validation = Rule::new("!has(self.restoreFrom)").message("restoreFrom is not implemented in this version: leave it out"),
+    validation = Rule::new("!has(self.recovery.token) && !has(self.recovery.survivor)").message("recovery.token and recovery.survivor are not implemented in this version: leave them out")
 )]
 pub struct ConsulClusterSpec {
     /// Number of servers: 1, 3, 5 or 7. One server has no fault tolerance. Changed by at most two at a time.
@@ -136,6 +143,14 @@ pub struct ConsulClusterSpec {
     #[serde(default, deserialize_with = "validate::clients")]
     #[schemars(range(min = 0, max = 200))]
     pub clients: i32,
+
+    /// Whether a client agent runs on every host of the Kubernetes cluster, as a DaemonSet, once the bootstrap is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub client_daemon_set: bool,
+
+    /// Whether a NetworkPolicy lets only agents of this cluster reach the servers' consensus and gossip. HTTP stays open.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub network_policy: bool,
 
     /// Image of the agent, with a tag or a digest. Absent: the one that this operator was released with.
     #[serde(default, skip_serializing_if = "Option::is_none")]

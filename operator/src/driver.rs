@@ -1,5 +1,7 @@
 //! Drivers: what observes a cluster and carries steps out. They choose nothing.
 
+mod ask;
+pub mod kube;
 pub mod local;
 
 use crate::observe::Observed;

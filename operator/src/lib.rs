@@ -4,6 +4,7 @@
 //! wanted and what was seen, and the driver carries it out. `operator/DESIGN.md` says why.
 
 pub mod cli;
+pub mod controller;
 pub mod crd;
 pub mod driver;
 pub mod observe;

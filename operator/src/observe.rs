@@ -82,6 +82,10 @@ pub struct Running {
     /// Whether it was already told to stop.
     #[serde(default)]
     pub stopping: bool,
+    /// Why it does not come up, in the platform's words: then it does not run yet, although it was told to. Empty:
+    /// nothing is known to be wrong.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trouble: String,
 }
 
 impl Running {

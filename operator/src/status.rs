@@ -119,6 +119,7 @@ fn member(view: &View<'_>, seat: &Seat) -> Option<MemberStatus> {
             .map(|answers| answers.node_id.clone())
             .filter(|id| !id.is_empty()),
         address: Some(seat.address.clone()),
+        pod: None,
         pod_uid: None,
         role: role(view, seat),
         last_log_index: agent.raft().map(|raft| index(raft.last_log_index)),
@@ -230,6 +231,8 @@ fn stall_reason(stall: &Stall) -> &'static str {
         Stall::OtherCluster { .. } => "OtherCluster",
         Stall::UnknownVoter { .. } => "UnknownVoter",
         Stall::StartFails { .. } => "StartFails",
+        Stall::Stuck { .. } => "Stuck",
+        Stall::Refused { .. } => "Refused",
     }
 }
 

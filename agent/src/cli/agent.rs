@@ -14,6 +14,7 @@ use crate::log::Log;
 use crate::node::{self, Node, Phase};
 
 mod api;
+mod aside;
 mod banner;
 mod drive;
 mod flags;
@@ -48,6 +49,15 @@ pub(super) fn run(args: &[String], io: &mut Io<'_>) -> Done {
     io.out.flush()?;
     for warning in &loaded.warnings {
         tracing::warn!(target: "agent", "{warning}");
+    }
+    if let Some(cluster) = std::env::var(aside::VARIABLE)
+        .ok()
+        .filter(|id| !id.is_empty())
+    {
+        let now = Env::real().clock.unix_ms();
+        if let Some(path) = aside::set_aside(&config.data_dir, &cluster, now).map_err(problem)? {
+            tracing::warn!(target: "agent", "raft data of cluster {cluster} moved aside to {}, as asked", path.display());
+        }
     }
     let raft = match config.server {
         true => Some(runtime::RaftThread::start().map_err(problem)?),

@@ -189,6 +189,14 @@ pub(super) fn host<A: Api>(server: &Server<A>, request: &Request) -> Response {
     server.json(&request.params, &host::collect(server.unix_ms()))
 }
 
+/// Whether this agent takes its full part: 200 `ready`, or 503 and the reason. Consul has no such path.
+pub(super) fn ready<A: Api>(server: &Server<A>) -> Response {
+    match server.api().not_ready() {
+        None => super::body::text(StatusCode::OK, "ready".to_owned()),
+        Some(why) => super::body::text(StatusCode::SERVICE_UNAVAILABLE, why),
+    }
+}
+
 /// What was built, and when.
 pub(super) fn version<A: Api>(server: &Server<A>, request: &Request) -> Response {
     #[derive(Serialize)]

@@ -15,6 +15,7 @@ pub(super) enum Route {
     AgentMetrics,
     AgentHost,
     AgentVersion,
+    AgentReady,
     AgentMonitor,
     CatalogRegister,
     CatalogDeregister,
@@ -82,6 +83,8 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/agent/metrics", GET, Route::AgentMetrics),
     endpoint("/v1/agent/host", GET, Route::AgentHost),
     endpoint("/v1/agent/version", GET, Route::AgentVersion),
+    // Not Consul's: what a readiness probe asks.
+    endpoint("/v1/agent/ready", GET, Route::AgentReady),
     endpoint("/v1/agent/monitor", GET, Route::AgentMonitor),
     endpoint("/v1/status/leader", GET, Route::StatusLeader),
     endpoint("/v1/status/peers", GET, Route::StatusPeers),

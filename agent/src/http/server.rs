@@ -242,6 +242,7 @@ impl<A: Api> Server<A> {
             Route::AgentMetrics => Ok(agent::metrics(self, &request)),
             Route::AgentHost => Ok(agent::host(self, &request)),
             Route::AgentVersion => Ok(agent::version(self, &request)),
+            Route::AgentReady => Ok(agent::ready(self)),
             Route::AgentMonitor => agent::monitor(self, &request),
             Route::CatalogRegister => catalog::register(self, request).await,
             Route::CatalogDeregister => catalog::deregister(self, request).await,

@@ -222,6 +222,10 @@ impl Api for Arc<Fake> {
         }
     }
 
+    fn not_ready(&self) -> Option<String> {
+        self.led().err().map(|error| error.to_string())
+    }
+
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let raft = BTreeMap::from([("num_peers".to_owned(), "2".to_owned())]);
         BTreeMap::from([("raft".to_owned(), raft)])

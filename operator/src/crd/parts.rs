@@ -131,7 +131,7 @@ pub struct Tls {
 pub enum TlsMode {
     /// No encryption.
     #[default]
-    Off,
+    Disabled,
     /// The operator's own authority.
     Generated,
     /// A secret that a person keeps.

@@ -69,7 +69,7 @@ pub struct ConsulClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub version: Option<String>,
-    /// Last log index of the leader.
+    /// Last log index of the leader when this status was written. Growth alone does not make a new status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_log_index: Option<i64>,
     /// Node name of a server that still runs with `-bootstrap`.
@@ -166,6 +166,10 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub address: Option<String>,
+    /// Name of its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub pod: Option<String>,
     /// UID of its pod.
     #[serde(default, rename = "podUID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -173,7 +177,7 @@ pub struct MemberStatus {
     /// Its part in the cluster. Absent while it does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<MemberRole>,
-    /// Last log index that it has.
+    /// Last log index that it had when this status was written. Growth alone does not make a new status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_log_index: Option<i64>,
     /// Whether it runs with `-bootstrap`.

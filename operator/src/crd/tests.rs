@@ -172,7 +172,7 @@ fn the_manifest_carries_names_subresources_columns_and_rules() {
             rules(&schema["properties"]["spec"]),
             rules(&spec["servers"])
         ),
-        (1, 4, 2)
+        (1, 10, 2)
     );
     assert_eq!((rules(&spec["extraArgs"]), rules(&spec["storage"])), (1, 1));
     assert_eq!(spec["servers"]["default"], 3);

@@ -277,6 +277,8 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
         extra_args: _,
         update_policy: _,
         paused: _,
+        client_daemon_set,
+        network_policy,
         image,
         image_pull_policy,
         image_pull_secrets,
@@ -298,9 +300,13 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
     } = spec;
     let pods = "only for pods";
     let later = "not implemented in this version";
-    let tls_on = tls.as_ref().is_some_and(|tls| tls.mode != TlsMode::Off);
+    let tls_on = tls
+        .as_ref()
+        .is_some_and(|tls| tls.mode != TlsMode::Disabled);
     let acl_on = acl.as_ref().is_some_and(|acl| acl.enabled);
     let fields = [
+        ("spec.clientDaemonSet", *client_daemon_set, pods),
+        ("spec.networkPolicy", *network_policy, pods),
         ("spec.image", image.is_some(), pods),
         ("spec.imagePullPolicy", image_pull_policy.is_some(), pods),
         (

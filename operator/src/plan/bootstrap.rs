@@ -1,5 +1,6 @@
 //! The manual sequence: form with one server, start the others, give the first one back its plain form.
 
+use super::change::outdated;
 use super::heal::start_fails;
 use super::safety::{How, may_stop};
 use super::view::{View, startable};
@@ -24,6 +25,18 @@ pub(super) fn form(view: &View<'_>) -> Option<Step> {
         let agent = view.server(seat);
         if view.stopping(agent, seat) {
             return Some(Step::Wait(Waiting::Exit(seat.name.clone())));
+        }
+        if let Some(trouble) = view.stuck(seat) {
+            // It has no state that could be lost: what it would be started with now may do better.
+            return Some(match outdated(view, seat) {
+                true => Step::StopUnformed {
+                    server: seat.name.clone(),
+                },
+                false => Step::Stalled(Stall::Stuck {
+                    agent: seat.name.clone(),
+                    error: trouble.to_owned(),
+                }),
+            });
         }
         if agent.running().is_some() && agent.answers.is_none() {
             return Some(Step::Wait(Waiting::Answer(seat.name.clone())));

@@ -15,15 +15,22 @@ fn paused(view: &View<'_>, kind: PauseBefore) -> Option<Step> {
     (view.desired.pause_before == Some(kind)).then_some(Step::Wait(Waiting::PausedBefore(kind)))
 }
 
-fn outdated(view: &View<'_>, seat: &Seat) -> bool {
+pub(super) fn outdated(view: &View<'_>, seat: &Seat) -> bool {
     let running = view.server(seat).running();
     running.is_some_and(|running| {
         !running.revision.is_empty() && running.revision != view.desired.revision
     })
 }
 
-/// A server that never answers with an old configuration gets the wanted one: a bad change can be taken back.
+/// A server that never answers with an old configuration gets the wanted one: a bad change can be taken back. One that
+/// does not come up at all is missed by nobody, so that this needs neither a leader nor a quorum.
 pub(super) fn unstick(view: &View<'_>) -> Option<Step> {
+    let stuck = |seat: &&Seat| view.stuck(seat).is_some() && outdated(view, seat);
+    if let Some(seat) = view.seats().iter().find(stuck) {
+        return Some(Step::ReplaceServer {
+            server: seat.name.clone(),
+        });
+    }
     let silent = |seat: &&Seat| {
         let agent = view.server(seat);
         let long = agent

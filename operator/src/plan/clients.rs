@@ -59,7 +59,8 @@ pub(super) fn roll(view: &View<'_>) -> Option<Step> {
     }
     let outdated = view.desired.client_seats.iter().find(|seat| {
         let running = view.client(seat).running();
-        running.is_some_and(|r| !r.revision.is_empty() && r.revision != view.desired.revision)
+        running
+            .is_some_and(|r| !r.revision.is_empty() && r.revision != view.desired.client_revision)
     })?;
     if view.desired.pause_before == Some(crate::crd::PauseBefore::Updating) {
         return Some(Step::Wait(Waiting::PausedBefore(

@@ -29,6 +29,8 @@ pub struct Desired {
     pub client_seats: Vec<Seat>,
     /// Revision of the configuration that every agent should run with.
     pub revision: String,
+    /// The same for clients, which may be started with something else.
+    pub client_revision: String,
     /// Log entries that a follower may trail and still count as caught up.
     pub max_lag: u64,
     /// How long every other server must have been running before the next one is replaced.
@@ -77,6 +79,7 @@ impl Desired {
                 .map(|number| seat(Mode::Client, number))
                 .collect(),
             revision: revision(cluster),
+            client_revision: revision(cluster),
             max_lag: u64::try_from(spec.update_policy.max_lag).unwrap_or(0),
             min_ready: Duration::from_secs(
                 u64::try_from(spec.update_policy.min_ready_seconds).unwrap_or(0),

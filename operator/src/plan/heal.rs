@@ -1,5 +1,6 @@
 //! Bringing servers back into the cluster: restart, repair, join, and waiting until they count again.
 
+use super::change::outdated;
 use super::step::Kept;
 use super::view::{View, startable};
 use super::{Seat, Stall, Step, Waiting};
@@ -124,6 +125,22 @@ pub(super) fn stalled(view: &View<'_>) -> Option<Step> {
         if let (true, Some(step)) = (wanted, start_fails(agent, seat)) {
             return Some(step);
         }
+    }
+    let stuck = |seat: &Seat| {
+        let error = view
+            .stuck(seat)
+            .filter(|_| !outdated(view, seat))?
+            .to_owned();
+        let agent = seat.name.clone();
+        Some(Step::Stalled(Stall::Stuck { agent, error }))
+    };
+    if !view
+        .seats()
+        .iter()
+        .any(|seat| view.stuck(seat).is_some() && outdated(view, seat))
+        && let Some(step) = view.desired.wanted().iter().find_map(stuck)
+    {
+        return Some(step);
     }
     quorum_lost(view)
 }

@@ -212,6 +212,20 @@ pub enum Stall {
         /// Server address.
         address: String,
     },
+    /// An agent was started and does not come up.
+    Stuck {
+        /// Node name.
+        agent: String,
+        /// The platform's words.
+        error: String,
+    },
+    /// The platform refuses what a step needs.
+    Refused {
+        /// The step.
+        step: String,
+        /// The platform's words.
+        error: String,
+    },
     /// An agent ends each time before it answers.
     StartFails {
         /// Node name.
@@ -390,6 +404,8 @@ impl Display for Stall {
                 "{name} at {address} votes in this cluster and is none of its servers: let it leave, or remove it with \
                  `operator raft remove-peer`"
             ),
+            Stall::Stuck { agent, error } => write!(f, "{agent} does not come up: {error}"),
+            Stall::Refused { step, error } => write!(f, "cannot {step}: {error}"),
             Stall::StartFails {
                 agent,
                 times,

@@ -231,6 +231,13 @@ impl<'a> View<'a> {
         answers.peers.is_empty() || answers.peers.iter().any(|peer| peer.voter && own(peer))
     }
 
+    /// Why a server that was started does not come up, when the platform says so.
+    pub fn stuck(&self, seat: &Seat) -> Option<&'a str> {
+        let agent = self.server(seat);
+        let trouble = agent.running().map(|running| running.trouble.as_str())?;
+        (agent.answers.is_none() && !trouble.is_empty()).then_some(trouble)
+    }
+
     /// The first of ours that runs with `-bootstrap`.
     pub fn flagged(&self) -> Option<&'a Seat> {
         self.seats().iter().find(|seat| self.server(seat).flagged())

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::{foreign, stall_reason};
 use crate::crd::condition;
 use crate::observe::{Latch, Status};
-use crate::plan::{Step, View};
+use crate::plan::{Seat, Step, View};
 
 /// What a condition says.
 struct Said {
@@ -132,15 +132,15 @@ fn available(view: &View<'_>) -> Said {
     let Some(leader) = view.leader else {
         return no("NoLeader", "there is no leader");
     };
-    let (voters, counted) = (
-        view.voters(),
-        view.seats()
-            .iter()
-            .filter(|seat| view.caught_up(seat))
-            .count(),
-    );
+    // Whether writes are accepted: also one that is about to stop, or trails a little, still votes.
+    let votes_now = |seat: &&Seat| {
+        let agent = view.server(seat);
+        view.votes(seat) && agent.cluster().is_some() && agent.cluster() == view.cluster
+    };
+    let voters = view.voters();
+    let counted = view.seats().iter().filter(votes_now).count();
     let message = format!(
-        "{} leads, {counted} of {voters} voters are caught up",
+        "{} leads, {counted} of {voters} voters answer",
         leader.seat.name
     );
     if counted > voters / 2 {

@@ -2,6 +2,9 @@
 //! a quorum, forms a second cluster or waits for ever. Every step is checked against what is true, not against what
 //! was observed.
 
+// Each test target uses its own part of this.
+#![allow(dead_code)]
+
 mod time;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,6 +107,58 @@ impl Fake {
         self.apply(&step);
         self.tick();
         step
+    }
+
+    // For a platform that starts and stops agents by itself, and passes on what they are told.
+
+    /// Whether an agent runs here.
+    pub(crate) fn runs(&self, name: &str) -> bool {
+        self.nodes.get(name).is_some_and(|node| node.run.is_some())
+    }
+
+    /// What an agent answers.
+    pub(crate) fn ask(&self, name: &str) -> Option<Answers> {
+        let node = self.nodes.get(name)?;
+        self.answers(name).then(|| self.say(name, node))
+    }
+
+    pub(crate) fn launch(&mut self, name: &str, server: bool, bootstrap: bool) {
+        self.start(&Launch {
+            name: name.to_owned(),
+            address: String::new(),
+            server,
+            bootstrap,
+        });
+    }
+
+    /// A stop that the operator asked for, checked against rule 4.
+    pub(crate) fn stop_checked(&mut self, name: &str, leave: bool) {
+        self.stop(name, leave);
+    }
+
+    pub(crate) fn tell_join(&mut self, agent: &str, to: &str) {
+        self.join(agent, to);
+    }
+
+    pub(crate) fn tell_transfer(&mut self, from: &str, to: &str) {
+        self.transfer(from, to);
+    }
+
+    pub(crate) fn tell_forget(&mut self, name: &str, leader: &str) {
+        self.forget(name, leader);
+    }
+
+    pub(crate) fn pass(&mut self) {
+        self.tick();
+    }
+
+    /// The disk of a server is gone, whatever that costs.
+    pub(crate) fn lose(&mut self, name: &str) {
+        self.kill(name);
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.folder = None;
+            node.gossip.clear();
+        }
     }
 
     // Faults.
@@ -285,6 +340,7 @@ impl Fake {
                 revision: run.revision.clone(),
                 uptime_seconds: f64::from(run.age),
                 stopping: run.stop.is_some(),
+                trouble: String::new(),
             }),
             None if node.ran => Process::Exited(Exited::default()),
             None => Process::Absent,
@@ -402,7 +458,10 @@ impl Fake {
     }
 
     fn start(&mut self, launch: &Launch) {
-        let revision = self.desired.revision.clone();
+        let revision = match launch.server {
+            true => self.desired.revision.clone(),
+            false => self.desired.client_revision.clone(),
+        };
         let node = self.nodes.entry(launch.name.clone()).or_default();
         assert!(node.run.is_none(), "{} started twice", launch.name);
         (node.server, node.ran) = (launch.server, true);

@@ -22,6 +22,9 @@ struct AgentFlags {
     /// Form a new cluster, alone, when the data folder is empty; for one server, once
     #[arg(long)]
     bootstrap: Option<bool>,
+    /// Ignore -bootstrap unless this environment variable has this value: NAME=VALUE
+    #[arg(long)]
+    bootstrap_permit: Option<String>,
     /// Form a new cluster with so many servers that expect the same number
     #[arg(long, allow_negative_numbers = true)]
     bootstrap_expect: Option<i64>,
@@ -117,6 +120,8 @@ pub(super) struct Parsed {
     pub(super) paths: Vec<PathBuf>,
     pub(super) format: Option<Format>,
     pub(super) settings: FlagSettings,
+    /// Name and value of the environment variable without which `-bootstrap` counts for nothing.
+    pub(super) permit: Option<(String, String)>,
 }
 
 /// Reads the agent's command line.
@@ -136,6 +141,7 @@ pub(super) fn parse(args: &[String]) -> Result<Parsed, Failure> {
     let format = format.map(str::parse).transpose().map_err(Failure::Usage)?;
     let paths = flags.config_file.clone();
     let hcl = flags.hcl.clone();
+    let permit = flags.bootstrap_permit.as_deref().map(permit).transpose()?;
     let unsupported = normal
         .unsupported
         .iter()
@@ -150,7 +156,19 @@ pub(super) fn parse(args: &[String]) -> Result<Parsed, Failure> {
             unsupported,
             hcl,
         },
+        permit,
     })
+}
+
+fn permit(text: &str) -> Result<(String, String), Failure> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err(Failure::Usage(format!(
+            "-bootstrap-permit must be NAME=VALUE, not {text:?}"
+        ))),
+    }
 }
 
 fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
@@ -159,6 +177,7 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         advertise,
         bind,
         bootstrap,
+        bootstrap_permit: _,
         bootstrap_expect,
         client,
         config_file: _,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::flags::Parsed;
-use crate::config::{self, Config, Loaded, Machine};
+use crate::config::{self, Bootstrap, Config, Loaded, Machine};
 use crate::log::Log;
 
 /// Reads the configuration again and applies what can be applied. Cloning is cheap.
@@ -24,7 +24,27 @@ struct Inner {
 /// Reads and checks the configuration that the command line asks for.
 pub(super) fn load(flags: &Parsed, machine: &Machine) -> Result<Loaded, config::Error> {
     let files = config::files::read(&flags.paths, flags.format)?;
-    config::load(&files, &flags.settings, machine)
+    let mut loaded = config::load(&files, &flags.settings, machine)?;
+    if let Some((name, value)) = &flags.permit {
+        fence(
+            &mut loaded,
+            name,
+            value,
+            std::env::var(name).ok().as_deref(),
+        );
+    }
+    Ok(loaded)
+}
+
+/// Takes the right to form a cluster away unless the permit is there. The command line of a container outlives the
+/// moment that it was meant for: the kubelet starts it again as it was. The environment is read anew each time.
+fn fence(loaded: &mut Loaded, name: &str, value: &str, found: Option<&str>) {
+    if loaded.config.bootstrap == Bootstrap::Alone && found != Some(value) {
+        loaded.config.bootstrap = Bootstrap::Never;
+        loaded.warnings.push(format!(
+            "-bootstrap is ignored: the environment variable {name} does not hold its permit (any more)"
+        ));
+    }
 }
 
 impl Reloader {
@@ -74,5 +94,44 @@ impl Reloader {
         current.store(Arc::new(old.reloaded(&loaded.config)));
         tracing::info!(target: "agent", applied = diff.live.join(","), "Configuration reloaded");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::agent::flags;
+
+    fn bootstrap(line: &str, found: Option<&str>) -> (Bootstrap, usize) {
+        let args: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        let parsed = flags::parse(&args).unwrap_or_else(|_| panic!("valid flags: {line}"));
+        let machine = Machine {
+            hostname: "host".into(),
+            private_ipv4: vec![[10, 0, 0, 1].into()],
+            public_ipv6: Vec::new(),
+            temporary_dir: "/tmp/x".into(),
+        };
+        let mut loaded = config::load(&[], &parsed.settings, &machine).expect("valid");
+        let before = loaded.warnings.len();
+        if let Some((name, value)) = &parsed.permit {
+            fence(&mut loaded, name, value, found);
+        }
+        (loaded.config.bootstrap, loaded.warnings.len() - before)
+    }
+
+    #[test]
+    fn the_flag_counts_only_with_its_permit() {
+        let line = "-server -bootstrap -data-dir /d -bootstrap-permit PERMIT=4711";
+        assert_eq!(bootstrap(line, Some("4711")), (Bootstrap::Alone, 0));
+        assert_eq!(bootstrap(line, Some("4712")), (Bootstrap::Never, 1));
+        assert_eq!(bootstrap(line, None), (Bootstrap::Never, 1));
+    }
+
+    #[test]
+    fn no_permit_is_asked_for_where_none_is_announced() {
+        let line = "-server -bootstrap -data-dir /d";
+        assert_eq!(bootstrap(line, None), (Bootstrap::Alone, 0));
+        let line = "-server -data-dir /d -bootstrap-permit PERMIT=4711";
+        assert_eq!(bootstrap(line, None), (Bootstrap::Never, 0));
     }
 }

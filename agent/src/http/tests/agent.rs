@@ -202,3 +202,14 @@ async fn monitor_streams_until_the_shutdown() {
     assert_eq!(rest, "0\r\n\r\n");
     bench.served.await.unwrap();
 }
+
+#[tokio::test]
+async fn readiness_has_a_reason_when_it_is_missing() {
+    let bench = Bench::new();
+    bench.get("/v1/agent/ready").await.is(200, "ready");
+    bench.fake.leaderless.store(true, Ordering::SeqCst);
+    bench
+        .get("/v1/agent/ready")
+        .await
+        .is(503, "No cluster leader");
+}

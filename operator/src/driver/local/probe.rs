@@ -7,7 +7,8 @@ use agent::client::{Client, Error};
 use futures::future::join_all;
 use serde_json::Value;
 
-use crate::observe::{Answers, Role, answers};
+use super::super::ask::Fetch;
+use crate::observe::{Answers, Role};
 
 /// Longest time for one agent's answers. On one machine an agent that takes longer is stuck, and must not hold up
 /// the others.
@@ -69,37 +70,14 @@ impl Clients {
 
 async fn ask(name: &str, client: &Client) -> Option<Answers> {
     let client = client.with_timeout(ANSWER_TIME_MAX);
-    let read = async {
-        let own: Value = client.get_json("/v1/agent/self").await?;
-        let members: Value = client.get_json("/v1/agent/members").await?;
-        // A client, or a server without a configuration, has none to tell.
-        let configuration: Option<Value> = match own["Config"]["Server"].as_bool() {
-            Some(true) => client
-                .get_json("/v1/operator/raft/configuration?stale")
-                .await
-                .ok(),
-            _ => None,
-        };
-        Ok::<_, Error>((own, members, configuration))
-    };
-    let (own, members, configuration) =
-        match tokio::time::timeout(ANSWER_TIME_MAX, read).await.ok()? {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::trace!(node = name, %error, "no answer");
-                return None;
-            }
-        };
-    // Another agent may have taken the address.
-    if own["Config"]["NodeName"].as_str() != Some(name) {
-        tracing::debug!(node = name, found = %own["Config"]["NodeName"], "another agent answers at this address");
-        return None;
-    }
-    match answers(&own, &members, configuration.as_ref()) {
-        Ok(answers) => Some(answers),
-        Err(error) => {
-            tracing::warn!(node = name, %error, "unreadable answer");
-            None
-        }
+    let asked = super::super::ask::ask(name, &client);
+    tokio::time::timeout(ANSWER_TIME_MAX, asked).await.ok()?
+}
+
+impl Fetch for Client {
+    type Error = Error;
+
+    async fn fetch(&self, path: &str) -> Result<Value, Error> {
+        self.get_json(path).await
     }
 }

@@ -156,6 +156,7 @@ impl Local {
             revision: found.revision.clone(),
             uptime_seconds: found.identity.uptime().as_secs_f64(),
             stopping: agent.stop_since.is_some() || self.store.is_stopping(name, found.identity),
+            trouble: String::new(),
         })
     }
 

@@ -1,0 +1,373 @@
+//! The loop around the driver: which cluster to look at when, what is told to people, how errors are borne.
+//!
+//! One reconcile is one observation and one step. It never waits for anything but answers; what has to be waited for is
+//! looked at again later, so that one cluster holds up no other.
+
+mod health;
+pub mod lease;
+mod memory;
+mod pace;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ObjectReference, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject};
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+use crate::crd::{ConsulCluster, ConsulClusterStatus};
+use crate::driver::Driver as _;
+use crate::driver::kube::agents::{Agents, Reach};
+use crate::driver::kube::milestones::{self, Milestone};
+use crate::driver::kube::{Error, Kube, Shared, names};
+use crate::observe::Observed;
+use crate::plan::{Stall, Step, plan};
+
+pub use health::{Health, serve};
+use memory::{Key, Memories};
+
+/// Clusters looked at at the same time. Each waits for answers most of the time.
+const CONCURRENCY: u16 = 32;
+
+/// Longest sentence in an Event: the API's limit is 1024 bytes.
+const NOTE_CHARS_MAX: usize = 900;
+
+/// What the controller is started with.
+pub struct Options {
+    /// Namespace that is served; absent: all.
+    pub namespace: Option<String>,
+    /// Image of agents whose spec names none.
+    pub image: Option<String>,
+    /// How agents are reached.
+    pub reach: Reach,
+    /// Name of this replica, for Events.
+    pub identity: String,
+    /// Whether this operator may still write.
+    pub leads: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// Counters for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Observations made.
+    pub reconciles: AtomicU64,
+    /// Those that ended with an error.
+    pub errors: AtomicU64,
+    /// Steps carried out.
+    pub steps: AtomicU64,
+    /// Statuses written.
+    pub status_writes: AtomicU64,
+    /// Clusters known.
+    pub clusters: AtomicU64,
+}
+
+/// Looks at clusters, one at a time or several at once.
+pub struct Worker {
+    shared: Arc<Shared>,
+    recorder: Recorder,
+    memories: Memories,
+    counters: Arc<Counters>,
+}
+
+/// Runs until `shutdown` ends, and then until the reconciles under way are done.
+pub async fn run(
+    client: Client,
+    options: Options,
+    counters: Arc<Counters>,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let namespace = options.namespace.clone();
+    let worker = Arc::new(Worker::new(client.clone(), options, counters));
+    let scope = Scope { client, namespace };
+    // Not typed: one resource that cannot be read must not keep the others from being served.
+    let resource = ApiResource::erase::<ConsulCluster>(&());
+    let clusters: Api<DynamicObject> = match &scope.namespace {
+        Some(namespace) => Api::namespaced_with(scope.client.clone(), namespace, &resource),
+        None => Api::all_with(scope.client.clone(), &resource),
+    };
+    let config = watcher::Config::default();
+    let mut controller = Controller::new_with(clusters, config, resource)
+        .with_config(Config::default().concurrency(CONCURRENCY));
+    controller = watch::<Pod>(controller, &scope, &worker, false);
+    controller = watch::<StatefulSet>(controller, &scope, &worker, false);
+    controller = watch::<PersistentVolumeClaim>(controller, &scope, &worker, false);
+    controller = watch::<ConfigMap>(controller, &scope, &worker, true);
+    controller = watch::<Service>(controller, &scope, &worker, true);
+    controller = watch::<ServiceAccount>(controller, &scope, &worker, true);
+    controller = watch::<PodDisruptionBudget>(controller, &scope, &worker, true);
+    controller = watch::<NetworkPolicy>(controller, &scope, &worker, true);
+    controller = watch::<DaemonSet>(controller, &scope, &worker, true);
+    let stream = controller
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile, on_error, worker);
+    stream
+        .for_each(|done| async move {
+            if let Err(error) = done {
+                tracing::debug!(%error, "not reconciled");
+            }
+        })
+        .await;
+}
+
+struct Scope {
+    client: Client,
+    namespace: Option<String>,
+}
+
+/// Looks at a cluster when one of its objects of that kind changes. `around`: the kind is one of those that are only read
+/// again when they were touched.
+fn watch<K>(
+    controller: Controller<DynamicObject>,
+    scope: &Scope,
+    worker: &Arc<Worker>,
+    around: bool,
+) -> Controller<DynamicObject>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let api: Api<K> = match &scope.namespace {
+        Some(namespace) => Api::namespaced(scope.client.clone(), namespace),
+        None => Api::all(scope.client.clone()),
+    };
+    let worker = Arc::clone(worker);
+    let resource = ApiResource::erase::<ConsulCluster>(&());
+    let config = watcher::Config::default().labels(&names::any());
+    controller.watches(api, config, move |object: K| {
+        let cluster = object.labels().get(names::CLUSTER).cloned()?;
+        let namespace = object.namespace()?;
+        if around {
+            worker
+                .memories
+                .touched(&(namespace.clone(), cluster.clone()));
+        }
+        Some(ObjectRef::new_with(&cluster, resource.clone()).within(&namespace))
+    })
+}
+
+async fn reconcile(object: Arc<DynamicObject>, worker: Arc<Worker>) -> Result<Action, Error> {
+    let key: Key = (object.namespace().unwrap_or_default(), object.name_any());
+    worker.counters.reconciles.fetch_add(1, Ordering::Relaxed);
+    if object.metadata.deletion_timestamp.is_some() {
+        // Owner references do the cleaning; volumes stay or go as the StatefulSet was told.
+        return Ok(Action::await_change());
+    }
+    match look(&key, &worker).await {
+        Ok((_, pause)) => {
+            worker.memories.succeeded(&key);
+            let known = u64::try_from(worker.memories.len()).unwrap_or(u64::MAX);
+            worker.counters.clusters.store(known, Ordering::Relaxed);
+            Ok(Action::requeue(pause))
+        }
+        Err(Error::Gone) => {
+            worker.memories.forget(&key);
+            Ok(Action::await_change())
+        }
+        Err(error) => {
+            worker.counters.errors.fetch_add(1, Ordering::Relaxed);
+            if !error.is_passing() {
+                tracing::warn!(namespace = key.0, cluster = key.1, %error, "cannot go on");
+                let told = Milestone {
+                    reason: "Failed",
+                    note: error.to_string(),
+                    warning: true,
+                };
+                worker
+                    .tell_once(
+                        &key,
+                        &object.object_ref(&ApiResource::erase::<ConsulCluster>(&())),
+                        told,
+                    )
+                    .await;
+            }
+            Err(error)
+        }
+    }
+}
+
+fn on_error(object: Arc<DynamicObject>, error: &Error, worker: Arc<Worker>) -> Action {
+    let key: Key = (object.namespace().unwrap_or_default(), object.name_any());
+    let failures = worker.memories.failed(&key);
+    let delay = if error.is_passing() {
+        pace::passing(failures)
+    } else {
+        pace::failed(failures)
+    };
+    tracing::debug!(namespace = key.0, cluster = key.1, %error, ?delay, "again later");
+    Action::requeue(delay)
+}
+
+/// Observes, plans, carries one step out, and reports.
+async fn look(key: &Key, worker: &Worker) -> Result<(Step, Duration), Error> {
+    let (namespace, name) = key;
+    let mut driver = Kube::new(Arc::clone(&worker.shared), namespace, name).await?;
+    let observed = driver.observe().await?;
+    let step = plan(driver.desired(), &observed);
+    tracing::debug!(namespace, cluster = name, %step, "planned");
+    let before = driver.cluster().status.clone();
+    let reference = driver.cluster().object_ref(&());
+    for milestone in milestones::evidence(driver.desired(), &observed) {
+        worker.tell_once(key, &reference, milestone).await;
+    }
+    if let Some(milestone) = milestones::step(&step, &observed) {
+        worker.tell_once(key, &reference, milestone).await;
+    }
+    let done = carry_out(&mut driver, &observed, &step, worker, key).await;
+    // A refusal is told in the platform's words; everything else that went wrong is looked at again first.
+    let shown = match &done {
+        Err(error) if !error.is_passing() => Step::Stalled(Stall::Refused {
+            step: match &step {
+                Step::Wait(_) | Step::Steady | Step::Stalled(_) => {
+                    "keep the objects as the spec says".to_owned()
+                }
+                other => other.to_string(),
+            },
+            error: error.to_string(),
+        }),
+        _ => step.clone(),
+    };
+    let status = driver.status(&observed, &shown, Timestamp::now());
+    for milestone in milestones::turns(before.as_ref(), &status) {
+        worker.tell(&reference, &milestone).await;
+    }
+    if differs(driver.cluster().status.as_ref(), &status) {
+        driver.write_status(status).await?;
+        worker
+            .counters
+            .status_writes
+            .fetch_add(1, Ordering::Relaxed);
+    }
+    done?;
+    let same = worker.memories.planned(key, &step);
+    let pause = pace::after(&step, same);
+    Ok((step, pause))
+}
+
+async fn carry_out(
+    driver: &mut Kube,
+    observed: &Observed,
+    step: &Step,
+    worker: &Worker,
+    key: &Key,
+) -> Result<(), Error> {
+    if !driver.desired().paused {
+        let surroundings = driver.surroundings(observed);
+        if worker.memories.needs(key, &surroundings) {
+            driver.converge_surroundings(&surroundings).await?;
+            worker.memories.converged(key, surroundings);
+        }
+        driver.converge_sets().await?;
+        driver.converge_claims(observed).await?;
+    }
+    driver.apply(step).await?;
+    if !matches!(step, Step::Wait(_) | Step::Steady | Step::Stalled(_)) {
+        worker.counters.steps.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(namespace = key.0, cluster = key.1, "{step}");
+    }
+    Ok(())
+}
+
+/// Whether a status says something new. That the log grows is not: a busy cluster would have its status written for ever.
+fn differs(before: Option<&ConsulClusterStatus>, after: &ConsulClusterStatus) -> bool {
+    let still = |status: &ConsulClusterStatus| {
+        let mut status = status.clone();
+        status.last_log_index = None;
+        for member in &mut status.members {
+            member.last_log_index = None;
+        }
+        status
+    };
+    before.map(still) != Some(still(after))
+}
+
+impl Worker {
+    /// Nothing is sent yet.
+    pub fn new(client: Client, options: Options, counters: Arc<Counters>) -> Self {
+        let Options {
+            namespace: _,
+            image,
+            reach,
+            identity,
+            leads,
+        } = options;
+        let reporter = Reporter {
+            controller: names::MANAGER.to_owned(),
+            instance: Some(identity),
+        };
+        Worker {
+            shared: Arc::new(Shared {
+                client: client.clone(),
+                agents: Agents::new(client.clone(), reach),
+                image,
+                leads,
+            }),
+            recorder: Recorder::new(client, reporter),
+            memories: Memories::default(),
+            counters,
+        }
+    }
+
+    /// Looks at one cluster once: observes, plans, carries one step out, reports. The step, and when to look again.
+    ///
+    /// # Errors
+    /// What kept it from being done; trying again is safe.
+    pub async fn look(&self, namespace: &str, name: &str) -> Result<(Step, Duration), Error> {
+        look(&(namespace.to_owned(), name.to_owned()), self).await
+    }
+
+    /// Something around the servers was touched: it is read again at the next look.
+    pub fn touched(&self, namespace: &str, name: &str) {
+        self.memories
+            .touched(&(namespace.to_owned(), name.to_owned()));
+    }
+
+    /// Tells it unless it was the same a moment ago.
+    async fn tell_once(&self, key: &Key, reference: &ObjectReference, milestone: Milestone) {
+        if self
+            .memories
+            .is_news(key, milestone.reason, &milestone.note)
+        {
+            self.tell(reference, &milestone).await;
+        }
+    }
+
+    async fn tell(&self, reference: &ObjectReference, milestone: &Milestone) {
+        let short = |most: usize| milestone.note.chars().take(most).collect::<String>();
+        let event = Event {
+            type_: if milestone.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: milestone.reason.to_owned(),
+            note: Some(short(NOTE_CHARS_MAX)),
+            // Part of what makes two Events the same one: without it the second server's would only count the first's up.
+            action: short(100),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, reference).await {
+            tracing::debug!(%error, "an Event was not taken");
+        }
+    }
+}
+
+/// Time that a shutdown may take for what is under way.
+pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(20);

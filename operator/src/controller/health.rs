@@ -1,0 +1,182 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use super::Counters;
+
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept: the process is out of file descriptors, and trying again at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is asked about.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// Whether the API server has answered.
+    pub ready: AtomicBool,
+    /// Whether this replica leads.
+    pub leads: AtomicBool,
+    /// Counters of the controller.
+    pub counters: Arc<Counters>,
+}
+
+impl Health {
+    /// The metrics as Prometheus' text.
+    fn metrics(&self) -> String {
+        let Counters {
+            reconciles,
+            errors,
+            steps,
+            status_writes,
+            clusters,
+        } = &*self.counters;
+        let mut text = String::new();
+        let mut put = |name: &str, kind: &str, help: &str, value: u64| {
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+            );
+        };
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        put(
+            "operator_leader",
+            "gauge",
+            "Whether this replica leads.",
+            u64::from(self.leads.load(Ordering::Relaxed)),
+        );
+        put(
+            "operator_clusters",
+            "gauge",
+            "Clusters that are looked after.",
+            read(clusters),
+        );
+        put(
+            "operator_reconciles_total",
+            "counter",
+            "Observations of clusters.",
+            read(reconciles),
+        );
+        put(
+            "operator_reconcile_errors_total",
+            "counter",
+            "Observations that ended with an error.",
+            read(errors),
+        );
+        put(
+            "operator_steps_total",
+            "counter",
+            "Steps that were carried out.",
+            read(steps),
+        );
+        put(
+            "operator_status_writes_total",
+            "counter",
+            "Statuses that were written.",
+            read(status_writes),
+        );
+        text
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> (StatusCode, String) {
+        if method != Method::GET && method != Method::HEAD {
+            return (
+                StatusCode::METHOD_NOT_ALLOWED,
+                format!("method {method} not allowed\n"),
+            );
+        }
+        match path {
+            "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" if self.ready.load(Ordering::Relaxed) => (StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the API server has not answered yet\n".to_owned(),
+            ),
+            "/metrics" => (StatusCode::OK, self.metrics()),
+            _ => (
+                StatusCode::NOT_FOUND,
+                "/healthz, /readyz or /metrics\n".to_owned(),
+            ),
+        }
+    }
+}
+
+/// Answers until it is dropped.
+pub async fn serve(listener: TcpListener, health: Arc<Health>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let health = Arc::clone(&health);
+        tokio::spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let (status, text) = health.answer(request.method(), request.uri().path());
+                let mut response = Response::new(Full::new(Bytes::from(text)));
+                *response.status_mut() = status;
+                let kind =
+                    http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response
+                    .headers_mut()
+                    .insert(http::header::CONTENT_TYPE, kind);
+                std::future::ready(Ok::<_, Infallible>(response))
+            });
+            let mut server = http1::Builder::new();
+            server
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT);
+            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "a connection broke");
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_means_that_the_api_server_has_answered() {
+        let health = Health::default();
+        assert_eq!(health.answer(&Method::GET, "/healthz").0, StatusCode::OK);
+        assert_eq!(
+            health.answer(&Method::GET, "/readyz").0,
+            StatusCode::SERVICE_UNAVAILABLE
+        );
+        health.ready.store(true, Ordering::Relaxed);
+        assert_eq!(health.answer(&Method::GET, "/readyz").0, StatusCode::OK);
+        assert_eq!(
+            health.answer(&Method::POST, "/readyz").0,
+            StatusCode::METHOD_NOT_ALLOWED
+        );
+        assert_eq!(health.answer(&Method::GET, "/").0, StatusCode::NOT_FOUND);
+    }
+
+    #[test]
+    fn metrics_are_prometheus_text() {
+        let health = Health::default();
+        health.counters.steps.store(7, Ordering::Relaxed);
+        let text = health.metrics();
+        assert!(
+            text.contains("# TYPE operator_steps_total counter\noperator_steps_total 7\n"),
+            "{text}"
+        );
+    }
+}

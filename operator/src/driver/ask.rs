@@ -1,0 +1,53 @@
+//! Asking an agent who it is and what it knows. What is no answer of the very agent that was asked is no answer.
+
+use std::fmt::Display;
+
+use serde_json::Value;
+
+use crate::observe::{Answers, answers};
+
+/// Fetches JSON from one agent.
+pub(super) trait Fetch {
+    /// Why there is none.
+    type Error: Display;
+
+    /// What the agent says under that path.
+    fn fetch(&self, path: &str) -> impl Future<Output = Result<Value, Self::Error>>;
+}
+
+/// The three questions, put to the agent of that node name.
+pub(super) async fn ask(name: &str, agent: &impl Fetch) -> Option<Answers> {
+    let (own, members, configuration) = match questions(agent).await {
+        Ok(read) => read,
+        Err(error) => {
+            tracing::trace!(node = name, %error, "no answer");
+            return None;
+        }
+    };
+    // Another agent may have taken the address.
+    if own["Config"]["NodeName"].as_str() != Some(name) {
+        tracing::debug!(node = name, found = %own["Config"]["NodeName"], "another agent answers at this address");
+        return None;
+    }
+    match answers(&own, &members, configuration.as_ref()) {
+        Ok(answers) => Some(answers),
+        Err(error) => {
+            tracing::warn!(node = name, %error, "unreadable answer");
+            None
+        }
+    }
+}
+
+async fn questions<F: Fetch>(agent: &F) -> Result<(Value, Value, Option<Value>), F::Error> {
+    let own = agent.fetch("/v1/agent/self").await?;
+    let members = agent.fetch("/v1/agent/members").await?;
+    // A client, or a server without a configuration, has none to tell.
+    let configuration = match own["Config"]["Server"].as_bool() {
+        Some(true) => agent
+            .fetch("/v1/operator/raft/configuration?stale")
+            .await
+            .ok(),
+        _ => None,
+    };
+    Ok((own, members, configuration))
+}

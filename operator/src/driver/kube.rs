@@ -1,0 +1,342 @@
+//! Agents as pods of a Kubernetes cluster.
+//!
+//! One value of [`Kube`] is one look at one cluster: it reads the resource and everything that belongs to it from the
+//! API server, never from a cache, asks the agents, and carries one step out. Nothing is remembered from one look to the
+//! next that a decision depends on.
+
+pub mod agents;
+mod apply;
+mod calls;
+pub mod converge;
+pub mod diff;
+pub mod milestones;
+pub mod names;
+pub mod objects;
+pub mod rbac;
+pub mod see;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::{Api, Client};
+
+use agents::{Agents, Refused, Target};
+use see::Snapshot;
+
+use super::Driver;
+use crate::crd::{ConsulCluster, ConsulClusterStatus};
+use crate::observe::Observed;
+use crate::plan::{Desired, Mode, Step};
+
+/// Why an observation or a step was not possible.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused, or did not answer.
+    #[error("{0}")]
+    Api(#[source] Box<kube::Error>),
+    /// An agent refused, or did not answer.
+    #[error(transparent)]
+    Agent(#[from] Refused),
+    /// Something that was taken for granted is not so any more, or not yet; the next observation will tell.
+    #[error("{0}")]
+    Changed(String),
+    /// The resource is gone: nothing is left to be done.
+    #[error("the resource is gone")]
+    Gone,
+    /// The spec leaves something open that only a person can decide.
+    #[error("{0}")]
+    Incomplete(String),
+    /// Another operator leads.
+    #[error("this operator does not lead any more")]
+    Deposed,
+}
+
+impl From<kube::Error> for Error {
+    fn from(error: kube::Error) -> Self {
+        Error::Api(Box::new(error))
+    }
+}
+
+impl Error {
+    /// Whether it passes by itself, so that it is tried again soon and told to nobody.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Error::Changed(_) | Error::Gone | Error::Deposed => true,
+            // Conflicts, precondition failures, a budget that does not allow an eviction yet.
+            Error::Api(error) => {
+                matches!(&**error, kube::Error::Api(status) if matches!(status.code, 404 | 409 | 429))
+            }
+            Error::Agent(_) | Error::Incomplete(_) => false,
+        }
+    }
+}
+
+/// What all looks share.
+pub struct Shared {
+    /// The API server.
+    pub client: Client,
+    /// The agents.
+    pub agents: Agents,
+    /// Image of agents whose spec names none.
+    pub image: Option<String>,
+    /// Whether this operator may still write: asked before every call that changes something.
+    pub leads: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// One look at one cluster.
+pub struct Kube {
+    shared: Arc<Shared>,
+    namespace: String,
+    name: String,
+    cluster: ConsulCluster,
+    desired: Desired,
+    snapshot: Snapshot,
+}
+
+impl Kube {
+    /// A driver for the resource of that name, which is read now.
+    ///
+    /// # Errors
+    /// It is gone, or cannot be read.
+    pub async fn new(shared: Arc<Shared>, namespace: &str, name: &str) -> Result<Self, Error> {
+        let api: Api<ConsulCluster> = Api::namespaced(shared.client.clone(), namespace);
+        let cluster = api.get_opt(name).await?.ok_or(Error::Gone)?;
+        let desired = Desired::new(&cluster, |_, _| String::new());
+        Ok(Kube {
+            shared,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            cluster,
+            desired,
+            snapshot: Snapshot::default(),
+        })
+    }
+
+    /// The resource, as it was read or last written.
+    pub fn cluster(&self) -> &ConsulCluster {
+        &self.cluster
+    }
+
+    /// What is wanted.
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// The status that belongs to this observation and step.
+    pub fn status(&self, observed: &Observed, step: &Step, now: Timestamp) -> ConsulClusterStatus {
+        let mut status = crate::status::status(&self.cluster, &self.desired, observed, step, now);
+        let set = names::server(&self.name);
+        for member in &mut status.members {
+            let number = self.seat_number(&member.name);
+            let pod = number.and_then(|number| self.snapshot.pod(&set, number));
+            member.pod_uid = pod.and_then(|pod| pod.metadata.uid.clone());
+            member.pod = pod.and_then(|pod| pod.metadata.name.clone());
+        }
+        let labels = names::pods(&self.name, "server");
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        status.selector = Some(labels.join(","));
+        status
+    }
+
+    /// Number of the server's seat of that name.
+    fn seat_number(&self, name: &str) -> Option<usize> {
+        self.desired
+            .server_seats
+            .iter()
+            .position(|seat| seat.name == name)
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.shared.client.clone(), &self.namespace)
+    }
+
+    /// Image of the agents: as the spec says; else what runs, so that a new operator does not restart it; else the
+    /// operator's own.
+    fn image(&self) -> Result<String, Error> {
+        let live = || {
+            let set = self.snapshot.servers.as_ref()?;
+            let pod = set.spec.as_ref()?.template.spec.as_ref()?;
+            pod.containers
+                .iter()
+                .find(|c| c.name == names::CONTAINER)?
+                .image
+                .clone()
+        };
+        let image = self
+            .cluster
+            .spec
+            .image
+            .clone()
+            .or_else(live)
+            .or_else(|| self.shared.image.clone());
+        image.ok_or_else(|| {
+            Error::Incomplete(
+                "spec.image is missing, and this operator was started without --agent-image"
+                    .to_owned(),
+            )
+        })
+    }
+
+    async fn read(&self) -> Result<Snapshot, Error> {
+        let all = ListParams::default().labels(&names::selector(&self.name));
+        let agents = format!(
+            "{},{} in (server,client)",
+            names::selector(&self.name),
+            names::ROLE
+        );
+        let agents = ListParams::default().labels(&agents);
+        let (sets, pods, claims) = (
+            self.api::<k8s_openapi::api::apps::v1::StatefulSet>(),
+            self.api(),
+            self.api(),
+        );
+        let (sets, pods, claims) =
+            futures::try_join!(sets.list(&all), pods.list(&agents), claims.list(&all))?;
+        let mut snapshot = Snapshot {
+            pods: pods.items,
+            claims: claims.items,
+            ..Snapshot::default()
+        };
+        for set in sets.items {
+            match set.metadata.name.as_deref() {
+                Some(name) if name == names::server(&self.name) => snapshot.servers = Some(set),
+                Some(name) if name == names::client(&self.name) => snapshot.clients = Some(set),
+                _ => {}
+            }
+        }
+        self.check_owner(&snapshot)?;
+        snapshot.refusal = self.refusal(&snapshot).await?;
+        Ok(snapshot)
+    }
+
+    /// A set of a resource that had our name before us goes with it; until then it is not ours.
+    fn check_owner(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        for set in [&snapshot.servers, &snapshot.clients].into_iter().flatten() {
+            let owners = set.metadata.owner_references.iter().flatten();
+            let mut others = owners.filter(|owner| {
+                owner.controller == Some(true)
+                    && Some(&owner.uid) != self.cluster.metadata.uid.as_ref()
+            });
+            if let Some(other) = others.next() {
+                let name = set.metadata.name.as_deref().unwrap_or_default();
+                return Err(Error::Changed(format!(
+                    "StatefulSet {name} still belongs to {} {} with UID {}",
+                    other.kind, other.name, other.uid
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the StatefulSet cannot make pods (a quota, a policy): only its Events say it. Asked when pods are missing.
+    async fn refusal(&self, snapshot: &Snapshot) -> Result<Option<String>, Error> {
+        let Some(set) = &snapshot.servers else {
+            return Ok(None);
+        };
+        let name = names::server(&self.name);
+        let missing =
+            (0..objects::replica_count(set)).any(|number| snapshot.pod(&name, number).is_none());
+        let (true, Some(uid)) = (missing, &set.metadata.uid) else {
+            return Ok(None);
+        };
+        let params =
+            ListParams::default().fields(&format!("involvedObject.uid={uid},reason=FailedCreate"));
+        let events = self.api::<Event>().list(&params).await?;
+        let seen = |event: &Event| {
+            event
+                .last_timestamp
+                .as_ref()
+                .or(event.metadata.creation_timestamp.as_ref())
+                .map(|at| at.0)
+        };
+        let fresh = |event: &Event| {
+            seen(event).is_some_and(|at| {
+                Timestamp::now().as_second() - at.as_second() < REFUSAL_SECONDS_MAX
+            })
+        };
+        let last = events.items.into_iter().filter(fresh).max_by_key(seen);
+        Ok(last.and_then(|event| event.message))
+    }
+
+    /// Every pod whose agent can be asked.
+    fn targets(&self) -> Vec<Target> {
+        let (servers, clients) = (names::server(&self.name), names::client(&self.name));
+        let prefix = self.cluster.spec.prefix(&self.name);
+        let target = |pod: &k8s_openapi::api::core::v1::Pod| {
+            let name = pod.metadata.name.clone()?;
+            let node = match (
+                names::number(&servers, &name),
+                names::number(&clients, &name),
+            ) {
+                (Some(number), _) => format!("{prefix}-server-{number}"),
+                (None, Some(number)) => format!("{prefix}-client-{number}"),
+                (None, None) => return None,
+            };
+            Some(Target {
+                node,
+                pod: name,
+                namespace: self.namespace.clone(),
+                address: see::address(pod)?.to_owned(),
+            })
+        };
+        self.snapshot.pods.iter().filter_map(target).collect()
+    }
+
+    /// What is wanted, with addresses as they are now: the pod's, or its name in DNS while it has none.
+    fn boil_down(&self) -> Result<Desired, Error> {
+        let (server, client) = (names::server(&self.name), names::client(&self.name));
+        let mut desired = Desired::new(&self.cluster, |mode, number| {
+            let set = if mode == Mode::Server {
+                &server
+            } else {
+                &client
+            };
+            let pod = self.snapshot.pod(set, number);
+            let address = pod.and_then(|pod| pod.status.as_ref()?.pod_ip.clone());
+            address.unwrap_or_else(|| format!("{set}-{number}.{server}.{}.svc", self.namespace))
+        });
+        let live = self.snapshot.servers.as_ref();
+        let image = self.image()?;
+        desired.revision = objects::servers(&self.cluster, &image, desired.servers, live).1;
+        desired.client_revision = objects::client_set(&self.cluster, &image).1;
+        Ok(desired)
+    }
+}
+
+/// Age at which an Event of a refusal says nothing any more: the StatefulSet controller tries again within minutes.
+const REFUSAL_SECONDS_MAX: i64 = 600;
+
+impl Driver for Kube {
+    type Error = Error;
+
+    async fn observe(&mut self) -> Result<Observed, Error> {
+        self.snapshot = self.read().await?;
+        self.desired = self.boil_down()?;
+        let leader = self
+            .cluster
+            .status
+            .as_ref()
+            .and_then(|status| status.leader.clone());
+        let answers = self
+            .shared
+            .agents
+            .ask_all(&self.targets(), leader.as_deref())
+            .await;
+        Ok(self
+            .snapshot
+            .observed(&self.cluster, &self.desired, answers, Timestamp::now()))
+    }
+
+    async fn apply(&mut self, step: &Step) -> Result<(), Error> {
+        self.carry_out(step).await
+    }
+}

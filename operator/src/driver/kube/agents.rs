@@ -1,0 +1,199 @@
+//! The agents' HTTP: by pod IP inside the cluster, through the API server's pod proxy outside.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use http::{Method, Request};
+use serde_json::Value;
+
+use super::super::ask::{self, Fetch};
+use super::names::HTTP_PORT;
+use crate::observe::{Answers, Role};
+
+/// Longest time for one agent's answers to all questions of one observation.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Longest time for an agent to do what it is told: a leave, the slowest, ends well within.
+const CALL_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Connections kept by address; far more addresses than a namespace of clusters has at one time.
+const ADDRESSES_MAX: usize = 4096;
+
+/// How agents are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// By pod IP.
+    Direct,
+    /// Through the API server, which needs the right to use `pods/proxy`.
+    Proxy,
+}
+
+/// An agent's pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Node name of the agent.
+    pub node: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Address of the pod.
+    pub address: String,
+}
+
+/// An agent did not do what it was told, in its own words if it had any.
+#[derive(Debug, thiserror::Error)]
+#[error("{node}: {reason}")]
+pub struct Refused {
+    /// Node name.
+    pub node: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// Speaks to agents.
+pub struct Agents {
+    client: kube::Client,
+    reach: Reach,
+    direct: Mutex<BTreeMap<String, agent::client::Client>>,
+}
+
+impl Agents {
+    /// Nothing is sent yet.
+    pub fn new(client: kube::Client, reach: Reach) -> Self {
+        Agents {
+            client,
+            reach,
+            direct: Mutex::default(),
+        }
+    }
+
+    /// Asks all of them; who does not answer is not in the result. The leader, if it is known, is asked before the
+    /// others: whoever then has its last entry has all that was acknowledged when it answered.
+    pub async fn ask_all(
+        &self,
+        targets: &[Target],
+        leader: Option<&str>,
+    ) -> BTreeMap<String, Answers> {
+        let (first, others): (Vec<_>, Vec<_>) = targets
+            .iter()
+            .partition(|target| Some(target.node.as_str()) == leader);
+        let mut all = BTreeMap::new();
+        for group in [first, others] {
+            all.extend(self.ask(&group).await);
+        }
+        // Somebody else leads than was thought: the others' answers are older than the leader's.
+        let leads = |answers: &Answers| {
+            answers
+                .raft
+                .as_ref()
+                .is_some_and(|raft| raft.role == Role::Leader)
+        };
+        let found = all
+            .iter()
+            .find(|(_, answers)| leads(answers))
+            .map(|(name, _)| name.clone());
+        if let Some(found) = found.filter(|found| Some(found.as_str()) != leader) {
+            let again: Vec<_> = targets
+                .iter()
+                .filter(|target| target.node != found)
+                .collect();
+            all.extend(self.ask(&again).await);
+        }
+        all
+    }
+
+    async fn ask(&self, targets: &[&Target]) -> Vec<(String, Answers)> {
+        let asked = targets.iter().map(|target| async move {
+            let agent = Asked {
+                agents: self,
+                target,
+            };
+            let answers = tokio::time::timeout(ANSWER_TIME_MAX, ask::ask(&target.node, &agent))
+                .await
+                .ok()??;
+            Some((target.node.clone(), answers))
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// Tells an agent something.
+    ///
+    /// # Errors
+    /// It refused, or did not answer; then it may have done it all the same.
+    pub async fn tell(&self, target: &Target, method: Method, path: &str) -> Result<(), Refused> {
+        let told = tokio::time::timeout(CALL_TIME_MAX, self.call(target, method, path)).await;
+        let reason = match told {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(reason)) => reason,
+            Err(_) => format!("no answer within {} s", CALL_TIME_MAX.as_secs()),
+        };
+        Err(Refused {
+            node: target.node.clone(),
+            reason,
+        })
+    }
+
+    async fn call(&self, target: &Target, method: Method, path: &str) -> Result<String, String> {
+        match self.reach {
+            Reach::Direct => {
+                let client = self.direct(&target.address)?;
+                let response = client
+                    .request(method, path, hyper::body::Bytes::new())
+                    .await
+                    .map_err(|e| e.to_string())?;
+                let response = response.success().map_err(|e| e.to_string())?;
+                Ok(String::from_utf8_lossy(&response.body).into_owned())
+            }
+            Reach::Proxy => {
+                let Target { pod, namespace, .. } = target;
+                let uri =
+                    format!("/api/v1/namespaces/{namespace}/pods/{pod}:{HTTP_PORT}/proxy{path}");
+                let request = Request::builder().method(method).uri(uri).body(Vec::new());
+                let request = request.map_err(|e| e.to_string())?;
+                self.client
+                    .request_text(request)
+                    .await
+                    .map_err(|e| e.to_string())
+            }
+        }
+    }
+
+    fn direct(&self, address: &str) -> Result<agent::client::Client, String> {
+        let mut known = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = known.get(address) {
+            return Ok(client.clone());
+        }
+        // Addresses of pods that are gone: cheaper to make all anew, once in a long while, than to follow them.
+        if known.len() >= ADDRESSES_MAX {
+            known.clear();
+        }
+        let host = if address.contains(':') {
+            format!("[{address}]")
+        } else {
+            address.to_owned()
+        };
+        let client = agent::client::Client::new(&format!("{host}:{HTTP_PORT}"))
+            .map_err(|e| e.to_string())?;
+        let client = client.with_timeout(CALL_TIME_MAX);
+        known.insert(address.to_owned(), client.clone());
+        Ok(client)
+    }
+}
+
+/// One agent, to be asked.
+struct Asked<'a> {
+    agents: &'a Agents,
+    target: &'a Target,
+}
+
+impl Fetch for Asked<'_> {
+    type Error = String;
+
+    async fn fetch(&self, path: &str) -> Result<Value, String> {
+        let text = self.agents.call(self.target, Method::GET, path).await?;
+        serde_json::from_str(&text).map_err(|e| e.to_string())
+    }
+}

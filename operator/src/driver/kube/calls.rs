@@ -1,0 +1,153 @@
+//! The calls that change something. Each asks first whether this operator still leads.
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::Api;
+use kube::api::{
+    DeleteParams, DynamicObject, EvictParams, Patch, PatchParams, PostParams, Preconditions,
+    PropagationPolicy,
+};
+use serde_json::{Value, json};
+
+use super::objects::{Kind, Object};
+use super::{Error, Kube, names};
+use crate::crd::{ConsulCluster, ConsulClusterStatus};
+
+impl Kube {
+    /// Refuses to go on when another operator may lead by now.
+    pub(super) fn check_lead(&self) -> Result<(), Error> {
+        if (self.shared.leads)() {
+            Ok(())
+        } else {
+            Err(Error::Deposed)
+        }
+    }
+
+    pub(super) fn dynamic(&self, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(
+            self.shared.client.clone(),
+            &self.namespace,
+            &kind.resource(),
+        )
+    }
+
+    /// Server-side apply, over what anybody else has set in the same fields.
+    pub(super) async fn put(&self, object: &Object) -> Result<(), Error> {
+        self.check_lead()?;
+        let params = PatchParams::apply(names::MANAGER).force();
+        let api = self.dynamic(object.kind);
+        api.patch(object.name(), &params, &Patch::Apply(&object.value))
+            .await?;
+        tracing::debug!(kind = ?object.kind, name = object.name(), "applied");
+        Ok(())
+    }
+
+    /// Creates; false: there is one of that name already, and it was not touched.
+    pub(super) async fn create(&self, object: &Object) -> Result<bool, Error> {
+        self.check_lead()?;
+        let value: DynamicObject = serde_json::from_value(object.value.clone())
+            .map_err(|e| Error::Api(Box::new(kube::Error::SerdeError(e))))?;
+        let params = PostParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        match self.dynamic(object.kind).create(&params, &value).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes the very object that was seen. One that is gone is as good.
+    pub(super) async fn delete(
+        &self,
+        kind: Kind,
+        name: &str,
+        uid: Option<&String>,
+        propagation: PropagationPolicy,
+    ) -> Result<(), Error> {
+        self.check_lead()?;
+        let params = DeleteParams {
+            propagation_policy: Some(propagation),
+            preconditions: uid.map(|uid| Preconditions {
+                uid: Some(uid.clone()),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match self.dynamic(kind).delete(name, &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Evicts the very pod that was seen: its going counts against the same budget as a drain's. One whose container
+    /// does not run is deleted, as there is nothing to be protected.
+    pub(super) async fn remove_pod(&self, pod: &Pod, down: bool) -> Result<(), Error> {
+        self.check_lead()?;
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let preconditions = Preconditions {
+            uid: pod.metadata.uid.clone(),
+            // Whoever changed it meanwhile may have changed what was decided upon; a running pod's status changes often.
+            resource_version: if down {
+                pod.metadata.resource_version.clone()
+            } else {
+                None
+            },
+        };
+        let params = DeleteParams {
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
+        let pods: Api<Pod> = self.api();
+        let done = if down {
+            pods.delete(name, &params).await.map(drop)
+        } else {
+            let params = EvictParams {
+                delete_options: Some(params),
+                ..EvictParams::default()
+            };
+            pods.evict(name, &params).await.map(drop)
+        };
+        match done {
+            Ok(()) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes the status over the very one that was read; a conflict means that somebody was faster.
+    pub async fn write_status(&mut self, status: ConsulClusterStatus) -> Result<(), Error> {
+        self.check_lead()?;
+        let mut cluster = self.cluster.clone();
+        cluster.status = Some(status);
+        let params = PostParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let api: Api<ConsulCluster> = self.api();
+        // What comes back is what is stored: later steps build upon that, not upon what was meant to be written.
+        self.cluster = api.replace_status(&self.name, &params, &cluster).await?;
+        Ok(())
+    }
+
+    /// Changes a claim: a note of whose data it holds, or a larger size.
+    pub(super) async fn patch_claim(
+        &self,
+        claim: &PersistentVolumeClaim,
+        patch: Value,
+    ) -> Result<(), Error> {
+        self.check_lead()?;
+        let name = claim.metadata.name.as_deref().unwrap_or_default();
+        let mut patch = patch;
+        patch["metadata"]["uid"] = json!(claim.metadata.uid);
+        let params = PatchParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        self.api::<PersistentVolumeClaim>()
+            .patch(name, &params, &Patch::Merge(&patch))
+            .await?;
+        Ok(())
+    }
+}

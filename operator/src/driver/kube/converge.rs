@@ -1,0 +1,181 @@
+//! Keeping what stands around the servers, and the templates of later pods, as the spec says. None of it stops or
+//! starts a server.
+
+use std::collections::BTreeMap;
+
+use kube::api::{ListParams, PropagationPolicy};
+use serde_json::{Value, json};
+
+use super::diff::{holds, quantity};
+use super::objects::{self, Kind, Object, replica_count};
+use super::{Error, Kube, names, see};
+use crate::observe::{Latch, Observed};
+use crate::plan::View;
+
+/// What decides how the objects around the servers should be: when it is as it was, and nobody has touched them, they
+/// need not be read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    generation: Option<i64>,
+    evictable: u32,
+    bootstrapped: bool,
+    recorded: bool,
+}
+
+impl Kube {
+    /// What the objects around the servers should follow.
+    pub fn surroundings(&self, observed: &Observed) -> Surroundings {
+        let view = View::new(&self.desired, observed);
+        let alone = view.flagged().is_some()
+            && !self
+                .desired
+                .wanted()
+                .iter()
+                .all(|seat| view.caught_up(seat));
+        Surroundings {
+            generation: self.cluster.metadata.generation,
+            // While the first server holds the only copy, nobody may take it away.
+            evictable: if alone { 0 } else { 1 },
+            bootstrapped: view.bootstrapped(),
+            recorded: matches!(observed.bootstrap, Latch::Done(_)),
+        }
+    }
+
+    /// Makes the objects around the servers what they should be, and takes away those that should not be.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn converge_surroundings(&self, wanted: &Surroundings) -> Result<(), Error> {
+        let mut objects = objects::base(&self.cluster, wanted.evictable);
+        if wanted.bootstrapped && self.cluster.spec.client_daemon_set {
+            objects.push(objects::client_daemon(&self.cluster, &self.image()?));
+        }
+        let live = self.live().await?;
+        let find = |kind: Kind, name: &str| live.get(&(kind, name.to_owned()));
+        for object in &objects {
+            if !find(object.kind, object.name()).is_some_and(|live| holds(live, &object.value)) {
+                self.put(object).await?;
+            }
+        }
+        for (kind, name) in objects::unwanted(&self.cluster) {
+            if find(kind, &name).is_some() {
+                self.delete(kind, &name, None, PropagationPolicy::Background)
+                    .await?;
+            }
+        }
+        // Also one that an operator left behind which did not live to delete it.
+        if wanted.recorded && find(Kind::ConfigMap, &names::permit(&self.name)).is_some() {
+            self.withdraw_permit().await?;
+        }
+        Ok(())
+    }
+
+    async fn live(&self) -> Result<BTreeMap<(Kind, String), Value>, Error> {
+        let kinds = [
+            Kind::ServiceAccount,
+            Kind::ConfigMap,
+            Kind::Service,
+            Kind::PodDisruptionBudget,
+            Kind::NetworkPolicy,
+            Kind::DaemonSet,
+        ];
+        let params = ListParams::default().labels(&names::selector(&self.name));
+        let lists = kinds.map(|kind| {
+            let (api, params) = (self.dynamic(kind), &params);
+            async move { api.list(params).await.map(|list| (kind, list)) }
+        });
+        let mut live = BTreeMap::new();
+        for (kind, list) in futures::future::try_join_all(lists).await? {
+            for object in list {
+                let name = object.metadata.name.clone().unwrap_or_default();
+                let value = serde_json::to_value(&object).unwrap_or_default();
+                live.insert((kind, name), value);
+            }
+        }
+        Ok(live)
+    }
+
+    /// Puts hand-edited sets back and lets later pods be of the newest template. The set that still has the flag is left
+    /// alone: a step takes it away, not a repair. The number of replicas is a matter of steps, too.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn converge_sets(&mut self) -> Result<(), Error> {
+        let image = self.image()?;
+        let mut wanted: Vec<(Object, Value)> = Vec::new();
+        if let Some(set) = self
+            .snapshot
+            .servers
+            .as_ref()
+            .filter(|set| !see::set_flagged(set))
+        {
+            let (object, _) =
+                objects::servers(&self.cluster, &image, replica_count(set), Some(set));
+            wanted.push((object, serde_json::to_value(set).unwrap_or_default()));
+        }
+        if let Some(set) = &self.snapshot.clients {
+            let (mut object, _) = objects::client_set(&self.cluster, &image);
+            object.value["spec"]["replicas"] = json!(replica_count(set));
+            wanted.push((object, serde_json::to_value(set).unwrap_or_default()));
+        }
+        for (object, live) in wanted {
+            if !holds(&live, &object.value) {
+                tracing::info!(
+                    cluster = self.name,
+                    set = object.name(),
+                    "not as it should be, applied again"
+                );
+                self.put(&object).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for larger volumes, and notes on each claim whose data it holds: what backs volumes up keeps such notes, and
+    /// rarely a status.
+    ///
+    /// # Errors
+    /// The API server's: a storage class may not allow volumes to grow.
+    pub async fn converge_claims(&self, observed: &Observed) -> Result<(), Error> {
+        let size = self.cluster.spec.storage.clone().unwrap_or_default().size.0;
+        for (number, seat) in self.desired.server_seats.iter().enumerate() {
+            let Some(claim) = self.snapshot.claim(&self.name, number) else {
+                continue;
+            };
+            let answered = observed
+                .servers
+                .get(&seat.name)
+                .and_then(|agent| agent.cluster());
+            if let (Latch::Done(id), Some(told)) = (&observed.bootstrap, answered)
+                && told == *id
+            {
+                let id = id.to_string();
+                let noted = claim
+                    .metadata
+                    .annotations
+                    .as_ref()
+                    .and_then(|all| all.get(names::CLUSTER_ID));
+                if noted != Some(&id) {
+                    self.patch_claim(
+                        claim,
+                        json!({"metadata": {"annotations": {names::CLUSTER_ID: id}}}),
+                    )
+                    .await?;
+                }
+            }
+            let asked = claim
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage"));
+            let smaller = asked.and_then(|asked| Some(quantity(&asked.0)? < quantity(&size)?));
+            if smaller == Some(true) {
+                self.patch_claim(
+                    claim,
+                    json!({"spec": {"resources": {"requests": {"storage": size}}}}),
+                )
+                .await?;
+            }
+        }
+        Ok(())
+    }
+}
