@@ -60,6 +60,8 @@ pub(crate) struct Host {
 enum Request {
     Join(String),
     Leave,
+    /// Hand leadership to whoever is furthest ahead.
+    Transfer,
     /// Write so many keys at once.
     Fill(u64),
     /// Everything that the node has; the answer goes into the cell.
@@ -149,6 +151,10 @@ async fn obey(node: Node, request: Request, shared: Rc<Shared>) {
         }
         Request::Leave => {
             let _ = node.leave().await;
+        }
+        Request::Transfer => {
+            // Nobody may be able to take over now; the checks are the same either way.
+            let _ = node.transfer_leader(None).await;
         }
         Request::Fill(number) => clients::fill(&node, number, &shared).await,
         Request::Everything(answer) => {
@@ -260,6 +266,20 @@ impl Cluster<'_> {
     /// Begins a graceful leave on a host, as SIGINT does.
     pub(crate) fn leave(&self, number: u8) {
         self.ask(number, Request::Leave);
+    }
+
+    /// Lets a host that is up ask for another leader.
+    pub(crate) fn transfer(&self, number: u8) {
+        self.ask(number, Request::Transfer);
+    }
+
+    /// The host that leads in the highest term, if any does.
+    pub(crate) fn leader(&self) -> Option<u8> {
+        let leaders = self.hosts.keys().filter_map(|number| {
+            let view = self.view(*number).filter(|view| view.leads)?;
+            Some((view.term, *number))
+        });
+        leaders.max().map(|(_, number)| number)
     }
 
     /// Lets a host that is up join another one.

@@ -22,7 +22,10 @@ type Scenario = fn(seed: u64) -> u64;
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("manual", scenarios::manual),
     ("chaos", scenarios::chaos),
+    ("power", scenarios::power),
+    ("transfers", scenarios::transfers),
     ("lost_log", scenarios::lost_log),
+    ("second_seed", scenarios::second_seed),
     ("two_seeds", scenarios::two_seeds),
     ("expect", scenarios::expect),
 ];

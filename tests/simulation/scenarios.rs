@@ -127,6 +127,65 @@ fn lose_power(cluster: &mut Cluster<'_>, server: u8) {
     }
 }
 
+/// Leaders lose power under load, at times all servers do, with slow disks, and come back at once or later.
+pub(crate) fn power(seed: u64) -> u64 {
+    let mut cluster = formed(seed);
+    for server in SERVERS {
+        cluster.slow_disk(server);
+    }
+    for _ in 0..3 + cluster.random.below(6) {
+        // Often before there is a leader again.
+        let time = cluster.time_up_to(seconds(1));
+        cluster.run(time);
+        let leader = cluster.leader().unwrap_or(1);
+        let all = cluster.random.below(3) == 0;
+        let struck = SERVERS.into_iter().filter(|s| all || *s == leader);
+        let struck: Vec<u8> = struck.collect();
+        for server in &struck {
+            lose_power(&mut cluster, *server);
+        }
+        for server in struck {
+            // Shorter than any election takes, as a rule.
+            let time = cluster.time_up_to(Duration::from_millis(200));
+            cluster.run(time);
+            cluster.restart(server);
+        }
+    }
+    cluster.until_voters(&SERVERS);
+    cluster.run(seconds(1));
+    cluster.finish(&SERVERS)
+}
+
+/// Leadership is handed over again and again, and the old leader does not always hear of the new one.
+pub(crate) fn transfers(seed: u64) -> u64 {
+    let mut cluster = formed(seed);
+    cluster.start(4, CLIENT);
+    for _ in 0..4 + cluster.random.below(8) {
+        let time = cluster.time_up_to(Duration::from_millis(600));
+        cluster.run(time);
+        let Some(leader) = cluster.leader() else {
+            continue;
+        };
+        cluster.transfer(leader);
+        let time = cluster.time_up_to(Duration::from_millis(15));
+        cluster.run(time);
+        for other in SERVERS.into_iter().filter(|other| *other != leader) {
+            match cluster.random.below(4) {
+                0 => cluster.net.cut(ip(leader), ip(other)),
+                1 => cluster.net.cut_oneway(ip(leader), ip(other)),
+                2 => cluster.net.cut_oneway(ip(other), ip(leader)),
+                _ => {}
+            }
+        }
+        let time = cluster.time_up_to(seconds(1));
+        cluster.run(time);
+        cluster.net.heal_all();
+    }
+    cluster.until_voters(&SERVERS);
+    cluster.run(seconds(1));
+    cluster.finish(&SERVERS)
+}
+
 /// Rule 7: the first server loses its log after the cluster has grown from it, and is cut off, in any way and at any
 /// moment, while it catches up. It never leads alone, and nothing that anybody acknowledged is lost.
 pub(crate) fn lost_log(seed: u64) -> u64 {
@@ -222,6 +281,26 @@ pub(crate) fn two_seeds(seed: u64) -> u64 {
     assert_eq!(history.clusters.len(), 2);
     history.note(seed);
     history.digest()
+}
+
+/// Rule 2: a server with the flag and an empty data dir that meets a cluster joins it, flag or not.
+pub(crate) fn second_seed(seed: u64) -> u64 {
+    let mut cluster = Cluster::new(seed, 3);
+    cluster.start(1, SEED);
+    cluster.until_voters(&[1]);
+    let mut servers = vec![1];
+    for server in [2, 3] {
+        let time = cluster.time_up_to(seconds(1));
+        cluster.run(time);
+        cluster.start(server, &format!(r#"{PLAIN}, "bootstrap": true"#));
+        servers.push(server);
+        if cluster.random.below(2) == 0 {
+            cluster.until_voters(&servers);
+        }
+    }
+    cluster.until_voters(&SERVERS);
+    cluster.run(seconds(1));
+    cluster.finish(&SERVERS)
 }
 
 /// `-bootstrap-expect 3`, with crashes while the cluster is formed: one cluster, in the end with a leader.
