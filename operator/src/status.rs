@@ -184,6 +184,12 @@ fn foreign(view: &View<'_>) -> Vec<Foreign> {
     foreign
 }
 
+/// Whether any server may hold data of a cluster.
+fn has_data(view: &View<'_>) -> bool {
+    let present = |seat: &Seat| view.server(seat).raft_data == crate::observe::RaftData::Present;
+    view.seats().iter().any(present)
+}
+
 /// Where the cluster is in its life, from what is done next.
 fn phase(view: &View<'_>, step: &Step) -> Phase {
     let forming = view.leader.is_none() && !matches!(view.observed.bootstrap, Latch::Done(_));
@@ -213,6 +219,9 @@ fn phase(view: &View<'_>, step: &Step) -> Phase {
             Waiting::FlagInGossip { .. } | Waiting::Member(_) => Phase::Settling,
             Waiting::Death(_) => Phase::Scaling,
             Waiting::Unsafe(_) if !flagged => Phase::Updating,
+            Waiting::Leader | Waiting::Answer(_) if forming && !flagged && has_data(view) => {
+                Phase::Adopting
+            }
             Waiting::Leader | Waiting::Answer(_) if forming => Phase::Bootstrapping,
             Waiting::Answer(_) | Waiting::Peer(_) if flagged => Phase::Joining,
             Waiting::Voters { .. } | Waiting::Replication { .. } if flagged => Phase::Verifying,

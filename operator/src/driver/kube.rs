@@ -134,6 +134,13 @@ impl Kube {
             member.pod_uid = pod.and_then(|pod| pod.metadata.uid.clone());
             member.pod = pod.and_then(|pod| pod.metadata.name.clone());
         }
+        // A volume that was kept is no server: the scale subresource counts pods.
+        status.members.retain(|member| {
+            let number = self.seat_number(&member.name);
+            member.pod.is_some() || number.is_some_and(|number| number < self.desired.servers)
+        });
+        let pods = status.members.iter().filter(|member| member.pod.is_some());
+        status.servers = i32::try_from(pods.count()).unwrap_or(i32::MAX);
         let labels = names::pods(&self.name, "server");
         let labels: Vec<_> = labels
             .iter()

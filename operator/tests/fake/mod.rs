@@ -136,6 +136,12 @@ impl Fake {
         self.stop(name, leave);
     }
 
+    /// A leave over HTTP: it is over when it is answered.
+    pub(crate) fn tell_leave(&mut self, name: &str) {
+        self.stop(name, true);
+        self.stops();
+    }
+
     pub(crate) fn tell_join(&mut self, agent: &str, to: &str) {
         self.join(agent, to);
     }
@@ -150,6 +156,17 @@ impl Fake {
 
     pub(crate) fn pass(&mut self) {
         self.tick();
+    }
+
+    /// Voters of the largest cluster that has a leader.
+    pub(crate) fn voters_anywhere(&self) -> usize {
+        let led = self
+            .clusters
+            .values()
+            .filter(|cluster| cluster.leader.is_some());
+        led.map(|cluster| cluster.config.iter().filter(|m| m.voter).count())
+            .max()
+            .unwrap_or(0)
     }
 
     /// The disk of a server is gone, whatever that costs.

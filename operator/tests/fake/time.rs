@@ -33,7 +33,7 @@ impl Fake {
         ids.iter().for_each(|id| self.raft(*id));
     }
 
-    fn stops(&mut self) {
+    pub(super) fn stops(&mut self) {
         let stopping: Vec<_> = self
             .nodes
             .iter()

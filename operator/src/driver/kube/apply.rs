@@ -24,9 +24,12 @@ impl Kube {
             Step::Reserve { server } => self.reserve(server).await,
             Step::Record { cluster } => self.record(*cluster).await,
             Step::StartFirst(launch) => self.start_first(launch).await,
-            Step::StartServers(launches) => self.start(launches).await,
-            Step::StartAgain(launch) | Step::RestartDead(launch) => {
-                self.start(std::slice::from_ref(launch)).await
+            Step::StartServers(launches) => self.start(launches, 0).await,
+            Step::StartAgain(launch) => self.start(std::slice::from_ref(launch), 0).await,
+            // All whose volumes are there belong together: one apply brings them back at once.
+            Step::RestartDead(launch) => {
+                let back = self.with_volumes();
+                self.start(std::slice::from_ref(launch), back).await
             }
             Step::RestartFirstWithoutBootstrap { server, leave: _ }
             | Step::ReplaceServer { server } => self.replace(server).await,
@@ -183,13 +186,22 @@ impl Kube {
 
     /// One apply says it all: the template without the flag, and as many servers as these are to be among. From here on
     /// no pod that Kubernetes makes carries the flag.
-    async fn start(&mut self, launches: &[Launch]) -> Result<(), Error> {
+    async fn start(&mut self, launches: &[Launch], at_least: usize) -> Result<(), Error> {
         let live = self.snapshot.servers.as_ref();
-        let mut replicas = live.map_or(0, replica_count);
+        let mut replicas = live.map_or(0, replica_count).max(at_least);
         for launch in launches {
             replicas = replicas.max(self.number(&launch.name)? + 1);
         }
         self.put_servers(replicas).await
+    }
+
+    /// Servers that are wanted up to the last one whose volume there is.
+    fn with_volumes(&self) -> usize {
+        let has = |number: &usize| self.snapshot.claim(&self.name, *number).is_some();
+        (0..self.desired.servers)
+            .rev()
+            .find(has)
+            .map_or(0, |number| number + 1)
     }
 
     pub(super) async fn put_servers(&self, replicas: usize) -> Result<(), Error> {

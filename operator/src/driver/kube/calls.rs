@@ -3,8 +3,7 @@
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Api;
 use kube::api::{
-    DeleteParams, DynamicObject, EvictParams, Patch, PatchParams, PostParams, Preconditions,
-    PropagationPolicy,
+    DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
 use serde_json::{Value, json};
 
@@ -86,34 +85,43 @@ impl Kube {
     pub(super) async fn remove_pod(&self, pod: &Pod, down: bool) -> Result<(), Error> {
         self.check_lead()?;
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let preconditions = Preconditions {
-            uid: pod.metadata.uid.clone(),
-            // Whoever changed it meanwhile may have changed what was decided upon; a running pod's status changes often.
-            resource_version: if down {
-                pod.metadata.resource_version.clone()
-            } else {
-                None
-            },
-        };
-        let params = DeleteParams {
-            preconditions: Some(preconditions),
-            ..DeleteParams::default()
-        };
-        let pods: Api<Pod> = self.api();
         let done = if down {
-            pods.delete(name, &params).await.map(drop)
-        } else {
-            let params = EvictParams {
-                delete_options: Some(params),
-                ..EvictParams::default()
+            let params = DeleteParams {
+                preconditions: Some(Preconditions {
+                    uid: pod.metadata.uid.clone(),
+                    // Whoever changed it meanwhile may have brought it up.
+                    resource_version: pod.metadata.resource_version.clone(),
+                }),
+                ..DeleteParams::default()
             };
-            pods.evict(name, &params).await.map(drop)
+            self.api::<Pod>().delete(name, &params).await.map(drop)
+        } else {
+            self.evict(name, pod.metadata.uid.as_ref()).await
         };
         match done {
             Ok(()) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Said by hand: the client library spells `deleteOptions` in a way that the API server does not read, and the
+    /// precondition with it.
+    async fn evict(&self, name: &str, uid: Option<&String>) -> Result<(), kube::Error> {
+        let body = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        });
+        let uri = format!("/api/v1/namespaces/{}/pods/{name}/eviction", self.namespace);
+        let request = http::Request::post(uri)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body.to_string().into_bytes())
+            .map_err(|error| kube::Error::Service(error.into()))?;
+        let answer: Value = self.shared.client.request(request).await?;
+        tracing::debug!(name, %answer, "evicted");
+        Ok(())
     }
 
     /// Writes the status over the very one that was read; a conflict means that somebody was faster.

@@ -1,0 +1,245 @@
+//! A Kubernetes without a cluster: an API server in memory, and behind it, one turn at a time, the StatefulSet
+//! controller, the kubelet with the agents of `fake`, and the disruption budget. The operator under test is the real one
+//! and speaks HTTP to it, so that a test can cut it off at any call.
+
+mod api;
+mod turn;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use kube::Client;
+use kube::client::Body;
+use operator::controller::{Counters, Options, Worker};
+use operator::driver::kube::agents::Reach;
+use operator::plan::Step;
+use serde_json::{Value, json};
+
+use crate::fake::{self, Fake};
+
+/// Namespace and name of the cluster.
+pub(crate) const PLACE: (&str, &str) = ("prod", "demo");
+
+/// Plural and name.
+pub(crate) type Key = (String, String);
+
+/// When a call that changes something is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// It never arrives.
+    Before,
+    /// It is carried out, and the answer is lost.
+    After,
+}
+
+pub(crate) struct World {
+    pub(crate) objects: BTreeMap<Key, Value>,
+    pub(crate) agents: Fake,
+    /// Calls that change something, as `METHOD plural/name`.
+    pub(crate) writes: Vec<String>,
+    /// Reasons of Events, in order.
+    pub(crate) events: Vec<String>,
+    /// The write that is cut, counted from now, and how.
+    pub(crate) cut: Option<(usize, Cut)>,
+    /// Image that cannot be pulled.
+    pub(crate) bad_image: String,
+    /// Number of the last object that was made.
+    made: u64,
+    version: u64,
+}
+
+/// Cloning gives another handle of the same world.
+#[derive(Clone)]
+pub(crate) struct Platform(Arc<Mutex<World>>);
+
+impl Platform {
+    pub(crate) fn new(spec: Value) -> Self {
+        let servers = spec["servers"].as_i64().unwrap_or(3);
+        let clients = spec["clients"].as_i64().unwrap_or(0);
+        let count = |number: i64| i32::try_from(number).unwrap();
+        let world = World {
+            objects: BTreeMap::new(),
+            agents: Fake::new(fake::desired(count(servers), count(clients))),
+            writes: Vec::new(),
+            events: Vec::new(),
+            cut: None,
+            bad_image: "bad".into(),
+            made: 0,
+            version: 0,
+        };
+        let platform = Platform(Arc::new(Mutex::new(world)));
+        platform.world().make_cluster(spec);
+        platform
+    }
+
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it stands, for a test that fails.
+    pub(crate) fn why(&self) -> String {
+        let world = self.world();
+        let last = world.writes.iter().rev().take(25).collect::<Vec<_>>();
+        format!(
+            "{}; last writes first: {last:?}",
+            world.condition("Reconciling")
+        )
+    }
+
+    /// A new operator, which knows nothing.
+    pub(crate) fn operator(&self) -> Worker {
+        let platform = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let platform = platform.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let (status, answer) = platform.world().serve(&parts, &body);
+                let response = Response::builder()
+                    .status(status)
+                    .body(Full::<Bytes>::from(answer));
+                Ok::<_, Infallible>(response.unwrap())
+            }
+        });
+        let client = Client::new(service, "default");
+        let options = Options {
+            namespace: None,
+            image: Some("agent:1".into()),
+            reach: Reach::Proxy,
+            identity: "test".into(),
+            leads: Box::new(|| true),
+        };
+        Worker::new(client, options, Arc::new(Counters::default()))
+    }
+
+    /// One look of the operator, then one turn of everything else. None: the operator met an error.
+    pub(crate) async fn round(&self, operator: &Worker) -> Option<Step> {
+        let step = operator
+            .look(PLACE.0, PLACE.1)
+            .await
+            .ok()
+            .map(|(step, _)| step);
+        // As the watches would say.
+        operator.touched(PLACE.0, PLACE.1);
+        self.world().turn();
+        self.world().check();
+        step
+    }
+
+    /// Rounds until all is as wanted and the status says so; false: never.
+    pub(crate) async fn settle(&self, operator: &Worker) -> bool {
+        for _ in 0..ROUNDS_MAX {
+            if self.round(operator).await == Some(Step::Steady) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Far more than any way to a steady cluster takes.
+const ROUNDS_MAX: usize = 150;
+
+impl World {
+    /// What must never be so, whatever happens.
+    pub(crate) fn check(&self) {
+        let flagged: Vec<_> = self
+            .list("pods")
+            .filter(|pod| turn::has_flag(pod))
+            .map(|pod| pod["metadata"]["name"].clone())
+            .collect();
+        assert!(flagged.len() <= 1, "two pods with the flag: {flagged:?}");
+        assert!(self.agents.flagged() <= 1, "two agents with the flag");
+        assert!(self.agents.formed <= 1, "a second cluster was formed");
+        let status = &self.cluster()["status"];
+        if status["phase"] == "Running" && !self.agents_gone() {
+            assert!(status["flagged"].is_null(), "steady with the flag");
+        }
+    }
+
+    /// What was formed and is on no record was never served to anybody: it does not count as a cluster.
+    pub(crate) fn forget_formed_unless(&mut self, recorded: bool) {
+        if !recorded {
+            self.agents.formed = 0;
+        }
+    }
+
+    fn agents_gone(&self) -> bool {
+        self.list("pods").next().is_none()
+    }
+
+    pub(crate) fn list<'a>(&'a self, plural: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.objects
+            .iter()
+            .filter(move |((kind, _), _)| kind == plural)
+            .map(|(_, object)| object)
+    }
+
+    pub(crate) fn get(&self, plural: &str, name: &str) -> Option<&Value> {
+        self.objects.get(&(plural.to_owned(), name.to_owned()))
+    }
+
+    pub(crate) fn edit(&mut self, plural: &str, name: &str) -> &mut Value {
+        let key = (plural.to_owned(), name.to_owned());
+        self.objects
+            .get_mut(&key)
+            .unwrap_or_else(|| panic!("there is no {plural}/{name}"))
+    }
+
+    pub(crate) fn remove(&mut self, plural: &str, name: &str) -> Option<Value> {
+        self.objects.remove(&(plural.to_owned(), name.to_owned()))
+    }
+
+    pub(crate) fn cluster(&self) -> &Value {
+        self.get("consulclusters", PLACE.1).unwrap_or(&Value::Null)
+    }
+
+    pub(crate) fn condition(&self, name: &str) -> String {
+        let conditions = self.cluster()["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let found = conditions
+            .iter()
+            .find(|condition| condition["type"] == name);
+        found.map_or_else(String::new, |found| {
+            let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+            format!("{} {}: {}", text("status"), text("reason"), text("message"))
+        })
+    }
+
+    /// The resource, as the API server stores it.
+    pub(crate) fn make_cluster(&mut self, spec: Value) {
+        let text = json!({"apiVersion": "consulcluster.dev/v1alpha1", "kind": "ConsulCluster", "metadata": {"name": PLACE.1, "namespace": PLACE.0}, "spec": spec});
+        let cluster = operator::crd::read(&text.to_string()).unwrap();
+        let mut value = serde_json::to_value(cluster).unwrap();
+        value["metadata"]["generation"] = json!(1);
+        self.store("consulclusters", PLACE.1, value);
+    }
+
+    /// A change of the spec by a person.
+    pub(crate) fn change(&mut self, field: &str, value: Value) {
+        let cluster = self.edit("consulclusters", PLACE.1);
+        cluster["spec"][field] = value;
+        let generation = cluster["metadata"]["generation"].as_i64().unwrap_or(1);
+        cluster["metadata"]["generation"] = json!(generation + 1);
+        let servers = cluster["spec"]["servers"].as_u64().unwrap_or(3);
+        self.agents.desired.servers = usize::try_from(servers).unwrap();
+    }
+
+    /// The resource is deleted, and the garbage collector takes what it owned; volumes stay.
+    pub(crate) fn delete_cluster(&mut self) {
+        self.remove("consulclusters", PLACE.1);
+        let names: Vec<_> = self
+            .list("pods")
+            .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect();
+        names.iter().for_each(|name| self.agents.kill(name));
+        self.objects
+            .retain(|(kind, _), _| kind == "persistentvolumeclaims");
+    }
+}
