@@ -223,11 +223,12 @@ impl Scene {
     /// # Panics
     /// When one is missing, with all that was said.
     #[track_caller]
-    pub fn assert_events_in_order(&self, name: &str, wanted: &[&str]) {
+    pub fn assert_events_in_order(&self, name: &str, wanted: &[String]) {
         let events = self.events(name);
         let mut rest = events.iter();
         for part in wanted {
-            let found = rest.any(|(reason, message)| format!("{reason}: {message}").contains(part));
+            let found = rest
+                .any(|(reason, message)| format!("{reason}: {message}").contains(part.as_str()));
             assert!(found, "no Event with {part:?} in its place: {events:#?}");
         }
     }
