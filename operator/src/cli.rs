@@ -4,6 +4,7 @@ mod crd;
 mod local;
 mod plan;
 mod rbac;
+mod ready;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +36,8 @@ enum Verb {
     Crd,
     /// Prints the rights that `run` needs, as manifests.
     Rbac(rbac::Args),
+    /// Asks a running operator whether it is ready.
+    Ready(ready::Args),
     /// Prints the next step for a ConsulCluster and an observation, and why; touches nothing.
     Plan(plan::Args),
     /// Runs a ConsulCluster as processes of this machine.
@@ -51,6 +54,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Run(args) => run::run(args).await,
         Verb::Crd => crd::run(),
         Verb::Rbac(args) => rbac::run(&args),
+        Verb::Ready(args) => ready::run(&args).await,
         Verb::Plan(args) => plan::run(&args),
         Verb::Local(verb) => local::run(verb).await,
     }

@@ -270,11 +270,12 @@ async fn carry_out(
 ) -> Result<(), Error> {
     if !driver.desired().paused {
         let surroundings = driver.surroundings(observed);
+        let bootstrapped = surroundings.bootstrapped;
         if worker.memories.needs(key, &surroundings) {
             driver.converge_surroundings(&surroundings).await?;
             worker.memories.converged(key, surroundings);
         }
-        driver.converge_sets().await?;
+        driver.converge_sets(bootstrapped).await?;
         driver.converge_claims(observed).await?;
     }
     driver.apply(step).await?;

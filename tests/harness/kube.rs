@@ -9,7 +9,7 @@ mod scene;
 mod watch;
 
 pub use api::{Kube, Path, Refused};
-pub use bed::{bed, image, kubectl, program};
+pub use bed::{image, kubectl, program, try_bed};
 pub use invariants::Invariants;
 pub use load::KubeLoad;
 pub use scene::{Options, Scene, cluster};

@@ -13,11 +13,14 @@ pub fn program(path: &str) -> PathBuf {
 
 /// Runs `tests/kube/bed` with these arguments.
 ///
-/// # Panics
-/// When it fails, with what it said.
-#[track_caller]
-pub fn bed(arguments: &[&str]) -> String {
-    checked(Command::new(program("tests/kube/bed")).args(arguments))
+/// # Errors
+/// What it said, when it fails.
+pub fn try_bed(arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program("tests/kube/bed"))
+        .args(arguments)
+        .output()
+        .map_err(|e| format!("tests/kube/bed does not start: {e}"))?;
+    said(&output)
 }
 
 /// Runs `kubectl` with these arguments, and gives back what it printed.

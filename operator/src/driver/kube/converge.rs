@@ -18,7 +18,8 @@ use crate::plan::View;
 pub struct Surroundings {
     generation: Option<i64>,
     evictable: u32,
-    bootstrapped: bool,
+    /// Whether the bootstrap is over.
+    pub bootstrapped: bool,
     recorded: bool,
 }
 
@@ -95,19 +96,20 @@ impl Kube {
         Ok(live)
     }
 
-    /// Puts hand-edited sets back and lets later pods be of the newest template. The set that still has the flag is left
-    /// alone: a step takes it away, not a repair. The number of replicas is a matter of steps, too.
+    /// Puts hand-edited sets back and lets later pods be of the newest template. During the bootstrap the set that still
+    /// has the flag is left alone: a step takes it away, not a repair. Afterwards somebody has put it there by hand, and
+    /// it must not reach a pod. The number of replicas is a matter of steps, too.
     ///
     /// # Errors
     /// The API server's.
-    pub async fn converge_sets(&mut self) -> Result<(), Error> {
+    pub async fn converge_sets(&mut self, bootstrapped: bool) -> Result<(), Error> {
         let image = self.image()?;
         let mut wanted: Vec<(Object, Value)> = Vec::new();
         if let Some(set) = self
             .snapshot
             .servers
             .as_ref()
-            .filter(|set| !see::set_flagged(set))
+            .filter(|set| bootstrapped || !see::set_flagged(set))
         {
             let (object, _) =
                 objects::servers(&self.cluster, &image, replica_count(set), Some(set));
