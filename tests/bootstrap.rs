@@ -172,7 +172,10 @@ fn first_server_is_replaced(cluster: &mut Cluster) {
     eventually("A has what was written while it was away", || {
         // Stale: from A's own state, not from the leader's.
         match cluster["A"].value("meanwhile", "stale") {
-            Some(value) => Ok(assert_eq!(value, "A was away")),
+            Some(value) => {
+                assert_eq!(value, "A was away");
+                Ok(())
+            }
             None => Err("not yet"),
         }
     });

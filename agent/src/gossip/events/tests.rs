@@ -168,7 +168,7 @@ fn the_dead_that_others_know_are_shown_with_their_age() {
         Duration::from_secs(61)
     );
     let expired = world.view.expired(Duration::from_secs(60), NOW);
-    assert_eq!(expired, [b.clone()]);
+    assert_eq!(expired, std::slice::from_ref(&b));
     world.view.forget(b.id);
     assert_eq!(world.refresh(&b), ["Reaped 2"]);
 }
