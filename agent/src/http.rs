@@ -2,7 +2,7 @@
 //!
 //! It reaches the rest of the node only through [`Api`]. There is no router library beneath it: Consul matches the
 //! decoded path, answers a wrong method with its own body and `Allow` header, and names endpoints in metrics by
-//! their pattern, so a table of patterns ([`route`]) says it all in one place, and hyper does the rest.
+//! their pattern, so a table of patterns (`route.rs`) says it all in one place, and hyper does the rest.
 
 use std::collections::BTreeMap;
 use std::future::Future;

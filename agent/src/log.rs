@@ -1,7 +1,7 @@
 //! The log: Consul's line format, levels that change at run time, and the hub that `monitor` listens to.
 //!
 //! Every event names its module as the tracing target: `tracing::info!(target: "raft", ...)`. The modules are agent,
-//! consul, raft, serf, http, dns and rpc. What libraries say is kept back, see [`line`].
+//! consul, raft, serf, http, dns and rpc. What libraries say is kept back, see `log/line.rs`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};

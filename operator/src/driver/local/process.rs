@@ -307,6 +307,11 @@ mod tests {
             .env(REVISION, "abc")
             .stdin(Stdio::piped());
         let mut child = command.spawn().unwrap();
+        // The parent goes on before the kernel has laid out the child's arguments and environment.
+        let environ = format!("/proc/{}/environ", child.id());
+        while fs::read(&environ).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
         let shell = fs::read_link(format!("/proc/{}/exe", child.id())).unwrap();
         let found = find(&folder, shell.file_name().unwrap());
         let other = find(&folder, OsStr::new("agent"));
