@@ -95,13 +95,13 @@ impl Duties {
     pub async fn run(self) {
         let mut status = self.consensus.watch();
         loop {
-            if self.consensus.status().is_leader() {
+            if self.consensus.leads() {
                 tracing::info!(target: "consul", "cluster leadership acquired");
                 tracing::info!(target: "consul", "New leader elected: payload={}", self.name);
                 self.lead().await;
                 tracing::info!(target: "consul", "cluster leadership lost");
             }
-            if !status.changed().await {
+            if !status.standing_changed().await {
                 return;
             }
         }
@@ -109,6 +109,7 @@ impl Duties {
 
     async fn lead(&self) {
         let mut status = self.consensus.watch();
+        let mut progress = self.consensus.watch();
         let mut members = self.gossip.watch();
         let mut memory = Memory::new(self.timers.clone());
         loop {
@@ -133,7 +134,9 @@ impl Duties {
             }
             tokio::select! {
                 _ = members.changed() => {}
-                alive = status.changed() => if !alive { return },
+                alive = status.standing_changed() => if !alive { return },
+                // Of the log only while somebody catches up.
+                alive = progress.changed(), if !now.is_settled() => if !alive { return },
                 () = tokio::time::sleep_until(memory.upkeep.next_time().min(Instant::now() + LOOK_AGAIN)) => {}
             }
         }

@@ -387,13 +387,12 @@ impl Node {
 
 impl Server {
     fn leads(&self) -> bool {
-        self.consensus.status().is_leader()
+        self.consensus.leads()
     }
 
     /// Where the leader is, as far as this server knows.
     pub(super) fn leader_address(&self) -> Option<SocketAddr> {
-        let status = self.consensus.status();
-        self.consensus.address(status.leader?, &status)
+        self.consensus.leader_address()
     }
 
     fn voter_addresses(&self) -> Vec<SocketAddr> {
@@ -433,11 +432,17 @@ impl Server {
     }
 
     async fn read(&self, query: &Query, options: &ReadOptions) -> Result<Reply, Error> {
-        self.consensus
-            .linearize(options.consistency == Consistency::Consistent)
-            .await?;
+        let reply = || self.reply(query, Duration::ZERO);
+        let quorum = options.consistency == Consistency::Consistent;
+        if !quorum
+            && options.min_index == 0
+            && let Some(reply) = self.consensus.leased(reply)
+        {
+            return Ok(reply);
+        }
+        self.consensus.linearize(quorum).await?;
         self.wait(query, options).await;
-        Ok(self.reply(query, Duration::ZERO))
+        Ok(reply())
     }
 
     /// `None` when the leader must be asked: it was never heard of, or too long ago.
@@ -471,7 +476,7 @@ impl Server {
         Reply {
             answer: store.query(query),
             index: store.index_of(query).max(1),
-            known_leader: self.consensus.status().leader.is_some(),
+            known_leader: self.consensus.leader().is_some(),
             last_contact,
         }
     }

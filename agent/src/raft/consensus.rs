@@ -1,7 +1,6 @@
 //! The handle on consensus: openraft behind a face of our own. No openraft type leaves this folder through it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +11,17 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::ClientWriteResponse;
 use openraft::raft::linearizable_read::LinearizerOption;
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
+use openraft::type_config::alias::{InstantOf, WatchReceiverOf};
 use openraft::{ChangeMembers, Config, Instant as _, Raft, ServerState, SnapshotPolicy};
 
 use super::identity::{self, Identity};
+use super::lease::Lease;
 use super::log::LogStore;
 use super::network::{AddressBook, Factory, Shared as NetworkShared};
 use super::service::Service;
 use super::snapshot::SnapshotStore;
 use super::state_machine::StateMachine;
+use super::status::{Status, StatusWatch};
 use super::{Payload, PeerNode, RaftId, TypeConfig, log, recovery, snapshot};
 use crate::env::Env;
 use crate::rpc::{Pool, Purpose};
@@ -100,96 +102,6 @@ pub enum Error {
     Stopped(String),
 }
 
-/// A server's part in Raft at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Not a voter (yet).
-    Learner,
-    /// Follows a leader, or waits for one.
-    Follower,
-    /// Asks for votes.
-    Candidate,
-    /// Leads.
-    Leader,
-    /// Has stopped.
-    Shutdown,
-}
-
-impl fmt::Display for Role {
-    /// The names of Consul's `raft.state`; a learner is what Consul calls a follower without a vote.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::Learner | Role::Follower => "Follower",
-            Role::Candidate => "Candidate",
-            Role::Leader => "Leader",
-            Role::Shutdown => "Shutdown",
-        })
-    }
-}
-
-/// Where a server stands.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// Own id.
-    pub id: RaftId,
-    /// Own part.
-    pub role: Role,
-    /// Current term.
-    pub term: u64,
-    /// Who leads, as far as this server knows.
-    pub leader: Option<RaftId>,
-    /// Last index in the log; 0 when it is empty.
-    pub last_index: u64,
-    /// Term of the last entry that is known to be committed.
-    pub last_term: u64,
-    /// Last index known to be committed; 0 for none.
-    pub commit_index: u64,
-    /// Last index applied; 0 for none.
-    pub applied_index: u64,
-    /// Index and term of the newest snapshot.
-    pub snapshot: Option<(u64, u64)>,
-    /// Last index that was purged from the log.
-    pub purged: Option<u64>,
-    /// The servers of the configuration.
-    pub peers: BTreeMap<RaftId, PeerNode>,
-    /// Those that vote.
-    pub voters: BTreeSet<RaftId>,
-    /// Whether the configuration is committed.
-    pub membership_committed: bool,
-    /// Whether the configuration is a joint one.
-    pub joint: bool,
-    /// Index of the entry that set the configuration.
-    pub membership_index: u64,
-    /// On the leader: the last index known to be on each other server that has answered.
-    pub matched: BTreeMap<RaftId, u64>,
-    /// On the leader: how long ago a quorum last confirmed it.
-    pub quorum_acked: Option<Duration>,
-    /// Why Raft has stopped, if it has.
-    pub failed: Option<String>,
-}
-
-impl Status {
-    /// Whether this server leads.
-    pub fn is_leader(&self) -> bool {
-        self.role == Role::Leader
-    }
-
-    /// The voter that is furthest ahead, other than this server; `None` when there is none that has answered.
-    pub fn successor(&self) -> Option<RaftId> {
-        let others = self.voters.iter().copied().filter(|id| *id != self.id);
-        // The higher id among equals: any rule does, as long as it is one.
-        others
-            .filter_map(|id| Some((*self.matched.get(&id)?, id)))
-            .max()
-            .map(|(_, id)| id)
-    }
-
-    /// Voters other than this server, Consul's `num_peers`.
-    pub fn other_voters(&self) -> usize {
-        self.voters.iter().filter(|id| **id != self.id).count()
-    }
-}
-
 /// A started Raft. Cloning is cheap.
 #[derive(Clone)]
 pub struct Consensus {
@@ -198,7 +110,9 @@ pub struct Consensus {
     service: Arc<Service>,
     log_failed: tokio::sync::watch::Receiver<Option<Arc<log::Error>>>,
     addresses: AddressBook,
-    lease: Duration,
+    lease: Arc<Lease>,
+    /// What the core says of itself, for looks that cost nothing.
+    metrics: WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
 }
 
 impl Consensus {
@@ -236,22 +150,32 @@ impl Consensus {
             timeout: options.election_timeout_max * 2,
         }));
         let machine = StateMachine::new(shared, snapshots);
+        // It may have confirmed a leader just before it stopped.
+        let barred = has_data.then_some(options.election_timeout_max);
         let config = Arc::new(
-            config(options)
+            config(options, barred.is_none())
                 .validate()
                 .map_err(|e| StartError::Raft(e.to_string()))?,
         );
         let raft = Raft::new(identity.raft_id(), config, network, log, machine)
             .await
             .map_err(|e| StartError::Raft(e.to_string()))?;
-        let service = Arc::new(Service::new(identity.clone(), raft.clone()));
+        let service = Arc::new(Service::new(identity.clone(), raft.clone(), barred));
+        if let Some(barred) = barred {
+            let elections = raft.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(barred).await;
+                elections.runtime_config().elect(true);
+            });
+        }
         Ok(Self {
+            metrics: raft.metrics(),
             raft,
             identity,
             service,
             log_failed,
             addresses,
-            lease: options.election_timeout_max,
+            lease: Arc::new(Lease::new(options.election_timeout_max)),
         })
     }
 
@@ -281,46 +205,27 @@ impl Consensus {
             .map_err(|e| Error::Refused(e.to_string()))
     }
 
-    /// Where this server stands.
+    /// Where this server stands. Copies much: for whoever looks at it as a whole, not for each request.
     pub fn status(&self) -> Status {
-        let metrics = self.raft.metrics().borrow_watched().clone();
-        let membership = &metrics.membership_config;
-        let index = |id: Option<super::types::LogId>| id.map_or(0, |id| id.index);
-        Status {
-            id: metrics.id,
-            role: match metrics.state {
-                ServerState::Learner => Role::Learner,
-                ServerState::Follower => Role::Follower,
-                ServerState::Candidate => Role::Candidate,
-                ServerState::Leader => Role::Leader,
-                ServerState::Shutdown => Role::Shutdown,
-            },
-            term: metrics.current_term,
-            leader: metrics.current_leader,
-            last_index: metrics.last_log_index.unwrap_or(0),
-            last_term: metrics.local_committed.map_or(0, |id| id.leader_id.term),
-            commit_index: index(metrics.local_committed),
-            applied_index: index(metrics.last_applied),
-            snapshot: metrics.snapshot.map(|id| (id.index, id.leader_id.term)),
-            purged: metrics.purged.map(|id| id.index),
-            peers: membership
-                .nodes()
-                .map(|(id, node)| (*id, node.clone()))
-                .collect(),
-            voters: membership.voter_ids().collect(),
-            membership_committed: membership.log_id()
-                == metrics.committed_membership_config.log_id(),
-            joint: membership.get_joint_config().len() > 1,
-            membership_index: index(*membership.log_id()),
-            matched: metrics
-                .replication
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(|(id, matched)| Some((id, matched?.index)))
-                .collect(),
-            quorum_acked: metrics.last_quorum_acked.map(|acked| acked.elapsed()),
-            failed: metrics.running_state.err().map(|fatal| fatal.to_string()),
-        }
+        Status::of(&self.metrics.borrow_watched())
+    }
+
+    /// Whether this server leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.metrics.borrow_watched().state == ServerState::Leader
+    }
+
+    /// Who leads, as far as this server knows.
+    pub fn leader(&self) -> Option<RaftId> {
+        self.metrics.borrow_watched().current_leader
+    }
+
+    /// Where the leader is: as gossip has it, else as the configuration has it.
+    pub fn leader_address(&self) -> Option<std::net::SocketAddr> {
+        let metrics = self.metrics.borrow_watched();
+        let leader = metrics.current_leader?;
+        let known = self.addresses.load().get(&leader).copied();
+        known.or_else(|| Some(metrics.membership_config.get_node(&leader)?.addr))
     }
 
     /// Calls `check` now and after every change of the status until it gives a value.
@@ -348,7 +253,7 @@ impl Consensus {
 
     /// How long ago the leader was last heard of; zero on the leader itself, `None` when there never was one.
     pub fn last_contact(&self) -> Option<Duration> {
-        if self.status().is_leader() {
+        if self.leads() {
             return Some(Duration::ZERO);
         }
         self.service.last_append().map(|at| at.elapsed())
@@ -356,10 +261,7 @@ impl Consensus {
 
     /// Follows changes of the status from now on.
     pub fn watch(&self) -> StatusWatch {
-        let mut metrics = self.raft.metrics();
-        // A new receiver has seen nothing: without this its first wait would be none.
-        drop(metrics.borrow_and_update());
-        StatusWatch(metrics)
+        StatusWatch::new(&self.raft)
     }
 
     /// Waits until the log cannot be written any more, and says why. The process must then stop.
@@ -377,7 +279,19 @@ impl Consensus {
         };
         tokio::select! {
             why = log => why,
-            why = self.wait_until(|status| status.failed.clone()) => why,
+            why = self.fatal() => why,
+        }
+    }
+
+    /// Waits until Raft has stopped by itself.
+    async fn fatal(&self) -> String {
+        // Closed as the last thing that the core does, after it has said why.
+        let mut core = self.raft.server_metrics();
+        while core.changed().await.is_ok() {}
+        let state = self.metrics.borrow_watched().running_state.clone();
+        match state {
+            Err(fatal) => fatal.to_string(),
+            Ok(()) => std::future::pending().await,
         }
     }
 
@@ -395,19 +309,34 @@ impl Consensus {
 
     /// Makes sure that this server leads, and that its state holds every write acknowledged before the call.
     ///
-    /// With `quorum`, by asking a quorum; else by the lease, of which a fifth is left unused: clocks of leader and
-    /// followers may differ in speed by up to 20% before two leaders could both answer.
+    /// With `quorum`, by asking a quorum; else by the lease where it lasts (see `raft/lease.rs`).
     pub async fn linearize(&self, quorum: bool) -> Result<(), Error> {
-        let option = if quorum {
+        let option = if quorum || self.lease.is_waived(self.term()) {
             LinearizerOption::new(Some(Duration::ZERO), true)
         } else {
-            LinearizerOption::new(Some(self.lease * 4 / 5), false).with_wait_timeout(Duration::ZERO)
+            LinearizerOption::new(Some(self.lease.usable()), false)
+                .with_wait_timeout(Duration::ZERO)
         };
         match self.raft.ensure_linearizable(option).await {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(_)) => Err(Error::NotLeader),
             Err(RaftError::Fatal(fatal)) => Err(Error::Stopped(fatal.to_string())),
         }
+    }
+
+    /// What `view` makes of the state, if it holds every write acknowledged before the call; `None` when only
+    /// [`Consensus::linearize`] can tell. Asks nobody and waits for nothing.
+    pub fn leased<T>(&self, view: impl FnOnce() -> T) -> Option<T> {
+        let hold = self.lease.hold(&self.metrics.borrow_watched())?;
+        let view = view();
+        // In this order: while the lease lasts nobody else can have acknowledged anything, so that what was made
+        // before this moment is not stale.
+        let now = InstantOf::<TypeConfig>::now();
+        self.lease.lasts(&hold, now).then_some(view)
+    }
+
+    fn term(&self) -> u64 {
+        self.metrics.borrow_watched().current_term
     }
 
     /// Adds a server without a vote, or changes what the configuration says of one.
@@ -491,6 +420,8 @@ impl Consensus {
 
     /// Asks `to` to take over. Returns when this server no longer leads, or an error after `timeout`.
     pub async fn transfer_leader(&self, to: RaftId, timeout: Duration) -> Result<(), Error> {
+        // The others may elect the next leader while this one's lease would still last.
+        self.lease.waive(self.term());
         self.raft
             .trigger()
             .transfer_leader(to)
@@ -523,18 +454,6 @@ async fn is_written(log: &mut LogStore) -> Result<bool, StartError> {
     Ok(state.last_log_id.is_some() || vote.is_some())
 }
 
-/// Follows changes of the [`Status`].
-pub struct StatusWatch(
-    openraft::type_config::alias::WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
-);
-
-impl StatusWatch {
-    /// Waits for the next change; `false` when Raft is gone. Cancel safe.
-    pub async fn changed(&mut self) -> bool {
-        self.0.changed().await.is_ok()
-    }
-}
-
 fn write_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => Error::NotLeader,
@@ -544,7 +463,7 @@ fn write_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Er
     }
 }
 
-fn config(options: Options) -> Config {
+fn config(options: Options, elect: bool) -> Config {
     let ms = |duration: Duration| duration.as_millis() as u64;
     Config {
         cluster_name: "consul".to_owned(),
@@ -556,6 +475,7 @@ fn config(options: Options) -> Config {
         max_in_snapshot_log_to_keep: options.trailing_logs,
         purge_batch_size: 256,
         replication_lag_threshold: options.snapshot_threshold.max(options.trailing_logs),
+        enable_elect: elect,
         enable_pre_vote: Some(true),
         // On by default, and unsafe: a leader sends entries while it still writes them. Killed in between and leading
         // again in the same term, it puts other entries under the same log ids, which followers take for those that

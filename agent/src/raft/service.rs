@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -33,6 +34,9 @@ pub struct Service {
     identity: Arc<Identity>,
     raft: openraft::Raft<TypeConfig, StateMachine>,
     last_append: std::sync::Mutex<Option<tokio::time::Instant>>,
+    /// Before this moment it votes for nobody: it may have confirmed a leader before it was restarted, whose lease then
+    /// lasts.
+    votes_from: Option<tokio::time::Instant>,
 }
 
 /// Why a message is not taken.
@@ -53,11 +57,13 @@ impl Service {
     pub(super) fn new(
         identity: Arc<Identity>,
         raft: openraft::Raft<TypeConfig, StateMachine>,
+        barred: Option<Duration>,
     ) -> Self {
         Self {
             identity,
             raft,
             last_append: std::sync::Mutex::new(None),
+            votes_from: barred.map(|barred| tokio::time::Instant::now() + barred),
         }
     }
 
@@ -236,6 +242,9 @@ impl Service {
         match method {
             method::VOTE | method::PRE_VOTE => {
                 let request = decode::<WireVoteRequest>(&body)?.into();
+                if let Some(from) = self.votes_from {
+                    tokio::time::sleep_until(from).await;
+                }
                 let response = if method == method::VOTE {
                     self.raft.vote(request).await
                 } else {
