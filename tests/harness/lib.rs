@@ -11,6 +11,7 @@ mod http;
 mod kube;
 mod load;
 mod process;
+mod small_disk;
 mod wait;
 
 pub use address::Block;
@@ -24,4 +25,5 @@ pub use kube::{
 };
 pub use load::{Load, Written, write_until_accepted};
 pub use process::{Line, Process, Signal};
+pub use small_disk::SmallDisk;
 pub use wait::{DEADLINE, Random, eventually, holds, seed};
