@@ -99,34 +99,14 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
     let mut server = None;
     let mut listener = None;
     if config.server {
-        let shared = Arc::new(Shared::new(Store::default()));
-        let (bound, consensus) = on(
-            &raft,
-            start_raft(
-                env.clone(),
-                config.clone(),
-                addresses.clone(),
-                shared.clone(),
-            ),
-        )
-        .await?;
-        listener = Some(bound);
-        tags.insert(
-            "raft_id".to_owned(),
-            consensus.identity().raft_id().to_string(),
-        );
-        if let Some(cluster) = consensus.identity().cluster() {
+        let start = open_server(&env, &config, &addresses, phase.subscribe());
+        let (bound, opened) = on(&raft, start).await?;
+        let identity = opened.consensus.identity();
+        tags.insert("raft_id".to_owned(), identity.raft_id().to_string());
+        if let Some(cluster) = identity.cluster() {
             tags.insert("cluster".to_owned(), cluster.to_string());
         }
-        let service = consensus.service().clone();
-        server = Some(Server {
-            consensus,
-            shared,
-            service,
-            phase: phase.subscribe(),
-            timers: Arc::default(),
-            in_flight: Arc::default(),
-        });
+        (server, listener) = (Some(opened), Some(bound));
     }
     let gossip = match gossip::start(env.clone(), gossip_settings(&config, node_id, tags)).await {
         Ok(gossip) => gossip,
@@ -249,6 +229,31 @@ async fn on<T: Send + 'static>(
     match runtime.spawn(work).await {
         Ok(value) => value,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// What only a server has, with its port open and Raft started.
+fn open_server(
+    env: &Env,
+    config: &Arc<Config>,
+    addresses: &AddressBook,
+    phase: watch::Receiver<Phase>,
+) -> impl Future<Output = Result<(Box<dyn crate::env::Listener>, Server), StartError>> + Send + 'static
+{
+    let (env, config, addresses) = (env.clone(), config.clone(), addresses.clone());
+    async move {
+        let shared = Arc::new(Shared::new(Store::default()));
+        let (bound, consensus) = start_raft(env, config, addresses, shared.clone()).await?;
+        let service = consensus.service().clone();
+        let server = Server {
+            consensus,
+            shared,
+            service,
+            phase,
+            timers: Arc::default(),
+            in_flight: Arc::default(),
+        };
+        Ok((bound, server))
     }
 }
 

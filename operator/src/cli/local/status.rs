@@ -5,10 +5,10 @@ use k8s_openapi::jiff::Timestamp;
 use serde_yaml::with::singleton_map_recursive;
 
 use super::{Which, folder};
-use crate::crd::{ConsulCluster, ConsulClusterStatus, MemberRole};
+use crate::crd::{ConsulCluster, ConsulClusterStatus, MemberRole, MemberStatus};
 use crate::driver::Driver;
 use crate::driver::local::store::Store;
-use crate::observe::Observed;
+use crate::observe::{Agent, Observed};
 use crate::plan::plan;
 
 /// What to show.
@@ -73,33 +73,6 @@ fn tables(
     observed: &Observed,
     wide: bool,
 ) -> String {
-    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-    let phase = status
-        .phase
-        .map_or_else(|| "-".to_owned(), |phase| format!("{phase:?}"));
-    let name = cluster.metadata.name.clone();
-    let mut head = vec![
-        "NAME", "READY", "PHASE", "LEADER", "VOTERS", "CLIENTS", "VERSION",
-    ];
-    let clients = format!("{}/{}", status.clients, cluster.spec.clients);
-    let voters = status.voters.to_string();
-    let mut row = vec![
-        text(&name),
-        text(&status.ready),
-        phase,
-        text(&status.leader),
-        voters,
-        clients,
-        text(&status.version),
-    ];
-    if wide {
-        head.extend(["CLUSTER-ID", "FLAGGED", "MESSAGE"]);
-        row.extend([
-            text(&status.cluster_id),
-            text(&status.flagged),
-            text(&status.message),
-        ]);
-    }
     let mut agents = vec![
         [
             "NODE",
@@ -112,49 +85,81 @@ fn tables(
         .map(str::to_owned)
         .to_vec(),
     ];
-    for member in &status.members {
-        let agent = observed.servers.get(&member.name);
-        let role = match member.role {
-            Some(MemberRole::Leader) => "leader",
-            Some(MemberRole::Voter) => "voter",
-            Some(MemberRole::Learner) => "learner",
-            Some(MemberRole::Left) => "left",
-            Some(MemberRole::Foreign) => "foreign",
-            None => "-",
-        };
-        let index = member
-            .last_log_index
-            .map_or_else(|| "-".to_owned(), |index| index.to_string());
-        let runs = agent.is_some_and(|agent| agent.running().is_some());
-        let flag = if member.bootstrap_flag { "yes" } else { "no" };
-        agents.push(vec![
-            member.name.clone(),
-            text(&member.address),
-            process_word(runs),
-            role.to_owned(),
-            index,
-            flag.to_owned(),
+    agents.extend(status.members.iter().map(|m| server_row(m, observed)));
+    agents.extend(observed.clients.iter().map(client_row));
+    let whole = cluster_table(cluster, status, wide);
+    format!("{}\n{}", table(&whole), table(&agents))
+}
+
+/// The text, or the dash that stands for none.
+fn or_dash(text: Option<&str>) -> String {
+    text.unwrap_or("-").to_owned()
+}
+
+/// The cluster as a whole, as `kubectl get` shows it.
+fn cluster_table(
+    cluster: &ConsulCluster,
+    status: &ConsulClusterStatus,
+    wide: bool,
+) -> [Vec<String>; 2] {
+    let mut head = vec![
+        "NAME", "READY", "PHASE", "LEADER", "VOTERS", "CLIENTS", "VERSION",
+    ];
+    let phase = status.phase.map(|phase| format!("{phase:?}"));
+    let mut row = vec![
+        or_dash(cluster.metadata.name.as_deref()),
+        or_dash(status.ready.as_deref()),
+        or_dash(phase.as_deref()),
+        or_dash(status.leader.as_deref()),
+        status.voters.to_string(),
+        format!("{}/{}", status.clients, cluster.spec.clients),
+        or_dash(status.version.as_deref()),
+    ];
+    if wide {
+        head.extend(["CLUSTER-ID", "FLAGGED", "MESSAGE"]);
+        row.extend([
+            or_dash(status.cluster_id.as_deref()),
+            or_dash(status.flagged.as_deref()),
+            or_dash(status.message.as_deref()),
         ]);
     }
-    for (name, agent) in &observed.clients {
-        let runs = agent.running().is_some();
-        let address = agent
-            .answers
-            .as_ref()
-            .map(|answers| answers.address.clone());
-        let address = address.and_then(|address| Some(address.rsplit_once(':')?.0.to_owned()));
-        let dash = || "-".to_owned();
-        agents.push(vec![
-            name.clone(),
-            text(&address),
-            process_word(runs),
-            "client".to_owned(),
-            dash(),
-            dash(),
-        ]);
-    }
-    let head = head.into_iter().map(str::to_owned).collect();
-    format!("{}\n{}", table(&[head, row]), table(&agents))
+    [head.into_iter().map(str::to_owned).collect(), row]
+}
+
+fn server_row(member: &MemberStatus, observed: &Observed) -> Vec<String> {
+    let agent = observed.servers.get(&member.name);
+    let role = match member.role {
+        Some(MemberRole::Leader) => "leader",
+        Some(MemberRole::Voter) => "voter",
+        Some(MemberRole::Learner) => "learner",
+        Some(MemberRole::Left) => "left",
+        Some(MemberRole::Foreign) => "foreign",
+        None => "-",
+    };
+    let index = member.last_log_index.map(|index| index.to_string());
+    let runs = agent.is_some_and(|agent| agent.running().is_some());
+    let flag = if member.bootstrap_flag { "yes" } else { "no" };
+    vec![
+        member.name.clone(),
+        or_dash(member.address.as_deref()),
+        process_word(runs),
+        role.to_owned(),
+        or_dash(index.as_deref()),
+        flag.to_owned(),
+    ]
+}
+
+fn client_row((name, agent): (&String, &Agent)) -> Vec<String> {
+    let address = agent.answers.as_ref().map(|answers| &answers.address);
+    let host = address.and_then(|address| Some(address.rsplit_once(':')?.0));
+    vec![
+        name.clone(),
+        or_dash(host),
+        process_word(agent.running().is_some()),
+        "client".to_owned(),
+        or_dash(None),
+        or_dash(None),
+    ]
 }
 
 fn process_word(runs: bool) -> String {

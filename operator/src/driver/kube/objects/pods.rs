@@ -126,11 +126,6 @@ fn container(cluster: &ConsulCluster, image: &str, what: For) -> Value {
     if what.is_server() {
         ports.push(json!({"name": "server", "containerPort": 8300, "protocol": "TCP"}));
     }
-    // Asked every second: on its answer depend evictions, and so every planned restart.
-    let readiness = json!({
-        "httpGet": {"path": "/v1/agent/ready", "port": "http", "scheme": "HTTP"},
-        "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 3, "successThreshold": 1,
-    });
     let mut container = json!({
         "name": names::CONTAINER,
         "image": image,
@@ -138,7 +133,6 @@ fn container(cluster: &ConsulCluster, image: &str, what: For) -> Value {
         "env": env,
         "envFrom": permit(cluster, what),
         "ports": ports,
-        "readinessProbe": readiness,
         "volumeMounts": [
             {"name": "data", "mountPath": DATA},
             {"name": "config", "mountPath": CONFIG, "readOnly": true},
@@ -151,6 +145,23 @@ fn container(cluster: &ConsulCluster, image: &str, what: For) -> Value {
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     });
+    probes(&mut container, what);
+    let spec = &cluster.spec;
+    if let Some(policy) = spec.image_pull_policy {
+        container["imagePullPolicy"] = json!(policy);
+    }
+    if let (Some(resources), true) = (&spec.resources, what.is_server()) {
+        container["resources"] = json!(resources);
+    }
+    container
+}
+
+fn probes(container: &mut Value, what: For) {
+    // Asked every second: on its answer depend evictions, and so every planned restart.
+    container["readinessProbe"] = json!({
+        "httpGet": {"path": "/v1/agent/ready", "port": "http", "scheme": "HTTP"},
+        "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 3, "successThreshold": 1,
+    });
     if what != For::FirstServer {
         // The first server has none: a failed one would make it leave, and be started again with its flag. Nor does it
         // ever depend on a leader: the loss of a quorum must not restart everybody. Ten minutes for a long replay.
@@ -162,14 +173,6 @@ fn container(cluster: &ConsulCluster, image: &str, what: For) -> Value {
             "httpGet": answers, "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6, "successThreshold": 1,
         });
     }
-    let spec = &cluster.spec;
-    if let Some(policy) = spec.image_pull_policy {
-        container["imagePullPolicy"] = json!(policy);
-    }
-    if let (Some(resources), true) = (&spec.resources, what.is_server()) {
-        container["resources"] = json!(resources);
-    }
-    container
 }
 
 /// The permit comes by the environment, which is read anew each time that the container starts; the arguments are not.
