@@ -45,10 +45,12 @@ impl For {
 pub(super) fn template(cluster: &ConsulCluster, image: &str, what: For) -> (Value, String) {
     let mut template = unnamed(cluster, image, what);
     // The first server counts as being of the revision that it will have for life: what makes it different is the flag.
-    let lasting = match what {
+    let mut lasting = match what {
         For::FirstServer => unnamed(cluster, image, For::Servers),
         _ => template.clone(),
     };
+    // Not what the code happens to write first: another order must not restart anybody's servers.
+    lasting.sort_all_objects();
     let config = super::support::config_text(cluster);
     let revision = super::super::diff::hash(&format!("{lasting}\n{config}"));
     template["metadata"]["labels"][names::REVISION] = json!(revision);
