@@ -136,6 +136,12 @@ fn admitted<T: DeserializeOwned>(bytes: &[u8]) -> RpcResult<T> {
     }
 }
 
+/// How long a call for a vote may take. openraft drops it a little later without a word, and the pool would not learn
+/// that its connection is silent.
+fn before_given_up(option: &RPCOption) -> Duration {
+    option.hard_ttl() * 9 / 10
+}
+
 impl Peer {
     fn address(&self) -> SocketAddr {
         self.shared
@@ -167,6 +173,7 @@ impl Peer {
         &self,
         method: u8,
         message: &Q,
+        timeout: Duration,
     ) -> RpcResult<A> {
         let mut body = Vec::new();
         self.route()?.put(&mut body);
@@ -174,7 +181,7 @@ impl Peer {
         let answer = self
             .shared
             .votes
-            .call(self.address(), method, body.into(), self.shared.timeout)
+            .call(self.address(), method, body.into(), timeout)
             .await
             .map_err(io_error)?;
         admitted(&answer)
@@ -341,10 +348,14 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     async fn vote(
         &mut self,
         request: VoteRequest<TypeConfig>,
-        _: RPCOption,
+        option: RPCOption,
     ) -> RpcResult<VoteResponse<TypeConfig>> {
         let answer: WireVoteResponse = self
-            .call(method::VOTE, &WireVoteRequest::from(request))
+            .call(
+                method::VOTE,
+                &WireVoteRequest::from(request),
+                before_given_up(&option),
+            )
             .await?;
         Ok(answer.into())
     }
@@ -352,10 +363,14 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     async fn pre_vote(
         &mut self,
         request: VoteRequest<TypeConfig>,
-        _: RPCOption,
+        option: RPCOption,
     ) -> RpcResult<VoteResponse<TypeConfig>> {
         let answer: WireVoteResponse = self
-            .call(method::PRE_VOTE, &WireVoteRequest::from(request))
+            .call(
+                method::PRE_VOTE,
+                &WireVoteRequest::from(request),
+                before_given_up(&option),
+            )
             .await?;
         Ok(answer.into())
     }
@@ -379,7 +394,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         _: RPCOption,
     ) -> RpcResult<TransferLeaderResponse<TypeConfig>> {
         let answer: Result<(), String> = self
-            .call(method::TRANSFER, &WireTransfer::from(request))
+            .call(
+                method::TRANSFER,
+                &WireTransfer::from(request),
+                self.shared.timeout,
+            )
             .await?;
         // Why it was not taken is in the other server's log; openraft only logs it once more.
         answer.map_err(|why| refused(&why))?;

@@ -76,6 +76,27 @@ impl Pool {
                 )
             })
             .await?;
-        caller.call(method, body, timeout).await
+        let answer = caller.call(method, body, timeout).await;
+        if matches!(answer, Err(Error::Timeout(_))) {
+            self.retire(address, &cell);
+        }
+        answer
+    }
+
+    /// Gives no more calls to a connection that did not answer in time; those that wait on it go on waiting.
+    ///
+    /// After an outage TCP sends again only after a pause as long as the outage was, up to two minutes. A fresh
+    /// connection gets through at once.
+    fn retire(&self, address: SocketAddr, silent: &Arc<OnceCell<Caller>>) {
+        let mut callers = self
+            .callers
+            .lock()
+            .expect("no code panics while it holds this lock");
+        if callers
+            .get(&address)
+            .is_some_and(|cell| Arc::ptr_eq(cell, silent))
+        {
+            callers.remove(&address);
+        }
     }
 }
