@@ -424,16 +424,26 @@ impl Cluster<'_> {
     /// When it does not come to that.
     pub(crate) fn until_led(&mut self, servers: &[u8]) {
         self.until(&format!("one of {servers:?} leads"), |cluster| {
-            let views: Option<Vec<View>> = servers.iter().map(|s| cluster.view(*s)).collect();
-            let views = views.ok_or("not all are up")?;
-            let led = views.iter().any(|view| view.leads)
-                && views.iter().all(|view| view.leader == views[0].leader);
-            if led {
-                Ok(())
-            } else {
-                Err(format!("{views:?}"))
-            }
+            cluster.led(servers)
         });
+    }
+
+    /// The highest index that any server knows to be committed.
+    pub(crate) fn committed(&self) -> u64 {
+        let views = self.hosts.keys().filter_map(|number| self.view(*number));
+        views.map(|view| view.committed).max().unwrap_or(0)
+    }
+
+    /// Whether one of `servers` leads and all of them know it.
+    pub(crate) fn led(&self, servers: &[u8]) -> Result<(), String> {
+        let views: Option<Vec<View>> = servers.iter().map(|server| self.view(*server)).collect();
+        let views = views.ok_or("not all are up")?;
+        let known = |view: &View| view.leader == views[0].leader;
+        if views.iter().any(|view| view.leads) && views.iter().all(known) {
+            Ok(())
+        } else {
+            Err(format!("{views:?}"))
+        }
     }
 
     /// Lets a server write so many keys at once.

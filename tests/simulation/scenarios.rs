@@ -186,6 +186,47 @@ pub(crate) fn transfers(seed: u64) -> u64 {
     cluster.finish(&SERVERS)
 }
 
+/// Nobody reaches anybody for a long time. Once the network is back, so is the cluster.
+pub(crate) fn outage(seed: u64) -> u64 {
+    let mut cluster = formed(seed);
+    // Everybody has asked everybody for votes: there are connections for it.
+    for server in SERVERS {
+        cluster.crash(server, Keep::Everything);
+        cluster.run(seconds(1));
+        cluster.restart(server);
+        cluster.until_voters(&SERVERS);
+    }
+    for _ in 0..3 {
+        if let Some(leader) = cluster.leader() {
+            cluster.transfer(leader);
+        }
+        cluster.run(seconds(1));
+    }
+    for (one, other) in [(1, 2), (1, 3), (2, 3)] {
+        cluster.net.cut(ip(one), ip(other));
+    }
+    cluster.run(seconds(10));
+    let time = cluster.time_up_to(seconds(10));
+    cluster.run(time);
+    // One more blow: the others must elect.
+    let dead = cluster.leader().unwrap_or(1);
+    cluster.crash(dead, Keep::Everything);
+    let before = cluster.committed();
+    cluster.net.heal_all();
+    // An election takes a second, and one or two may fail. What must not be waited for is TCP, which sends again what
+    // the outage swallowed only after a pause as long as the outage.
+    cluster.run_until(seconds(3), |cluster| cluster.committed() > before);
+    assert!(
+        cluster.committed() > before,
+        "nothing is committed 3 s after the outage: {:?}",
+        cluster.led(&SERVERS)
+    );
+    cluster.restart(dead);
+    cluster.until_voters(&SERVERS);
+    cluster.run(seconds(1));
+    cluster.finish(&SERVERS)
+}
+
 /// Rule 7: the first server loses its log after the cluster has grown from it, and is cut off, in any way and at any
 /// moment, while it catches up. It never leads alone, and nothing that anybody acknowledged is lost.
 pub(crate) fn lost_log(seed: u64) -> u64 {

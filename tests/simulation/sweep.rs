@@ -10,7 +10,7 @@ use rand::SeedableRng as _;
 use crate::Scenario;
 
 /// Seeds of each scenario, unless `SEEDS` says otherwise: one to two minutes on two cores.
-const DEFAULT_SEEDS: u64 = 8;
+const DEFAULT_SEEDS: u64 = 6;
 
 /// Runs what the environment and the arguments ask for.
 pub(crate) fn main(scenarios: &[(&str, Scenario)]) -> ExitCode {
