@@ -54,6 +54,7 @@ verify:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) fetch --locked
 	cargo-deny --offline check licenses bans sources
 	$(CARGO) run --quiet --locked -p operator -- crd | diff -u $(CRD) -
 
