@@ -16,6 +16,7 @@ mod why;
 
 use crate::observe::Observed;
 
+pub(crate) use desired::hash;
 pub use desired::{Desired, MAX_SERVERS, Mode, Seat};
 pub use step::{Kept, Launch, Stall, Step, Waiting};
 pub use view::{Leader, View};

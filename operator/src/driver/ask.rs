@@ -1,10 +1,11 @@
 //! Asking an agent who it is and what it knows. What is no answer of the very agent that was asked is no answer.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use serde_json::Value;
 
-use crate::observe::{Answers, answers};
+use crate::observe::{Answers, Role, answers};
 
 /// Fetches JSON from one agent.
 pub(super) trait Fetch {
@@ -36,6 +37,18 @@ pub(super) async fn ask(name: &str, agent: &impl Fetch) -> Option<Answers> {
             None
         }
     }
+}
+
+/// Who of them says that it leads.
+pub(super) fn leader(all: &BTreeMap<String, Answers>) -> Option<String> {
+    let leads = |answers: &Answers| {
+        answers
+            .raft
+            .as_ref()
+            .is_some_and(|raft| raft.role == Role::Leader)
+    };
+    let found = all.iter().find(|(_, answers)| leads(answers));
+    found.map(|(name, _)| name.clone())
 }
 
 async fn questions<F: Fetch>(agent: &F) -> Result<(Value, Value, Option<Value>), F::Error> {

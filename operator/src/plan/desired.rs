@@ -116,7 +116,11 @@ fn revision(cluster: &ConsulCluster) -> String {
         "{}\n{}\n{:?}\n{keys:?}",
         spec.datacenter, spec.domain, spec.extra_args
     );
-    // FNV-1a: short, and the same in every version of Rust. Names a revision, protects nothing.
+    hash(&text)
+}
+
+/// FNV-1a in ten hexadecimal digits: short, and the same in every version of Rust. Names a revision, protects nothing.
+pub(crate) fn hash(text: &str) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::super::ask::{self, Fetch};
 use super::names::HTTP_PORT;
-use crate::observe::{Answers, Role};
+use crate::observe::Answers;
 
 /// Longest time for one agent's answers to all questions of one observation.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
@@ -85,16 +85,7 @@ impl Agents {
             all.extend(self.ask(&group).await);
         }
         // Somebody else leads than was thought: the others' answers are older than the leader's.
-        let leads = |answers: &Answers| {
-            answers
-                .raft
-                .as_ref()
-                .is_some_and(|raft| raft.role == Role::Leader)
-        };
-        let found = all
-            .iter()
-            .find(|(_, answers)| leads(answers))
-            .map(|(name, _)| name.clone());
+        let found = ask::leader(&all);
         if let Some(found) = found.filter(|found| Some(found.as_str()) != leader) {
             let again: Vec<_> = targets
                 .iter()

@@ -17,6 +17,11 @@ fn changed<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error::Changed(text.into()))
 }
 
+/// Whether nobody has deleted it yet.
+fn stays(pod: &&Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none()
+}
+
 impl Kube {
     pub(super) async fn carry_out(&mut self, step: &Step) -> Result<(), Error> {
         match step {
@@ -135,12 +140,7 @@ impl Kube {
         let mut status = self.cluster.status.clone().unwrap_or_default();
         status.cluster_id = Some(cluster.to_string());
         if let Some(record) = &mut status.bootstrap_server {
-            let number = self
-                .desired
-                .server_seats
-                .iter()
-                .position(|seat| seat.name == record.name);
-            let number = number.unwrap_or_default();
+            let number = self.seat_number(&record.name).unwrap_or_default();
             record.pod_uid = self.pod(number).and_then(|pod| pod.metadata.uid.clone());
             let claim = self.snapshot.claim(&self.name, number);
             record.pvc_uid = claim.and_then(|claim| claim.metadata.uid.clone());
@@ -211,10 +211,13 @@ impl Kube {
         self.put(&set).await
     }
 
-    /// The StatefulSet controller has seen the newest template, so that a pod it makes now is of it.
-    fn seen_by_controller(set: &StatefulSet) -> bool {
+    /// Makes sure that the StatefulSet controller has seen the newest template, so that a pod it makes now is of it.
+    fn check_seen_by_controller(set: &StatefulSet) -> Result<(), Error> {
         let status = set.status.as_ref();
-        status.and_then(|status| status.observed_generation) >= set.metadata.generation
+        if status.and_then(|status| status.observed_generation) >= set.metadata.generation {
+            return Ok(());
+        }
+        changed("the StatefulSet controller has not seen the newest template yet")
     }
 
     /// The pod goes, and comes back from the newest template.
@@ -227,13 +230,8 @@ impl Kube {
             // A cluster of one: it had no other servers to be started.
             return self.put_servers(replica_count(set)).await;
         }
-        if !Self::seen_by_controller(set) {
-            return changed("the StatefulSet controller has not seen the newest template yet");
-        }
-        let Some(pod) = self
-            .pod(number)
-            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-        else {
+        Self::check_seen_by_controller(set)?;
+        let Some(pod) = self.pod(number).filter(stays) else {
             return Ok(());
         };
         self.remove_pod(pod, see::address(pod).is_none()).await
@@ -281,13 +279,8 @@ impl Kube {
         else {
             return changed("there is no StatefulSet without the flag");
         };
-        if !Self::seen_by_controller(set) {
-            return changed("the StatefulSet controller has not seen the newest template yet");
-        }
-        match self
-            .pod(number)
-            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-        {
+        Self::check_seen_by_controller(set)?;
+        match self.pod(number).filter(stays) {
             // It has no vote in the cluster that it is to belong to, so no budget protects it.
             Some(pod) => {
                 self.delete(
@@ -334,11 +327,9 @@ impl Kube {
         let Some(number) = wanted.iter().position(|seat| seat.name == client) else {
             return self.start_clients().await;
         };
-        if !Self::seen_by_controller(set) {
-            return changed("the StatefulSet controller has not seen the newest template yet");
-        }
+        Self::check_seen_by_controller(set)?;
         let pod = self.snapshot.pod(&names::client(&self.name), number);
-        match pod.filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+        match pod.filter(stays) {
             Some(pod) => self.remove_pod(pod, true).await,
             None => Ok(()),
         }

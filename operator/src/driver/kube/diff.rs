@@ -65,14 +65,6 @@ pub fn quantity(text: &str) -> Option<i128> {
     digits.checked_mul(factor).map(|value| value / scale)
 }
 
-/// FNV-1a in ten hexadecimal digits: short, and the same in every version of Rust. Names a revision, protects nothing.
-pub fn hash(text: &str) -> String {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{:010x}", hash >> 24)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{
-    Container, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec, PodTemplateSpec,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use super::names;
@@ -137,7 +135,10 @@ impl Snapshot {
         let template = set.spec.as_ref().map(|spec| &spec.template);
         Process::Running(Running {
             bootstrap: flagged(template.and_then(|template| template.spec.as_ref())),
-            revision: template.map(template_revision).unwrap_or_default(),
+            revision: template
+                .and_then(|template| template.metadata.as_ref())
+                .map(revision)
+                .unwrap_or_default(),
             uptime_seconds: 0.0,
             stopping: false,
             trouble: self.refusal.clone().unwrap_or_default(),
@@ -189,20 +190,9 @@ fn name(name: &Option<String>) -> &str {
     name.as_deref().unwrap_or_default()
 }
 
-fn template_revision(template: &PodTemplateSpec) -> String {
-    let labels = template
-        .metadata
-        .as_ref()
-        .and_then(|meta| meta.labels.as_ref());
-    labels
-        .and_then(|labels| labels.get(names::REVISION))
-        .cloned()
-        .unwrap_or_default()
-}
-
-/// Revision that a pod was started with.
-pub fn revision(pod: &Pod) -> String {
-    let labels = pod.metadata.labels.as_ref();
+/// Revision that a pod was started with, or that those of a template are.
+pub fn revision(metadata: &ObjectMeta) -> String {
+    let labels = metadata.labels.as_ref();
     labels
         .and_then(|labels| labels.get(names::REVISION))
         .cloned()
@@ -243,7 +233,7 @@ fn running(pod: &Pod, now: Timestamp) -> Running {
         .and_then(|status| status.state.as_ref()?.running.as_ref()?.started_at.as_ref());
     Running {
         bootstrap: flagged(pod.spec.as_ref()),
-        revision: revision(pod),
+        revision: revision(&pod.metadata),
         uptime_seconds: started.map_or(0.0, |at| age_seconds(at, now)),
         stopping: pod.metadata.deletion_timestamp.is_some(),
         trouble: trouble(pod, now).unwrap_or_default(),

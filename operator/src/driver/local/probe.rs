@@ -7,8 +7,8 @@ use agent::client::{Client, Error};
 use futures::future::join_all;
 use serde_json::Value;
 
-use super::super::ask::Fetch;
-use crate::observe::{Answers, Role};
+use super::super::ask::{self, Fetch};
+use crate::observe::Answers;
 
 /// Longest time for one agent's answers. On one machine an agent that takes longer is stuck, and must not hold up
 /// the others.
@@ -50,27 +50,18 @@ impl Clients {
                 .into_iter()
                 .filter_map(|(name, address)| Some((name, self.of(&address).ok()?)));
             let asked = clients.map(|(name, client)| async move {
-                ask(&name, &client).await.map(|answers| (name, answers))
+                ask_one(&name, &client).await.map(|answers| (name, answers))
             });
             all.extend(join_all(asked).await.into_iter().flatten());
         }
-        let leads = |answers: &Answers| {
-            answers
-                .raft
-                .as_ref()
-                .is_some_and(|raft| raft.role == Role::Leader)
-        };
-        self.leader = all
-            .iter()
-            .find(|(_, answers)| leads(answers))
-            .map(|(name, _)| name.clone());
+        self.leader = ask::leader(&all);
         all
     }
 }
 
-async fn ask(name: &str, client: &Client) -> Option<Answers> {
+async fn ask_one(name: &str, client: &Client) -> Option<Answers> {
     let client = client.with_timeout(ANSWER_TIME_MAX);
-    let asked = super::super::ask::ask(name, &client);
+    let asked = ask::ask(name, &client);
     tokio::time::timeout(ANSWER_TIME_MAX, asked).await.ok()?
 }
 

@@ -52,7 +52,7 @@ pub(super) fn template(cluster: &ConsulCluster, image: &str, what: For) -> (Valu
     // Not what the code happens to write first: another order must not restart anybody's servers.
     lasting.sort_all_objects();
     let config = super::support::config_text(cluster);
-    let revision = super::super::diff::hash(&format!("{lasting}\n{config}"));
+    let revision = crate::plan::hash(&format!("{lasting}\n{config}"));
     template["metadata"]["labels"][names::REVISION] = json!(revision);
     (template, revision)
 }
