@@ -137,7 +137,7 @@ fn time_of(session: &Session) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{Behavior, Command, Node, Register, Stamped};
+    use crate::state::{Command, Node, Register, Stamped};
 
     const TTL: Duration = Duration::from_secs(10);
 
@@ -176,16 +176,8 @@ mod tests {
 
         fn session(&mut self, id: u128, ttl: &str) -> Session {
             let session = Session {
-                id: Uuid::from_u128(id),
-                name: String::new(),
-                node: "n".into(),
-                lock_delay: 0,
-                behavior: Behavior::Release,
                 ttl: ttl.into(),
-                node_checks: Vec::new(),
-                service_checks: None,
-                create_index: 0,
-                modify_index: 0,
+                ..Session::plain(Uuid::from_u128(id), "n")
             };
             self.apply(Command::SessionCreate(Box::new(session.clone())));
             session

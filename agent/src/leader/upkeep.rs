@@ -91,7 +91,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::state::{Behavior, KvCommand, KvOp, KvWrite, Node, Register, Session, Stamped};
+    use crate::state::{KvCommand, KvOp, KvWrite, Node, Register, Session, Stamped};
 
     const DELAY: Duration = Duration::from_secs(15);
 
@@ -127,16 +127,8 @@ mod tests {
         };
         apply(&mut store, Command::Register(Box::new(register)));
         let session = Session {
-            id,
-            name: String::new(),
-            node: "n".into(),
             lock_delay: DELAY.as_nanos() as u64,
-            behavior: Behavior::Release,
-            ttl: String::new(),
-            node_checks: Vec::new(),
-            service_checks: None,
-            create_index: 0,
-            modify_index: 0,
+            ..Session::plain(id, "n")
         };
         apply(&mut store, Command::SessionCreate(Box::new(session)));
         for key in keys {

@@ -10,7 +10,7 @@ use crate::config::{self, FlagSettings, Format, Machine, SourceFile};
 use crate::gossip::Status;
 use crate::raft::Role;
 use crate::state::Query;
-use crate::state::{Behavior, Command, KvCommand, KvOp, KvWrite, Outcome, Session};
+use crate::state::{Command, KvCommand, KvOp, KvWrite, Outcome, Session};
 
 /// Bounds a hang; nothing here depends on how long things take.
 const HANG: Duration = Duration::from_secs(60);
@@ -266,16 +266,9 @@ async fn a_client_reaches_the_leader_and_knows_when_there_is_none() {
 
 fn session(id: u128, node: &str, ttl: &str) -> Session {
     Session {
-        id: Uuid::from_u128(id),
-        name: String::new(),
-        node: node.to_owned(),
         lock_delay: 50_000_000,
-        behavior: Behavior::Release,
         ttl: ttl.to_owned(),
-        node_checks: Vec::new(),
-        service_checks: None,
-        create_index: 0,
-        modify_index: 0,
+        ..Session::plain(Uuid::from_u128(id), node)
     }
 }
 

@@ -44,6 +44,25 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+impl Session {
+    /// One that asks for nothing: no TTL, no lock delay, no checks.
+    pub(crate) fn plain(id: Uuid, node: &str) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            node: node.to_owned(),
+            lock_delay: 0,
+            behavior: Behavior::Release,
+            ttl: String::new(),
+            node_checks: Vec::new(),
+            service_checks: None,
+            create_index: 0,
+            modify_index: 0,
+        }
+    }
+}
+
 /// What becomes of a session's keys when it ends. Append only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -127,16 +127,10 @@ fn serf(status: CheckStatus) -> Check {
 
 fn new_session(id: Uuid, node: &str, behavior: Behavior, checks: &[&str]) -> Session {
     Session {
-        id,
-        name: String::new(),
-        node: node.into(),
         lock_delay: 15_000_000_000,
         behavior,
-        ttl: String::new(),
         node_checks: checks.iter().map(|check| (*check).to_owned()).collect(),
-        service_checks: None,
-        create_index: 0,
-        modify_index: 0,
+        ..Session::plain(id, node)
     }
 }
 
