@@ -16,7 +16,7 @@ pub use scene::{Options, Scene, cluster};
 pub use watch::{Event, Watch};
 
 use std::fmt::Display;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bounds a hang, as [`crate::DEADLINE`] does. Longer: pods start, volumes are made and images unpacked on a machine that may
 /// be busy with other tests.
@@ -30,15 +30,6 @@ const POLL: Duration = Duration::from_millis(200);
 /// # Panics
 /// After [`KUBE_DEADLINE`], with what was missing last.
 #[track_caller]
-pub fn wait_for<T, E: Display>(what: &str, mut condition: impl FnMut() -> Result<T, E>) -> T {
-    let start = Instant::now();
-    loop {
-        match condition() {
-            Ok(value) => return value,
-            Err(missing) if start.elapsed() > KUBE_DEADLINE => {
-                panic!("{what}: not within {KUBE_DEADLINE:?}; last seen: {missing}")
-            }
-            Err(_) => std::thread::sleep(POLL),
-        }
-    }
+pub fn wait_for<T, E: Display>(what: &str, condition: impl FnMut() -> Result<T, E>) -> T {
+    crate::wait::within(KUBE_DEADLINE, POLL, what, condition)
 }

@@ -15,15 +15,26 @@ const POLL: Duration = Duration::from_millis(20);
 /// # Panics
 /// After [`DEADLINE`], with what was missing last.
 #[track_caller]
-pub fn eventually<T, E: Display>(what: &str, mut condition: impl FnMut() -> Result<T, E>) -> T {
+pub fn eventually<T, E: Display>(what: &str, condition: impl FnMut() -> Result<T, E>) -> T {
+    within(DEADLINE, POLL, what, condition)
+}
+
+/// [`eventually`] with another deadline, and looking at another pace.
+#[track_caller]
+pub(crate) fn within<T, E: Display>(
+    deadline: Duration,
+    poll: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Result<T, E>,
+) -> T {
     let start = Instant::now();
     loop {
         match condition() {
             Ok(value) => return value,
-            Err(missing) if start.elapsed() > DEADLINE => {
-                panic!("{what}: not within {DEADLINE:?}; last seen: {missing}")
+            Err(missing) if start.elapsed() > deadline => {
+                panic!("{what}: not within {deadline:?}; last seen: {missing}")
             }
-            Err(_) => std::thread::sleep(POLL),
+            Err(_) => std::thread::sleep(poll),
         }
     }
 }

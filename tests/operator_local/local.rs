@@ -132,6 +132,12 @@ impl Local {
             .0
     }
 
+    /// How often a cluster was formed, as three servers' logs tell.
+    pub(crate) fn clusters_formed(&self) -> usize {
+        let logs = (0..3).map(|n| self.dir().join(format!("demo-server-{n}.log")));
+        logs.map(|log| count(&log, "consul: formed cluster")).sum()
+    }
+
     pub(crate) fn kill(&self, name: &str) {
         kill(self.pid(name));
     }
@@ -191,7 +197,7 @@ pub(crate) fn condition<'a>(status: &'a Value, name: &str) -> &'a str {
         .unwrap_or("absent")
 }
 
-pub(crate) fn count(log: &Path, part: &str) -> usize {
+fn count(log: &Path, part: &str) -> usize {
     fs::read_to_string(log)
         .unwrap_or_default()
         .lines()
