@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use tests::{Cluster, Random, SERVERS, SmallDisk, run, seed};
+use tests::{Cluster, Random, SERVERS, run, seed};
 
 /// Starts the agent with its identity and `flags`, and expects it to refuse: exit code 1, and a short reason on stderr.
 #[track_caller]
@@ -113,59 +113,6 @@ fn a_data_dir_that_cannot_be_written() {
     }
     let said = refused(&mut cluster, "C", &["-server", "-data-dir="]);
     assert!(said.contains("data_dir cannot be empty"), "{said}");
-}
-
-#[test]
-fn a_full_disk_stops_the_server_and_loses_nothing() {
-    let mut cluster = Cluster::new();
-    let data = cluster["A"].data.clone();
-    let disk = SmallDisk::mount(&data, 24);
-    cluster["A"].start(&["-server", "-bootstrap"]);
-    cluster["A"].wait_for_line("consul: cluster leadership acquired");
-    let value = "x".repeat(400_000);
-    let mut written = 0;
-    let refused_with = loop {
-        match cluster["A"]
-            .http()
-            .put(&format!("/v1/kv/{written}"), &value)
-        {
-            Ok(reply) if reply.status == 200 => written += 1,
-            Ok(reply) => break Some(reply.status),
-            // It ended before it could answer: the outcome of this one is unknown.
-            Err(_) => break None,
-        }
-        assert!(written < 100, "a small disk takes that much");
-    };
-    assert!(
-        refused_with.is_none_or(|status| status == 500),
-        "{refused_with:?}"
-    );
-    let (code, log) = cluster["A"].ended();
-    assert_eq!(code, Some(1), "{}", log.stdout());
-    assert!(
-        log.stdout().contains("No space left on device"),
-        "{}",
-        log.stdout()
-    );
-    assert!(
-        log.stdout().contains(&data.display().to_string()),
-        "names the file: {}",
-        log.stdout()
-    );
-    // Room is made, and everything that was acknowledged is there.
-    disk.resize(80);
-    cluster["A"].start(&["-server"]);
-    cluster["A"].wait_for_line("consul: cluster leadership acquired");
-    for key in 0..written {
-        let found = cluster["A"].value(&key.to_string(), "consistent");
-        assert!(
-            found.as_deref() == Some(value.as_str()),
-            "{key} was acknowledged"
-        );
-    }
-    cluster["A"].put("/v1/kv/more", "is taken");
-    // Before the disk is taken away.
-    cluster["A"].kill();
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod leave;
 mod listen;
 mod ready;
 mod route;
+mod space;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -122,6 +123,9 @@ pub enum Error {
     /// The server is shutting down or stopped by an error of its storage.
     #[error("agent is shutting down")]
     ShuttingDown,
+    /// The leader's disk is full. Nothing was proposed.
+    #[error("no room on the leader's disk: {0}")]
+    NoRoom(String),
 }
 
 /// How a node's life goes.

@@ -10,6 +10,7 @@ mod network;
 pub mod recovery;
 mod service;
 pub mod snapshot;
+mod standing;
 mod state_machine;
 mod status;
 pub mod types;

@@ -78,6 +78,13 @@ impl Cluster {
     #[track_caller]
     pub fn bootstrapped() -> Self {
         let mut cluster = Self::new();
+        cluster.bootstrap();
+        cluster
+    }
+
+    #[track_caller]
+    fn bootstrap(&mut self) {
+        let cluster = self;
         cluster["A"].start(&["-server", "-bootstrap"]);
         cluster["A"].wait_for_line("consul: cluster leadership acquired");
         for name in ["B", "C"] {
@@ -87,19 +94,26 @@ impl Cluster {
         let (b, c) = (cluster.address("B"), cluster.address("C"));
         cluster["A"].cli(&["join", &b, &c]).success();
         cluster.wait_for_voters(&SERVERS);
-        cluster
     }
 
     /// A cluster that has been through the whole manual: three voters, none with the flag.
     #[track_caller]
     pub fn formed() -> Self {
-        let mut cluster = Self::bootstrapped();
+        let mut cluster = Self::new();
+        cluster.form();
+        cluster
+    }
+
+    /// Takes servers that have not run yet through the whole manual.
+    #[track_caller]
+    pub fn form(&mut self) {
+        self.bootstrap();
+        let cluster = self;
         cluster["A"].interrupt();
         cluster.wait_for_voters(&["B", "C"]);
         let b = cluster.address("B");
         cluster["A"].start(&["-server", "-retry-join", &b]);
         cluster.wait_for_voters(&SERVERS);
-        cluster
     }
 
     /// The address of an agent, without a port.

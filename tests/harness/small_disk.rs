@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,6 +20,37 @@ impl SmallDisk {
         };
         mount(&["-t", "tmpfs", "-o", &size(mebibytes), "tmpfs"], folder);
         disk
+    }
+
+    /// Takes all the room that is left, into one file.
+    ///
+    /// # Panics
+    /// When the file cannot be written for another reason.
+    pub fn fill(&self) {
+        let mut file = fs::File::create(self.ballast()).expect("a file can be made");
+        // Down to a single page, so that nothing that anybody needs is left.
+        for step in [1 << 20, 4096] {
+            let zeros = vec![0; step];
+            loop {
+                match file.write_all(&zeros) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => panic!("cannot fill the disk: {error}"),
+                }
+            }
+        }
+    }
+
+    /// Gives back what [`SmallDisk::fill`] took.
+    ///
+    /// # Panics
+    /// When nothing was taken.
+    pub fn make_room(&self) {
+        fs::remove_file(self.ballast()).expect("the disk was filled");
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.folder.join("ballast")
     }
 
     /// Gives it another size; what is on it stays.

@@ -53,6 +53,9 @@ pub trait File: Send + Sync {
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
     /// Makes what was written durable, and the length as far as reading it back needs it.
     fn sync_data(&self) -> io::Result<()>;
+    /// Extends the file (with zeros) to `len` bytes and sets room aside for them, so that no write before `len` can find
+    /// the disk full. A file system that cannot do that does nothing.
+    fn reserve(&self, len: u64) -> io::Result<()>;
     /// Cuts or extends (with zeros) to `len` bytes.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Length in bytes.
@@ -154,6 +157,18 @@ impl File for fs::File {
 
     fn sync_data(&self) -> io::Result<()> {
         fs::File::sync_data(self)
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        loop {
+            return match fallocate(self, FallocateFlags::empty(), 0, len) {
+                Err(Errno::INTR) => continue,
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

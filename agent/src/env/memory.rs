@@ -41,7 +41,7 @@ struct Inner {
     generation: u64,
     operations: u64,
     power_lasts_until: Option<u64>,
-    fail_next_sync: bool,
+    fail_next_sync: Option<io::ErrorKind>,
     capacity: Option<u64>,
     sync_latency: Duration,
 }
@@ -227,7 +227,12 @@ impl MemoryDisk {
     ///
     /// As on Linux, what it should have written counts as clean afterwards: no later sync writes it either.
     pub fn fail_next_sync(&self) {
-        self.lock().fail_next_sync = true;
+        self.fail_next_sync_with(io::ErrorKind::Other);
+    }
+
+    /// As [`MemoryDisk::fail_next_sync`], with another kind of error.
+    pub fn fail_next_sync_with(&self, kind: io::ErrorKind) {
+        self.lock().fail_next_sync = Some(kind);
     }
 
     /// Bounds the sum of all file lengths; `None` is no bound.
@@ -425,14 +430,24 @@ impl File for MemoryFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let (mut inner, mut content, power) = self.begin()?;
-        if std::mem::take(&mut inner.fail_next_sync) {
+        if let Some(kind) = inner.fail_next_sync.take() {
             content.lose();
-            return Err(io::Error::from_raw_os_error(EIO));
+            return Err(match kind {
+                io::ErrorKind::Other => io::Error::from_raw_os_error(EIO),
+                kind => kind.into(),
+            });
         }
         if power == Power::Stays {
             content.sync();
         }
         power.outcome()
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        if len > self.len()? {
+            self.set_len(len)?;
+        }
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

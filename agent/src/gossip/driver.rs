@@ -155,6 +155,8 @@ pub(crate) struct Driver {
     remembered: BTreeMap<Uuid, Remembered>,
     writer: Writer,
     snapshot_due: bool,
+    /// Whether the last one could not be written.
+    snapshot_failed: bool,
     snapshots: u64,
 }
 
@@ -233,6 +235,7 @@ impl Driver {
             remembered: snapshot.members,
             writer,
             snapshot_due: false,
+            snapshot_failed: false,
             // The start has written the first one.
             snapshots: 1,
         };
@@ -338,8 +341,12 @@ impl Driver {
             }
             Command::Exchanged { why, result } => self.exchanged(why, result),
             Command::SnapshotWritten(result) => {
+                // Once, however long the disk stays full; tried again and again.
+                let failed_before = std::mem::replace(&mut self.snapshot_failed, result.is_err());
                 if let Err(e) = result {
-                    tracing::error!(target: "serf", "cannot write the gossip snapshot: error={e}");
+                    if !failed_before {
+                        tracing::error!(target: "serf", "cannot write the gossip snapshot, will retry: error={e}");
+                    }
                     self.remember_soon();
                 }
             }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use hyper::StatusCode;
-use hyper::header::{ALLOW, HeaderValue};
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 
 use super::body::{self, Response};
 use crate::node;
@@ -54,14 +54,30 @@ impl Error {
 
 impl From<node::Error> for Error {
     fn from(error: node::Error) -> Self {
-        // Consul answers 500 for all of them, and clients tell them apart by their text.
-        Self::internal(error.to_string())
+        match error {
+            node::Error::NoRoom(_) => Self {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                text: error.to_string().into(),
+            },
+            // Consul answers 500 for all of these, and clients tell them apart by their text.
+            _ => Self::internal(error.to_string()),
+        }
     }
 }
 
 impl From<Error> for Response {
     fn from(error: Error) -> Self {
-        body::text(error.status, error.text.into_owned())
+        let passes = matches!(
+            error.status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        );
+        let mut response = body::text(error.status, error.text.into_owned());
+        if passes {
+            // Nothing was done: seconds after which another try makes sense.
+            let seconds = HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
     }
 }
 

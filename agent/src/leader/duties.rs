@@ -122,6 +122,11 @@ impl Duties {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(raft::Error::Stopped(_)) => return,
+                // Somebody else will lead soon, or there will be room.
+                Err(raft::Error::NoRoom(_)) => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
+                }
                 Err(error) => {
                     if let raft::Error::Refused(why) = &error {
                         tracing::warn!(target: "consul", "failed to follow the members, will retry: {why}");

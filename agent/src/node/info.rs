@@ -34,7 +34,9 @@ pub(super) fn info(node: &Node) -> BTreeMap<String, Block> {
     ]);
     let consul = match &node.inner.server {
         Some(server) => {
-            blocks.insert("raft".to_owned(), raft(server));
+            let mut raft = raft(server);
+            raft.append(&mut super::space::block(server));
+            blocks.insert("raft".to_owned(), raft);
             let status = server.consensus.status();
             let cluster = server.consensus.identity().cluster();
             let mut consul = block([

@@ -29,6 +29,9 @@ pub(super) fn not_ready(node: &Node) -> Option<String> {
 }
 
 fn server_not_ready(server: &Server) -> Option<String> {
+    if let Some(why) = server.consensus.room().borrow().lacking() {
+        return Some(format!("no room on the disk: {why}"));
+    }
     let status = server.consensus.status();
     if !status.voters.contains(&status.id) {
         return Some("not a voter".to_owned());

@@ -38,6 +38,7 @@ impl From<raft::Error> for Error {
             raft::Error::NotLeader => Error::NoLeader,
             raft::Error::Unknown => Error::Unknown,
             raft::Error::Refused(why) => Error::Refused(why),
+            raft::Error::NoRoom(why) => Error::NoRoom(why),
             raft::Error::Stopped(_) => Error::ShuttingDown,
         }
     }
@@ -191,7 +192,9 @@ impl Node {
         loop {
             let outcome = match attempt().await.0 {
                 Ok(answer) => Try::Done(Ok(answer)),
-                Err(error @ (Error::NoLeader | Error::NoServers)) => Try::Again(error),
+                Err(error @ (Error::NoLeader | Error::NoServers | Error::NoRoom(_))) => {
+                    Try::Again(error)
+                }
                 Err(error) => Try::Done(Err(error)),
             };
             match outcome {
@@ -339,6 +342,10 @@ impl Node {
             | Request::RenewSession(_)) => {
                 return server.command(&request).await;
             }
+            Request::HasRoom => match server.consensus.room().borrow().lacking() {
+                None => Ok(Answer::Done),
+                Some(why) => Err(Error::NoRoom(why.to_owned())),
+            },
             Request::Promise(promise) => self.promise(server, &promise).await,
             Request::Release(promise) => {
                 let released = server

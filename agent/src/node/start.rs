@@ -191,6 +191,7 @@ impl Node {
             timers: server.timers.clone(),
         };
         self.spawn(duties.run());
+        self.spawn(self.clone().watch_space());
         let (node, consensus) = (self.clone(), server.consensus.clone());
         self.spawn(async move {
             let why = consensus.failure().await;

@@ -13,16 +13,18 @@ use openraft::raft::linearizable_read::LinearizerOption;
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
 use openraft::type_config::alias::{InstantOf, WatchReceiverOf};
 use openraft::{ChangeMembers, Config, Instant as _, Raft, ServerState, SnapshotPolicy};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::identity::{self, Identity};
 use super::lease::Lease;
-use super::log::LogStore;
+use super::log::{LogStore, Room};
 use super::network::{AddressBook, Factory, Shared as NetworkShared};
 use super::service::Service;
 use super::snapshot::SnapshotStore;
 use super::state_machine::StateMachine;
 use super::status::{Status, StatusWatch};
-use super::{Payload, PeerNode, RaftId, TypeConfig, log, recovery, snapshot};
+use super::{Payload, PeerNode, RaftId, TypeConfig, log, recovery, snapshot, standing};
 use crate::env::Env;
 use crate::rpc::{Pool, Purpose};
 use crate::state::{Outcome, Shared};
@@ -97,6 +99,9 @@ pub enum Error {
     /// A change of the configuration is not possible now.
     #[error("{0}")]
     Refused(String),
+    /// The disk is full, and why it seems so. Nothing was proposed.
+    #[error("no room on the disk of this server: {0}")]
+    NoRoom(String),
     /// Raft has stopped.
     #[error("raft has stopped: {0}")]
     Stopped(String),
@@ -108,11 +113,13 @@ pub struct Consensus {
     raft: Raft<TypeConfig, StateMachine>,
     identity: Arc<Identity>,
     service: Arc<Service>,
-    log_failed: tokio::sync::watch::Receiver<Option<Arc<log::Error>>>,
+    log_failed: watch::Receiver<Option<Arc<log::Error>>>,
+    room: watch::Receiver<Room>,
     addresses: AddressBook,
     lease: Arc<Lease>,
     /// What the core says of itself, for looks that cost nothing.
     metrics: WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
+    _standing: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Consensus {
@@ -141,7 +148,7 @@ impl Consensus {
         let has_data = is_written(&mut log).await? || snapshots.latest()?.is_some();
         let identity = Arc::new(Identity::open(env, folder, has_data)?);
         let log = recovery::recover(env, folder, &identity, log, &snapshots).await?;
-        let log_failed = log.failed();
+        let (log_failed, room) = (log.failed(), log.room());
         let network = Factory(Arc::new(NetworkShared {
             env: env.clone(),
             identity: identity.clone(),
@@ -160,20 +167,16 @@ impl Consensus {
         let raft = Raft::new(identity.raft_id(), config, network, log, machine)
             .await
             .map_err(|e| StartError::Raft(e.to_string()))?;
-        let service = Arc::new(Service::new(identity.clone(), raft.clone(), barred));
-        if let Some(barred) = barred {
-            let elections = raft.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(barred).await;
-                elections.runtime_config().elect(true);
-            });
-        }
+        let service = Service::new(identity.clone(), raft.clone(), room.clone(), barred);
+        let standing = tokio::spawn(standing::follow(raft.clone(), room.clone(), barred));
         Ok(Self {
             metrics: raft.metrics(),
             raft,
             identity,
-            service,
+            service: Arc::new(service),
             log_failed,
+            room,
+            _standing: Arc::new(AbortOnDropHandle::new(standing)),
             addresses,
             lease: Arc::new(Lease::new(options.election_timeout_max)),
         })
@@ -210,20 +213,38 @@ impl Consensus {
         Status::of(&self.metrics.borrow_watched())
     }
 
-    /// Whether this server leads, as far as it knows.
+    /// Whether this server leads, as far as it knows. One that can write nothing at all, votes included, does not.
     pub fn leads(&self) -> bool {
-        self.metrics.borrow_watched().state == ServerState::Leader
+        self.metrics.borrow_watched().state == ServerState::Leader && !self.is_blocked()
     }
 
     /// Who leads, as far as this server knows.
     pub fn leader(&self) -> Option<RaftId> {
-        self.metrics.borrow_watched().current_leader
+        let leader = self.metrics.borrow_watched().current_leader;
+        leader.filter(|id| *id != self.identity.raft_id() || !self.is_blocked())
+    }
+
+    /// What the log's disk lacks room for.
+    pub fn room(&self) -> watch::Receiver<Room> {
+        self.room.clone()
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.room.borrow().is_blocked()
+    }
+
+    /// Refuses what would become entries while there is no room for them.
+    fn check_room(&self) -> Result<(), Error> {
+        match self.room.borrow().lacking() {
+            Some(why) => Err(Error::NoRoom(why.to_owned())),
+            None => Ok(()),
+        }
     }
 
     /// Where the leader is: as gossip has it, else as the configuration has it.
     pub fn leader_address(&self) -> Option<std::net::SocketAddr> {
+        let leader = self.leader()?;
         let metrics = self.metrics.borrow_watched();
-        let leader = metrics.current_leader?;
         let known = self.addresses.load().get(&leader).copied();
         known.or_else(|| Some(metrics.membership_config.get_node(&leader)?.addr))
     }
@@ -299,6 +320,7 @@ impl Consensus {
     ///
     /// Not cancel safe: a dropped call may still be committed.
     pub async fn propose(&self, command: Bytes) -> Result<Outcome, Error> {
+        self.check_room()?;
         let response: ClientWriteResponse<TypeConfig> = self
             .raft
             .client_write(Payload(command))
@@ -381,6 +403,7 @@ impl Consensus {
     }
 
     async fn change(&self, change: ChangeMembers<RaftId, PeerNode>) -> Result<(), Error> {
+        self.check_room()?;
         // Voters that are removed do not stay as learners.
         self.raft
             .change_membership(change, false)

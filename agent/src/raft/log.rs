@@ -13,8 +13,9 @@
 //! log was about to pass through. Batch numbers tell such a torn end from damage (`log/replay.rs`), and damage is an
 //! error that names file and offset. What a disk may not do is change bytes that were not written.
 //!
-//! A failed write or sync is final: every call fails from then on, for after a failed sync the kernel may have thrown
-//! away what it could not write, and a second one would say that all is well.
+//! A failed sync is final: every call fails from then on, for after it the kernel may have thrown away what it could
+//! not write, and a second one would say that all is well. So is a failed write, except on a full disk: then nothing has
+//! been synced, and the same bytes are written to the same place until there is room (`log/space.rs`).
 
 use std::io;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
@@ -42,10 +43,13 @@ mod record;
 mod replay;
 mod segment;
 mod shared;
+mod space;
 mod spare;
 mod writer;
 
 pub use error::Error;
+pub use space::Room;
+pub(crate) use space::is_full;
 
 /// Longest entry: the offsets of records stay below 4 GiB.
 const ENTRY_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -186,6 +190,11 @@ impl LogStore {
     /// Becomes `Some` when a write or a sync has failed. The server must stop then: the log accepts nothing more.
     pub fn failed(&self) -> watch::Receiver<Option<Arc<Error>>> {
         self.shared().failed()
+    }
+
+    /// What the log lacks room for, from now on.
+    pub fn room(&self) -> watch::Receiver<Room> {
+        self.shared().space().watch()
     }
 
     /// Waits until everything that was given to the log before is durable.

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::codec::{WireVote, decode, encode};
 use super::identity::Identity;
+use super::log::Room;
 use super::network::{answer, method};
 use super::state_machine::{Snapshot, StateMachine};
 use super::wire::{
@@ -26,8 +27,14 @@ use crate::rpc::{self, HANDSHAKE_TIMEOUT, Handler, read_frame, write_frame};
 /// Appends that may wait for the core; more stay in the socket's buffer.
 const APPEND_QUEUE: usize = 16;
 
+/// How long entries for which there is no room are kept before their connection is closed: the leader then tries again,
+/// and does not send much more meanwhile than what the socket holds.
+const HOLD: Duration = Duration::from_millis(500);
+
 /// Largest snapshot that is taken, in bytes: the state is kept in memory, so a larger one could not be installed.
 const MAX_SNAPSHOT: u64 = 16 << 30;
+
+const NO_ROOM: &str = "no room on the disk";
 
 /// Takes votes, appends and snapshots from servers of the same cluster, and from no others.
 pub struct Service {
@@ -37,6 +44,7 @@ pub struct Service {
     /// Before this moment it votes for nobody: it may have confirmed a leader before it was restarted, whose lease then
     /// lasts.
     votes_from: Option<tokio::time::Instant>,
+    room: watch::Receiver<Room>,
 }
 
 /// Why a message is not taken.
@@ -57,6 +65,7 @@ impl Service {
     pub(super) fn new(
         identity: Arc<Identity>,
         raft: openraft::Raft<TypeConfig, StateMachine>,
+        room: watch::Receiver<Room>,
         barred: Option<Duration>,
     ) -> Self {
         Self {
@@ -64,6 +73,7 @@ impl Service {
             raft,
             last_append: std::sync::Mutex::new(None),
             votes_from: barred.map(|barred| tokio::time::Instant::now() + barred),
+            room,
         }
     }
 
@@ -86,6 +96,10 @@ impl Service {
     /// Checks that a message is for this server and of its cluster. With `adopts`, a server that belongs to none yet
     /// belongs to the sender's from here on: only a leader sends such a message, and only to a server that it added.
     fn admit(&self, route: Route, adopts: bool) -> Result<(), Unfit> {
+        // Raft itself waits for the disk then: what it is told would only pile up.
+        if self.room.borrow().is_blocked() {
+            return Err(Unfit::Refused(NO_ROOM.to_owned()));
+        }
         if route.to != self.identity.raft_id() {
             return Err(Unfit::Refused(format!(
                 "this is raft server {}, not {}: the address was reused, or its raft folder is new",
@@ -119,10 +133,14 @@ impl Service {
             return Ok(());
         }
         let (queue, requests) = mpsc::channel(APPEND_QUEUE);
+        let mut room = self.room.clone();
         let reader = AbortOnDropHandle::new(tokio::spawn(async move {
             while let Some(frame) = read_frame(&mut read).await.map_err(rpc::Error::Lost)? {
                 let request =
                     decode_append(frame).map_err(|e| rpc::Error::Protocol(e.to_string()))?;
+                if !request.entries.is_empty() && !may_append(&mut room).await {
+                    break;
+                }
                 if queue.send(request).await.is_err() {
                     break;
                 }
@@ -255,6 +273,9 @@ impl Service {
                     response,
                 ))))
             }
+            method::TRANSFER if self.room.borrow().lacking().is_some() => Ok(answer(
+                &Admission::Admitted(Err::<(), _>(NO_ROOM.to_owned())),
+            )),
             method::TRANSFER => {
                 let request = decode::<WireTransfer>(&body)?.into();
                 let taken = self
@@ -271,6 +292,14 @@ impl Service {
             )))),
         }
     }
+}
+
+/// Waits a moment for room where there is none; whether there is. Heartbeats have connections of their own and go on, so
+/// that a server with a full disk stays a follower in peace.
+async fn may_append(room: &mut watch::Receiver<Room>) -> bool {
+    let enough = |room: &Room| room.lacking().is_none();
+    let waited = tokio::time::timeout(HOLD, room.wait_for(enough)).await;
+    waited.is_ok()
 }
 
 impl Handler for Service {

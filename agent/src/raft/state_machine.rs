@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -11,12 +12,16 @@ use openraft::{EntryPayload, RaftSnapshotBuilder};
 
 use super::TypeConfig;
 use super::codec::WireSnapshotMeta;
+use super::log::is_full;
 use super::snapshot::{Meta, SnapshotFile, SnapshotStore};
 use super::types::{LogId, SnapshotMeta, StoredMembership};
 use crate::state::{Outcome, Shared, Stamped, Store};
 
 /// Entries applied before readers see the new state and their writers get an answer.
 const BATCH: usize = 256;
+
+/// Time between two tries to save a snapshot on a full disk.
+const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes of a snapshot that one checksum covers.
 const SECTION: usize = 1 << 20;
@@ -227,7 +232,17 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             last_membership: self.applied.membership.clone(),
         };
         let body = Bytes::from(self.store.encode());
-        save(&self.snapshots, &meta, &self.store, &body)?;
+        let mut complained = false;
+        // Nobody needs it at once, so that a full disk is no reason to stop. Each try is a new file.
+        while let Err(error) = save(&self.snapshots, &meta, &self.store, &body) {
+            if !is_full(&error) {
+                return Err(error);
+            }
+            if !std::mem::replace(&mut complained, true) {
+                tracing::warn!(target: "raft", "cannot take a snapshot until there is room: {error}");
+            }
+            tokio::time::sleep(FULL_DISK_PAUSE).await;
+        }
         let wire = WireSnapshotMeta::from(&meta);
         Ok(SnapshotOf::<TypeConfig, Snapshot> {
             meta,

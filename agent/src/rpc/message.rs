@@ -34,6 +34,8 @@ pub enum Request {
     Confirm(Promise),
     /// Start a session's time anew. Answered by the leader, which measures it.
     RenewSession(Uuid),
+    /// Does this server's disk have room for more log?
+    HasRoom,
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.

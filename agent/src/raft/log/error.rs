@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::raft::codec;
 
-/// Why the log could not do what it was asked. Every one is fatal for a server: stop, do not retry.
+/// Why the log could not do what it was asked. Every one is fatal for a server: stop, do not retry. (A full disk is waited
+/// out within the log, and is an error only for one that is closed meanwhile.)
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The log's folder could not be made.
@@ -57,7 +58,7 @@ pub enum Error {
         /// What the disk said.
         source: io::Error,
     },
-    /// Records could not be written, for instance because the disk is full. Nothing of them was acknowledged.
+    /// Records could not be written. Nothing of them was acknowledged.
     #[error("cannot write log segment {} at offset {offset}: {source}", .path.display())]
     WriteSegment {
         /// The segment's file.

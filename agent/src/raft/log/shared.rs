@@ -10,6 +10,7 @@ use super::error::{Error, shared};
 use super::index::{Index, Place};
 use super::record::Record;
 use super::segment::Segment;
+use super::space::Space;
 use super::writer::{Done, Item};
 
 /// Bytes of entries that may wait for the disk before appends wait too: enough for any disk that works, and a bound
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     room: Notify,
     failure: watch::Sender<Option<Arc<Error>>>,
     finished: watch::Sender<bool>,
+    space: Space,
 }
 
 #[derive(Default)]
@@ -61,6 +63,7 @@ impl Shared {
             room: Notify::new(),
             failure: watch::Sender::new(None),
             finished: watch::Sender::new(false),
+            space: Space::new(),
         }
     }
 
@@ -196,6 +199,14 @@ impl Shared {
     pub(super) fn close(&self) {
         lock(&self.queue).closing = true;
         self.wake.notify_one();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        lock(&self.queue).closing
+    }
+
+    pub(super) fn space(&self) -> &Space {
+        &self.space
     }
 
     pub(super) fn finished(&self) -> watch::Receiver<bool> {

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::error::Error;
 use super::segment::{self, Header, Segment};
+use super::space::{Space, is_full};
 use crate::env::{Disk, File};
 
 /// Zeros written at once while a file is made.
@@ -21,6 +23,9 @@ const FILL_BYTES: usize = 256 * 1024;
 /// Fills up to this size are done at once, longer ones by a thread of their own where there may be one.
 pub(super) const INLINE_FILL_BYTES: u64 = 1024 * 1024;
 
+/// Time between two tries to prepare a segment on a full disk.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// Makes segment files, and keeps at most one ready.
 pub(super) struct Spares {
     disk: Arc<dyn Disk>,
@@ -28,7 +33,10 @@ pub(super) struct Spares {
     segment_bytes: u64,
     ready: bool,
     preparing: Option<JoinHandle<io::Result<()>>>,
+    /// Whether preparing failed for another reason than a full disk: not tried again before the file is needed.
+    given_up: bool,
     stop: Arc<AtomicBool>,
+    space: Space,
 }
 
 impl Spares {
@@ -37,6 +45,7 @@ impl Spares {
         disk: Arc<dyn Disk>,
         folder: PathBuf,
         segment_bytes: u64,
+        space: Space,
     ) -> Result<Self, Error> {
         let mut spares = Self {
             disk,
@@ -44,7 +53,9 @@ impl Spares {
             segment_bytes,
             ready: false,
             preparing: None,
+            given_up: false,
             stop: Arc::default(),
+            space,
         };
         for path in [spares.preparing_path(), spares.next_path()] {
             if spares.disk.exists(&path) {
@@ -63,25 +74,30 @@ impl Spares {
         Ok(spares)
     }
 
-    /// Makes sure that a file is ready or being made. Failing is no harm yet: it is tried again at need.
+    /// Makes sure that a file is ready or being made. On a full disk it is tried until there is room, which
+    /// [`Space`] hears of; what else fails is no harm yet, for it is tried again at need.
     pub(super) fn prepare(&mut self) {
         self.collect();
-        if self.ready || self.preparing.is_some() || !self.disk.wants_threads() {
+        let needed = !self.ready && self.preparing.is_none() && !self.given_up;
+        if !needed || !self.disk.wants_threads() {
             return;
         }
-        let disk = self.disk.clone();
-        let (temporary, spare) = (self.preparing_path(), self.spare_path());
-        let (bytes, stop) = (self.segment_bytes, self.stop.clone());
-        let task = move || {
-            let file = disk.create(&temporary)?;
-            fill(&*file, bytes, &stop)?;
-            file.sync_data()?;
-            disk.rename(&temporary, &spare)
+        let preparation = Preparation {
+            disk: self.disk.clone(),
+            temporary: self.preparing_path(),
+            spare: self.spare_path(),
+            bytes: self.segment_bytes,
+            stop: self.stop.clone(),
+            space: self.space.clone(),
         };
+        let task = move || preparation.run();
         let thread = std::thread::Builder::new().name("wal-prepare".to_owned());
         match thread.spawn(task) {
             Ok(handle) => self.preparing = Some(handle),
-            Err(error) => tracing::warn!(target: "raft", %error, "cannot prepare a log segment"),
+            Err(error) => {
+                self.given_up = true;
+                tracing::warn!(target: "raft", %error, "cannot prepare a log segment");
+            }
         }
     }
 
@@ -93,6 +109,7 @@ impl Spares {
         match handle.join() {
             Ok(Ok(())) => self.ready = true,
             Ok(Err(error)) => {
+                self.given_up = true;
                 tracing::warn!(target: "raft", %error, "cannot prepare a log segment");
             }
             Err(_) => tracing::error!(target: "raft", "preparing a log segment panicked"),
@@ -102,6 +119,7 @@ impl Spares {
     /// Makes the segment that `header` describes, durable with its name.
     pub(super) fn make(&mut self, header: &Header) -> Result<Segment, Error> {
         self.collect();
+        self.given_up = false;
         let path = segment::path(&self.folder, header.number);
         let failed = |source| Error::CreateSegment {
             path: path.clone(),
@@ -119,12 +137,17 @@ impl Spares {
             // A thread does the long fills; until it has, commits are a little slower.
             if header.limit <= INLINE_FILL_BYTES || !self.disk.wants_threads() {
                 fill(&*file, header.limit, &self.stop).map_err(failed)?;
+            } else {
+                file.reserve(header.limit).map_err(failed)?;
             }
             file
         };
         file.write_all_at(&header.encode(), 0).map_err(failed)?;
         // Before the name is there: a segment with that name always has a valid header.
-        file.sync_data().map_err(failed)?;
+        file.sync_data().map_err(|source| Error::SyncSegment {
+            path: path.clone(),
+            source,
+        })?;
         self.disk.rename(&temporary, &path).map_err(failed)?;
         sync_folder(&*self.disk, &self.folder)?;
         Ok(Segment {
@@ -178,6 +201,48 @@ impl Drop for Spares {
         {
             tracing::error!(target: "raft", "preparing a log segment panicked");
         }
+    }
+}
+
+/// Makes the spare file, in a thread of its own.
+struct Preparation {
+    disk: Arc<dyn Disk>,
+    temporary: PathBuf,
+    spare: PathBuf,
+    bytes: u64,
+    stop: Arc<AtomicBool>,
+    space: Space,
+}
+
+impl Preparation {
+    fn run(self) -> io::Result<()> {
+        loop {
+            match self.attempt() {
+                Err(error) if is_full(&error) => {
+                    // What there is of it would keep others from the last room.
+                    self.disk.remove_file(&self.temporary)?;
+                    let why = format!("cannot write {}: {error}", self.temporary.display());
+                    self.space.set_next(Some(why));
+                }
+                result => {
+                    self.space.set_next(None);
+                    return result;
+                }
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn attempt(&self) -> io::Result<()> {
+        let file = self.disk.create(&self.temporary)?;
+        // Tells at once whether there is room.
+        file.reserve(self.bytes)?;
+        fill(&*file, self.bytes, &self.stop)?;
+        file.sync_data()?;
+        self.disk.rename(&self.temporary, &self.spare)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::storage::IOFlushed;
 use tokio::sync::oneshot;
@@ -26,6 +27,9 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// Capacity that the write buffer keeps between batches.
 const KEPT_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Time between two tries to write on a full disk.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What waits for the records queued before it.
 pub(super) enum Done {
@@ -71,6 +75,10 @@ pub(super) struct Writer {
     /// Taken from the queue, not written yet.
     work: VecDeque<Item>,
     buffer: Vec<u8>,
+    /// What the buffer holds, when the disk was full: to be written there again.
+    held: Option<Batch>,
+    /// Whether the disk was full at the last try.
+    blocked: bool,
 }
 
 /// One write, encoded.
@@ -95,7 +103,12 @@ impl Writer {
     ) -> Result<Self, Error> {
         // Names that a killed process left in memory only must not vanish under records written from now on.
         sync_folder(&*disk, &folder)?;
-        let mut spares = Spares::open(disk.clone(), folder, options.segment_bytes)?;
+        let mut spares = Spares::open(
+            disk.clone(),
+            folder,
+            options.segment_bytes,
+            shared.space().clone(),
+        )?;
         let fresh = found.is_none();
         let found = match found {
             Some(found) => found,
@@ -116,6 +129,8 @@ impl Writer {
             standing: found.standing,
             work: VecDeque::new(),
             buffer: Vec::new(),
+            held: None,
+            blocked: false,
         };
         writer.note_files();
         if !fresh {
@@ -132,13 +147,16 @@ impl Writer {
     pub(super) async fn run(mut self) {
         loop {
             let closing = self.shared.next_work(&mut self.work).await;
-            while !self.work.is_empty() {
+            while !self.work.is_empty() || self.held.is_some() {
                 let latency = self.disk.sync_latency();
                 if !latency.is_zero() {
                     tokio::time::sleep(latency).await;
                 }
                 if let Err(error) = self.step() {
-                    return self.fail(error);
+                    if !error.is_full() || self.shared.is_closing() {
+                        return self.fail(error);
+                    }
+                    self.wait_for_room(&error).await;
                 }
             }
             if closing {
@@ -150,19 +168,38 @@ impl Writer {
         }
     }
 
+    /// Lets a moment pass, in which somebody may make room. Nothing was synced yet, so that what could not be written is
+    /// simply written again, and nobody has heard that it was.
+    async fn wait_for_room(&mut self, error: &Error) {
+        self.blocked = true;
+        self.shared.space().set_present(Some(error.to_string()));
+        if self.disk.wants_threads() {
+            std::thread::sleep(LOOK_AGAIN);
+        } else {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// Writes a last mark, so that damage to the end of the log cannot pass for an interrupted write.
     fn close(mut self) {
         self.work.push_back(Item::Record(Record::Mark));
-        if let Err(error) = self.step() {
-            return self.fail(error);
+        match self.step() {
+            Ok(()) => {}
+            // The log is whole without it, only less well protected.
+            Err(error) if error.is_full() => {}
+            Err(error) => return self.fail(error),
         }
         // First, for whoever waits for the end may open the folder again.
         drop(self.spares);
         self.shared.finish();
     }
 
-    fn fail(self, error: Error) {
+    fn fail(mut self, error: Error) {
         tracing::error!(target: "raft", %error, "log store failed, stopping");
+        if let Some(held) = self.held.take() {
+            // Back into the queue, to be failed with the rest.
+            self.work.extend(held.done.into_iter().map(Item::Done));
+        }
         let Self { spares, work, .. } = self;
         drop(spares);
         self.shared.fail(error, work);
@@ -170,13 +207,18 @@ impl Writer {
 
     /// Writes and syncs one batch, then completes what waits for it.
     fn step(&mut self) -> Result<(), Error> {
-        if let Some(Item::Record(record)) = self.work.front()
-            && self.end > HEADER_BYTES
-            && self.end + record.len_bound() as u64 > self.limit
-        {
-            self.roll()?;
-        }
-        let batch = self.encode_batch();
+        let batch = match self.held.take() {
+            Some(held) => held,
+            None => {
+                if let Some(Item::Record(record)) = self.work.front()
+                    && self.end > HEADER_BYTES
+                    && self.end + record.len_bound() as u64 > self.limit
+                {
+                    self.roll()?;
+                }
+                self.encode_batch()
+            }
+        };
         if batch.records > 0 {
             let started = tokio::time::Instant::now();
             let segment = &self.current.segment;
@@ -185,9 +227,12 @@ impl Writer {
                 .write(&self.buffer, self.end)
                 .and_then(|()| segment.sync())
             {
-                // Back into the queue, to be failed with the rest.
-                self.work.extend(batch.done.into_iter().map(Item::Done));
+                self.held = Some(batch);
                 return Err(error);
+            }
+            if self.blocked {
+                self.shared.space().set_present(None);
+                self.blocked = false;
             }
             self.end += bytes;
             self.batch += 1;
