@@ -1,6 +1,7 @@
 //! A running node: starts and joins the tasks, owns shutdown, and is the handle that `http` works with.
 
 mod formation;
+mod gate;
 mod info;
 mod join;
 mod leave;
@@ -126,6 +127,9 @@ pub enum Error {
     /// The leader's disk is full. Nothing was proposed.
     #[error("no room on the leader's disk: {0}")]
     NoRoom(String),
+    /// This node, or the leader, has as much to do as it takes on at a time. Nothing was done.
+    #[error("too many requests are under way, try again later")]
+    Busy,
 }
 
 /// How a node's life goes.
@@ -153,6 +157,7 @@ struct Inner {
     node_id: Uuid,
     gossip: Gossip,
     calls: Arc<Pool>,
+    gate: gate::Gate,
     server: Option<Server>,
     /// Where a client last found the leader.
     leader_hint: std::sync::Mutex<Option<SocketAddr>>,

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Opens every connection, so that somebody who speaks another protocol is told apart from a newer version.
-pub const MAGIC: [u8; 4] = *b"ccr\x01";
+pub const MAGIC: [u8; 4] = *b"ccr\x02";
 
 /// Longest time a peer may take to say what its connection is for, and to finish a frame that it has begun.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,6 +69,17 @@ pub enum Error {
     /// No answer in time: the outcome is unknown.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    /// More calls wait for answers of this server than may. This one was not sent.
+    #[error("too many calls to {0} are under way")]
+    Busy(SocketAddr),
+    /// The other side speaks another version of this protocol.
+    #[error("protocol version {found}, this node speaks {own}: run the same version everywhere")]
+    Version {
+        /// Its version.
+        found: u8,
+        /// Ours.
+        own: u8,
+    },
     /// The other side sent something that is not of this protocol.
     #[error("protocol violation: {0}")]
     Protocol(String),
@@ -77,6 +88,6 @@ pub enum Error {
 impl Error {
     /// Whether the other side cannot have seen the request, so that sending it elsewhere cannot do it twice.
     pub fn never_sent(&self) -> bool {
-        matches!(self, Error::Connect { .. })
+        matches!(self, Error::Connect { .. } | Error::Busy(_))
     }
 }

@@ -55,7 +55,7 @@ impl Error {
 impl From<node::Error> for Error {
     fn from(error: node::Error) -> Self {
         match error {
-            node::Error::NoRoom(_) => Self {
+            node::Error::NoRoom(_) | node::Error::Busy => Self {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 text: error.to_string().into(),
             },

@@ -42,7 +42,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a refused connection may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-const REFUSAL: &str = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: 80\r\nConnection: close\r\n\r\nYour IP is issuing too many concurrent connections, please rate limit your calls";
+/// Open connections of all clients together; more are refused like those of one client that has too many.
+const MAX_CONNECTIONS: u32 = 65_536;
+
+const REFUSAL: &str = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: 80\r\nConnection: close\r\nRetry-After: 1\r\n\r\nYour IP is issuing too many concurrent connections, please rate limit your calls";
 
 /// What a server is made of.
 pub struct Parts<A> {
@@ -340,24 +343,31 @@ async fn refuse(mut stream: BoxStream) {
 /// Open connections by client address.
 #[derive(Default)]
 struct Seats {
-    taken: Arc<Mutex<BTreeMap<IpAddr, u32>>>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: u32,
+    by_client: BTreeMap<IpAddr, u32>,
 }
 
 /// One of them; dropping it makes room.
 struct Seat {
-    taken: Arc<Mutex<BTreeMap<IpAddr, u32>>>,
+    taken: Arc<Mutex<Taken>>,
     client: IpAddr,
 }
 
 impl Seats {
-    /// None when the client has `max` already; 0 is no bound.
+    /// None when the client has `max` already, where 0 is no bound, or all together have [`MAX_CONNECTIONS`].
     fn take(&self, client: IpAddr, max: u32) -> Option<Seat> {
         let mut taken = lock(&self.taken);
-        let count = taken.entry(client).or_default();
-        if max != 0 && *count >= max {
+        let open = taken.by_client.get(&client).copied().unwrap_or(0);
+        if (max != 0 && open >= max) || taken.all >= MAX_CONNECTIONS {
             return None;
         }
-        *count += 1;
+        taken.by_client.insert(client, open + 1);
+        taken.all += 1;
         drop(taken);
         let taken = self.taken.clone();
         Some(Seat { taken, client })
@@ -367,16 +377,17 @@ impl Seats {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
-        if let Some(count) = taken.get_mut(&self.client) {
+        taken.all -= 1;
+        if let Some(count) = taken.by_client.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&self.client);
+                taken.by_client.remove(&self.client);
             }
         }
     }
 }
 
-fn lock(taken: &Mutex<BTreeMap<IpAddr, u32>>) -> MutexGuard<'_, BTreeMap<IpAddr, u32>> {
+fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     // A count is never half changed.
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }

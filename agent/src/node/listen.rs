@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Node;
@@ -22,14 +23,22 @@ const MAX_CONNECTIONS: usize = 8192;
 pub(super) struct Dropped {
     /// Did not begin with our preamble, or broke the protocol later.
     garbage: AtomicU64,
+    /// Of another version of the protocol.
+    version: AtomicU64,
     /// Over the limit.
     too_many: AtomicU64,
 }
 
 impl Dropped {
+    /// Whoever speaks another version comes again and again: to say so once is enough.
+    fn first_of_another_version(&self) -> bool {
+        self.version.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
     pub(super) fn counts(&self) -> BTreeMap<String, String> {
         [
             ("rpc_garbage", &self.garbage),
+            ("rpc_other_version", &self.version),
             ("rpc_over_limit", &self.too_many),
         ]
         .map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed).to_string()))
@@ -57,7 +66,7 @@ impl Drop for Counted<'_> {
 struct Calls(Node);
 
 impl Handler for Calls {
-    async fn handle(&self, method: u8, body: Bytes) -> Option<Bytes> {
+    async fn handle(&self, method: u8, body: Bytes, deadline: Instant) -> Option<Bytes> {
         if method != Request::METHOD {
             return None;
         }
@@ -69,7 +78,18 @@ impl Handler for Calls {
                     .server
                     .as_ref()
                     .map(|server| Counted::new(&server.in_flight));
-                self.0.answer(request).await
+                let gate = &self.0.inner.gate;
+                let place = match &request {
+                    Request::Propose(command) => gate.proposal(command.len()),
+                    _ => gate.request(),
+                };
+                match place {
+                    // Nobody waits for an answer after that; what has been proposed by then may still be committed.
+                    Some(_place) => tokio::time::timeout_at(deadline, self.0.answer(request))
+                        .await
+                        .ok()?,
+                    None => Answered(Err(super::Error::Busy)),
+                }
             }
             None => Answered(Err(super::Error::Refused(
                 "the request does not decode: another version?".to_owned(),
@@ -116,11 +136,15 @@ pub(super) async fn serve(
         );
         open.fetch_add(1, Ordering::Relaxed);
         connections.spawn(async move {
-            if let Err(error) = connection(stream, &calls, &service, &requests).await
-                && matches!(error, rpc::Error::Protocol(_) | rpc::Error::Timeout(_))
-            {
-                dropped.garbage.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(target: "rpc", "dropped a connection of {from}: {error}");
+            match connection(stream, &calls, &service, &requests).await {
+                Err(error @ (rpc::Error::Protocol(_) | rpc::Error::Timeout(_))) => {
+                    dropped.garbage.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(target: "rpc", "dropped a connection of {from}: {error}");
+                }
+                Err(error @ rpc::Error::Version { .. }) if dropped.first_of_another_version() => {
+                    tracing::error!(target: "rpc", "dropped a connection of {from}: {error}");
+                }
+                _ => {}
             }
             open.fetch_sub(1, Ordering::Relaxed);
         });
@@ -139,6 +163,13 @@ async fn connection(
         .map_err(|_| rpc::Error::Timeout(HANDSHAKE_TIMEOUT))?
         .map_err(|e| rpc::Error::Protocol(format!("no preamble: {e}")))?;
     let [magic @ .., purpose] = preamble;
+    let [name @ .., version] = magic;
+    if MAGIC.starts_with(&name) && magic != MAGIC {
+        return Err(rpc::Error::Version {
+            found: version,
+            own: MAGIC[3],
+        });
+    }
     if magic != MAGIC {
         return Err(rpc::Error::Protocol(format!(
             "unknown preamble {preamble:?}"

@@ -55,6 +55,7 @@ impl Node {
             command,
         };
         let bytes = stamped.encode();
+        let _place = self.inner.gate.proposal(bytes.len()).ok_or(Error::Busy)?;
         let request = Request::Propose(bytes.clone());
         let (bytes, request) = (&bytes, &request);
         let answer = self
@@ -289,6 +290,7 @@ impl Node {
     async fn ask(&self, server: SocketAddr, request: &Request, timeout: Duration) -> Answered {
         match self.inner.calls.request(server, request, timeout).await {
             Ok(answered) => answered,
+            Err(rpc::Error::Busy(_)) => Answered(Err(Error::Busy)),
             // It cannot have seen the request, so that another try cannot do it twice.
             Err(error) if error.never_sent() => Answered(Err(Error::NoLeader)),
             Err(error) => {

@@ -124,6 +124,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             node_id,
             gossip,
             calls,
+            gate: super::gate::Gate::default(),
             server,
             leader_hint: std::sync::Mutex::default(),
             phase,

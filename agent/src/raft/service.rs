@@ -303,7 +303,7 @@ async fn may_append(room: &mut watch::Receiver<Room>) -> bool {
 }
 
 impl Handler for Service {
-    async fn handle(&self, method: u8, body: Bytes) -> Option<Bytes> {
+    async fn handle(&self, method: u8, body: Bytes, _: tokio::time::Instant) -> Option<Bytes> {
         match self.call(method, body).await {
             Ok(answer) => Some(answer),
             Err(Unfit::Refused(why)) => Some(answer::<()>(&Admission::Refused(why))),

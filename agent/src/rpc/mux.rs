@@ -1,6 +1,7 @@
 //! Many calls over one connection, answered in any order.
 //!
-//! A request frame is `u64` call number, `u8` method, body; a response frame is `u64` call number, body.
+//! A request frame is `u64` call number, `u8` method, `u32` milliseconds that are left until its caller gives up, body; a
+//! response frame is `u64` call number, body. A request whose time is over is neither sent nor worked on.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncWriteExt as _, BufReader, BufWriter, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Error, HANDSHAKE_TIMEOUT, MAGIC, Purpose, read_frame, write_frame};
@@ -21,12 +23,20 @@ use crate::env::{BoxStream, Net};
 /// Calls that may wait for the connection's writer; more are held back in their callers.
 const QUEUE: usize = 1024;
 
-/// Requests of one connection that may be worked on at a time; more stay in the socket's buffer.
-const MAX_CONCURRENT: usize = 4096;
+/// Calls of one connection that may wait for answers, blocking queries among them; more fail at once.
+const MAX_WAITING: usize = 65_536;
+
+/// Requests of one connection that may be worked on at a time; more stay in the socket's buffer. Above what a caller of
+/// ours sends, so that a request that waits for long holds up no other.
+const MAX_CONCURRENT: usize = MAX_WAITING + QUEUE;
+
+/// Bytes of a request before its body.
+const REQUEST_HEAD: usize = 13;
 
 struct Outgoing {
     number: u64,
-    method: Option<u8>,
+    /// For a request: its method, and when its caller gives up.
+    method: Option<(u8, Instant)>,
     body: Bytes,
 }
 
@@ -35,6 +45,7 @@ type Waiters = Arc<Mutex<Option<BTreeMap<u64, oneshot::Sender<Bytes>>>>>;
 
 /// The calling side of one connection.
 pub struct Caller {
+    address: SocketAddr,
     queue: mpsc::Sender<Outgoing>,
     waiters: Waiters,
     next: AtomicU64,
@@ -56,6 +67,7 @@ impl Caller {
         let writer = tokio::spawn(write_loop(write, outgoing));
         let reader = tokio::spawn(read_answers(read, waiters.clone()));
         Ok(Self {
+            address,
             queue,
             waiters,
             next: AtomicU64::new(1),
@@ -74,29 +86,34 @@ impl Caller {
     /// Sends one request and waits for its answer.
     ///
     /// # Errors
-    /// Any error leaves the outcome unknown: the request may have been sent.
+    /// Any but [`Error::Busy`] leaves the outcome unknown: the request may have been sent.
     pub async fn call(&self, method: u8, body: Bytes, timeout: Duration) -> Result<Bytes, Error> {
         let lost = || Error::Lost(io::ErrorKind::ConnectionReset.into());
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, waiting) = oneshot::channel();
-        lock(&self.waiters)
-            .as_mut()
-            .ok_or_else(lost)?
-            .insert(number, answer);
+        {
+            let mut waiters = lock(&self.waiters);
+            let waiters = waiters.as_mut().ok_or_else(lost)?;
+            if waiters.len() >= MAX_WAITING {
+                return Err(Error::Busy(self.address));
+            }
+            waiters.insert(number, answer);
+        }
         let _forget = Forget {
             waiters: &self.waiters,
             number,
         };
+        let deadline = Instant::now() + timeout;
         let exchange = async {
             let outgoing = Outgoing {
                 number,
-                method: Some(method),
+                method: Some((method, deadline)),
                 body,
             };
             self.queue.send(outgoing).await.map_err(|_| lost())?;
             waiting.await.map_err(|_| lost())
         };
-        tokio::time::timeout(timeout, exchange)
+        tokio::time::timeout_at(deadline, exchange)
             .await
             .unwrap_or(Err(Error::Timeout(timeout)))
     }
@@ -150,7 +167,13 @@ async fn write_loop(write: WriteHalf<BoxStream>, mut outgoing: mpsc::Receiver<Ou
         while let Some(item) = next {
             let number = item.number.to_le_bytes();
             let written = match item.method {
-                Some(method) => write_frame(&mut write, &[&number, &[method], &item.body]).await,
+                Some((method, deadline)) => match left_ms(deadline) {
+                    0 => Ok(()),
+                    left => {
+                        let left = left.to_le_bytes();
+                        write_frame(&mut write, &[&number, &[method], &left, &item.body]).await
+                    }
+                },
                 None => write_frame(&mut write, &[&number, &item.body]).await,
             };
             if written.is_err() {
@@ -162,6 +185,12 @@ async fn write_loop(write: WriteHalf<BoxStream>, mut outgoing: mpsc::Receiver<Ou
             return;
         }
     }
+}
+
+/// Whole milliseconds until `deadline`; 0 when it has come.
+fn left_ms(deadline: Instant) -> u32 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
 }
 
 async fn read_answers(read: ReadHalf<BoxStream>, waiters: Waiters) {
@@ -185,8 +214,14 @@ async fn read_answers(read: ReadHalf<BoxStream>, waiters: Waiters) {
 
 /// Answers calls.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request; `None` leaves it without an answer, for a request that is not of this protocol.
-    fn handle(&self, method: u8, body: Bytes) -> impl Future<Output = Option<Bytes>> + Send;
+    /// Answers one request, whose caller gives up at `deadline`; not called for one that comes later. `None` leaves it
+    /// without an answer: it is not of this protocol, or nobody waits any more.
+    fn handle(
+        &self,
+        method: u8,
+        body: Bytes,
+        deadline: Instant,
+    ) -> impl Future<Output = Option<Bytes>> + Send;
 }
 
 /// Answers the calls of one connection until it ends. Requests are worked on concurrently.
@@ -197,18 +232,23 @@ pub async fn serve<H: Handler>(stream: BoxStream, handler: Arc<H>) -> Result<(),
     let mut read = BufReader::with_capacity(16 << 10, read);
     let mut working = tokio::task::JoinSet::new();
     while let Some(mut frame) = read_frame(&mut read).await.map_err(Error::Lost)? {
-        if frame.len() < 9 {
+        if frame.len() < REQUEST_HEAD {
             return Err(Error::Protocol(format!("request of {} bytes", frame.len())));
         }
         let number = frame.get_u64_le();
         let method = frame.get_u8();
+        let deadline = Instant::now() + Duration::from_millis(frame.get_u32_le().into());
         while working.try_join_next().is_some() {}
         if working.len() >= MAX_CONCURRENT {
             working.join_next().await;
         }
         let (handler, queue) = (handler.clone(), queue.clone());
         working.spawn(async move {
-            if let Some(body) = handler.handle(method, frame).await {
+            // It may have waited here for its turn.
+            if Instant::now() >= deadline {
+                return;
+            }
+            if let Some(body) = handler.handle(method, frame, deadline).await {
                 // The connection may have ended meanwhile; then nobody waits for the answer.
                 let _ = queue
                     .send(Outgoing {
@@ -225,4 +265,53 @@ pub async fn serve<H: Handler>(stream: BoxStream, handler: Arc<H>) -> Result<(),
     working.abort_all();
     let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, writer).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says which requests it was given.
+    struct Echo;
+
+    impl Handler for Echo {
+        async fn handle(&self, _: u8, body: Bytes, _: Instant) -> Option<Bytes> {
+            Some(body)
+        }
+    }
+
+    fn request(number: u64, left_ms: u32, body: &[u8]) -> Vec<u8> {
+        let mut frame = number.to_le_bytes().to_vec();
+        frame.push(1);
+        frame.extend_from_slice(&left_ms.to_le_bytes());
+        frame.extend_from_slice(body);
+        frame
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_time_is_over_is_not_worked_on() {
+        let (mut near, far) = tokio::io::duplex(1024);
+        let serving = tokio::spawn(serve(Box::new(far) as BoxStream, Arc::new(Echo)));
+        write_frame(&mut near, &[&request(1, 0, b"late")])
+            .await
+            .unwrap();
+        write_frame(&mut near, &[&request(2, 60_000, b"in time")])
+            .await
+            .unwrap();
+        let mut answer = read_frame(&mut near).await.unwrap().unwrap();
+        assert_eq!(answer.get_u64_le(), 2);
+        assert_eq!(answer, "in time");
+        drop(near);
+        serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_too_short_is_refused() {
+        let (mut near, far) = tokio::io::duplex(1024);
+        let serving = tokio::spawn(serve(Box::new(far) as BoxStream, Arc::new(Echo)));
+        write_frame(&mut near, &[&[0; REQUEST_HEAD - 1]])
+            .await
+            .unwrap();
+        assert!(matches!(serving.await.unwrap(), Err(Error::Protocol(_))));
+    }
 }
