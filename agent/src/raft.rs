@@ -8,6 +8,7 @@ mod lease;
 pub mod log;
 mod network;
 pub mod recovery;
+mod rounds;
 mod service;
 pub mod snapshot;
 mod standing;

@@ -9,6 +9,7 @@ mod message;
 mod mux;
 mod pool;
 
+pub(crate) use frame::put_frame;
 pub use frame::{MAX_FRAME, read_frame, write_frame};
 pub use message::{Answer, Answered, Promise, Request};
 pub(crate) use mux::open;

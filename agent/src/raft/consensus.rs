@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, RaftError};
-use openraft::raft::ClientWriteResponse;
+use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use openraft::raft::linearizable_read::LinearizerOption;
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
 use openraft::type_config::alias::{InstantOf, WatchReceiverOf};
@@ -20,11 +19,12 @@ use super::identity::{self, Identity};
 use super::lease::Lease;
 use super::log::{LogStore, Room};
 use super::network::{AddressBook, Factory, Shared as NetworkShared};
+use super::rounds::{self, Confirmations, Proposals};
 use super::service::Service;
 use super::snapshot::SnapshotStore;
 use super::state_machine::StateMachine;
 use super::status::{Status, StatusWatch};
-use super::{Payload, PeerNode, RaftId, TypeConfig, log, recovery, snapshot, standing};
+use super::{PeerNode, RaftId, TypeConfig, log, recovery, snapshot, standing};
 use crate::env::Env;
 use crate::rpc::{Pool, Purpose};
 use crate::state::{Outcome, Shared};
@@ -117,6 +117,8 @@ pub struct Consensus {
     room: watch::Receiver<Room>,
     addresses: AddressBook,
     lease: Arc<Lease>,
+    proposals: Arc<Proposals>,
+    confirmations: Arc<Confirmations>,
     /// What the core says of itself, for looks that cost nothing.
     metrics: WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
     _standing: Arc<AbortOnDropHandle<()>>,
@@ -171,6 +173,8 @@ impl Consensus {
         let standing = tokio::spawn(standing::follow(raft.clone(), room.clone(), barred));
         Ok(Self {
             metrics: raft.metrics(),
+            proposals: Proposals::new(raft.clone()),
+            confirmations: Confirmations::new(raft.clone()),
             raft,
             identity,
             service: Arc::new(service),
@@ -321,29 +325,19 @@ impl Consensus {
     /// Not cancel safe: a dropped call may still be committed.
     pub async fn propose(&self, command: Bytes) -> Result<Outcome, Error> {
         self.check_room()?;
-        let response: ClientWriteResponse<TypeConfig> = self
-            .raft
-            .client_write(Payload(command))
-            .await
-            .map_err(write_error)?;
-        Ok(response.data)
+        self.proposals.propose(command).await
     }
 
     /// Makes sure that this server leads, and that its state holds every write acknowledged before the call.
     ///
     /// With `quorum`, by asking a quorum; else by the lease where it lasts (see `raft/lease.rs`).
     pub async fn linearize(&self, quorum: bool) -> Result<(), Error> {
-        let option = if quorum || self.lease.is_waived(self.term()) {
-            LinearizerOption::new(Some(Duration::ZERO), true)
-        } else {
-            LinearizerOption::new(Some(self.lease.usable()), false)
-                .with_wait_timeout(Duration::ZERO)
-        };
-        match self.raft.ensure_linearizable(option).await {
-            Ok(_) => Ok(()),
-            Err(RaftError::APIError(_)) => Err(Error::NotLeader),
-            Err(RaftError::Fatal(fatal)) => Err(Error::Stopped(fatal.to_string())),
+        if quorum || self.lease.is_waived(self.term()) {
+            return self.confirmations.confirm().await;
         }
+        let option = LinearizerOption::new(Some(self.lease.usable()), false)
+            .with_wait_timeout(Duration::ZERO);
+        rounds::linearize(&self.raft, option).await
     }
 
     /// What `view` makes of the state, if it holds every write acknowledged before the call; `None` when only
@@ -422,7 +416,7 @@ impl Consensus {
         {
             return Ok(());
         }
-        let stopped = |e: openraft::errors::Fatal<TypeConfig>| Error::Stopped(e.to_string());
+        let stopped = |fatal| stopped(&fatal);
         let beyond = status.membership_index;
         self.raft.trigger().snapshot().await.map_err(stopped)?;
         let upto = self
@@ -477,7 +471,11 @@ async fn is_written(log: &mut LogStore) -> Result<bool, StartError> {
     Ok(state.last_log_id.is_some() || vote.is_some())
 }
 
-fn write_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
+pub(super) fn stopped(fatal: &Fatal<TypeConfig>) -> Error {
+    Error::Stopped(fatal.to_string())
+}
+
+pub(super) fn write_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => Error::NotLeader,
         RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => Error::Unknown,

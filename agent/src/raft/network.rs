@@ -22,7 +22,7 @@ use openraft::raft::{
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -36,7 +36,7 @@ use super::wire::{
 };
 use super::{PeerNode, RaftId, TypeConfig};
 use crate::env::{self, Env};
-use crate::rpc::{self, Pool, Purpose, read_frame, write_frame};
+use crate::rpc::{self, Pool, Purpose, put_frame, read_frame, write_frame};
 
 /// Numbers of the calls on a connection with [`Purpose::Raft`].
 pub(super) mod method {
@@ -47,6 +47,9 @@ pub(super) mod method {
 
 /// Appends that may be on their way to one server before the first of them is answered.
 const PIPELINE: usize = 64;
+
+/// Bytes of answers to appends that are read at once: a few dozen.
+const ANSWER_BUFFER: usize = 1024;
 
 /// Largest piece of a snapshot in one frame, in bytes.
 const SNAPSHOT_CHUNK: usize = 1 << 20;
@@ -93,7 +96,7 @@ pub(super) struct Peer {
 }
 
 struct AppendConnection {
-    read: ReadHalf<env::BoxStream>,
+    read: BufReader<ReadHalf<env::BoxStream>>,
     write: WriteHalf<env::BoxStream>,
 }
 
@@ -214,6 +217,7 @@ impl Peer {
             return Ok(connection);
         }
         let (read, write) = tokio::io::split(self.open(Purpose::Append).await?);
+        let read = BufReader::with_capacity(ANSWER_BUFFER, read);
         Ok(AppendConnection { read, write })
     }
 
@@ -250,18 +254,19 @@ async fn pump<S>(
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin,
 {
-    let mut body = Vec::new();
+    let mut frame = Vec::new();
     while let Some(request) = input.next().await {
-        body.clear();
-        encode_append(&request, &mut body);
+        frame.clear();
+        put_frame(&mut frame, |out| encode_append(&request, out))?;
         drop(request);
         // Announced first: the reader then waits for the answer, or learns that the connection broke.
         if sent.send(()).await.is_err() {
             break;
         }
-        write_frame(&mut write, &[&body]).await?;
+        // In one piece: the other side is woken once.
+        write.write_all(&frame).await?;
         write.flush().await?;
-        body.shrink_to(64 << 10);
+        frame.shrink_to(64 << 10);
     }
     Ok(write)
 }
@@ -269,7 +274,7 @@ where
 /// Reads one answer for each request that [`pump`] announced.
 struct Answers<'s> {
     peer: &'s mut Peer,
-    read: ReadHalf<env::BoxStream>,
+    read: BufReader<ReadHalf<env::BoxStream>>,
     sent: mpsc::Receiver<()>,
     writer: AbortOnDropHandle<io::Result<WriteHalf<env::BoxStream>>>,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,7 +22,7 @@ use super::wire::{
 };
 use super::{TypeConfig, types};
 use crate::env::BoxStream;
-use crate::rpc::{self, HANDSHAKE_TIMEOUT, Handler, read_frame, write_frame};
+use crate::rpc::{self, HANDSHAKE_TIMEOUT, Handler, put_frame, read_frame, write_frame};
 
 /// Appends that may wait for the core; more stay in the socket's buffer.
 const APPEND_QUEUE: usize = 16;
@@ -30,6 +30,9 @@ const APPEND_QUEUE: usize = 16;
 /// How long entries for which there is no room are kept before their connection is closed: the leader then tries again,
 /// and does not send much more meanwhile than what the socket holds.
 const HOLD: Duration = Duration::from_millis(500);
+
+/// Bytes of appends that are read at once; larger ones are read past this buffer.
+const APPEND_BUFFER: usize = 32 << 10;
 
 /// Largest snapshot that is taken, in bytes: the state is kept in memory, so a larger one could not be installed.
 const MAX_SNAPSHOT: u64 = 16 << 30;
@@ -135,6 +138,7 @@ impl Service {
         let (queue, requests) = mpsc::channel(APPEND_QUEUE);
         let mut room = self.room.clone();
         let reader = AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut read = BufReader::with_capacity(APPEND_BUFFER, read);
             while let Some(frame) = read_frame(&mut read).await.map_err(rpc::Error::Lost)? {
                 let request =
                     decode_append(frame).map_err(|e| rpc::Error::Protocol(e.to_string()))?;
@@ -150,19 +154,34 @@ impl Service {
         let requests = futures::stream::unfold(requests, |mut requests| async {
             requests.recv().await.map(|request| (request, requests))
         });
-        let mut results = std::pin::pin!(self.raft.stream_append(requests));
-        while let Some(result) = results.next().await {
-            // A stopped core closes the connection; the sender tries again until this process is gone.
-            let Ok(result) = result else { return Ok(()) };
-            if !matches!(
-                result,
-                Err(openraft::raft::StreamAppendError::HigherVote(_))
-            ) {
-                self.heard_leader();
+        // Appends that were synced together are answered together, and the leader is woken once.
+        let results = self.raft.stream_append(requests).ready_chunks(APPEND_QUEUE);
+        let mut results = std::pin::pin!(results);
+        let mut answers = Vec::new();
+        while let Some(ready) = results.next().await {
+            answers.clear();
+            let mut stopped = false;
+            for result in ready {
+                let Ok(result) = result else {
+                    stopped = true;
+                    break;
+                };
+                if !matches!(
+                    result,
+                    Err(openraft::raft::StreamAppendError::HigherVote(_))
+                ) {
+                    self.heard_leader();
+                }
+                let answer = encode(&WireAppended::from(result));
+                put_frame(&mut answers, |out| out.extend_from_slice(&answer))
+                    .map_err(rpc::Error::Lost)?;
             }
-            send(&mut write, &encode(&WireAppended::from(result)))
-                .await
-                .map_err(rpc::Error::Lost)?;
+            write.write_all(&answers).await.map_err(rpc::Error::Lost)?;
+            write.flush().await.map_err(rpc::Error::Lost)?;
+            if stopped {
+                // A stopped core closes the connection; the sender tries again until this process is gone.
+                return Ok(());
+            }
         }
         match reader.await {
             Ok(result) => result,

@@ -23,10 +23,7 @@ pub async fn read_frame<R: AsyncRead + Unpin + ?Sized>(
     }
     let len = u32::from_le_bytes(header) as usize;
     if len > MAX_FRAME {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("frame of {len} bytes is over the limit of {MAX_FRAME}"),
-        ));
+        return Err(too_long(len, io::ErrorKind::InvalidData));
     }
     let mut body = Vec::with_capacity(len.min(READ_STEP));
     while body.len() < len {
@@ -45,10 +42,7 @@ pub async fn write_frame<W: AsyncWrite + Unpin + ?Sized>(
 ) -> io::Result<()> {
     let len: usize = parts.iter().map(|part| part.len()).sum();
     if len > MAX_FRAME {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("frame of {len} bytes is over the limit of {MAX_FRAME}"),
-        ));
+        return Err(too_long(len, io::ErrorKind::InvalidInput));
     }
     writer.write_all(&(len as u32).to_le_bytes()).await?;
     for part in parts {
@@ -57,9 +51,42 @@ pub async fn write_frame<W: AsyncWrite + Unpin + ?Sized>(
     Ok(())
 }
 
+/// Appends one frame to `out`, whose body is what `body` appends: for connections on which each frame leaves in one
+/// system call.
+pub(crate) fn put_frame(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    body(out);
+    let len = out.len() - start - 4;
+    if len > MAX_FRAME {
+        out.truncate(start);
+        return Err(too_long(len, io::ErrorKind::InvalidInput));
+    }
+    out[start..start + 4].copy_from_slice(&(len as u32).to_le_bytes());
+    Ok(())
+}
+
+fn too_long(len: usize, kind: io::ErrorKind) -> io::Error {
+    io::Error::new(
+        kind,
+        format!("frame of {len} bytes is over the limit of {MAX_FRAME}"),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_frame_that_was_put_is_the_frame_that_would_be_written() {
+        let (mut put, mut wire) = (vec![7], vec![7]);
+        put_frame(&mut put, |out| out.extend_from_slice(b"abcde")).unwrap();
+        write_frame(&mut wire, &[b"ab", b"cde"]).await.unwrap();
+        assert_eq!(put, wire);
+        let long = put_frame(&mut put, |out| out.resize(out.len() + MAX_FRAME + 1, 0));
+        assert_eq!(long.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(put, wire, "nothing of it is left");
+    }
 
     #[tokio::test]
     async fn a_frame_comes_back_as_it_was_written() {
