@@ -2,11 +2,13 @@
 
 pub mod bootstrap;
 pub mod codec;
+mod compaction;
 mod consensus;
 pub mod identity;
 mod lease;
 pub mod log;
 mod network;
+mod off_loop;
 pub mod recovery;
 mod rounds;
 mod service;

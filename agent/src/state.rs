@@ -189,7 +189,20 @@ impl Store {
 
     /// All of it as bytes, for a snapshot file, which adds a checksum. Takes time: call it off the apply loop.
     pub fn encode(&self) -> Vec<u8> {
-        snapshot::encode(&self.tables)
+        let mut bytes = Vec::new();
+        let Ok(()) = self.encode_pieces(|piece| {
+            bytes.extend_from_slice(&piece);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        bytes
+    }
+
+    /// As [`Store::encode`], in pieces of bounded size, up to the first error of `emit`.
+    ///
+    /// # Errors
+    /// Those of `emit`.
+    pub fn encode_pieces<E>(&self, emit: impl FnMut(Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        snapshot::encode(&self.tables, emit)
     }
 
     /// Reads what [`Store::encode`] wrote.
@@ -197,8 +210,32 @@ impl Store {
     /// # Errors
     /// When a newer program wrote it, or when it is cut or damaged.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut decoder = StoreDecoder::default();
+        decoder.push(bytes)?;
+        decoder.finish()
+    }
+}
+
+/// Reads a [`Store`] that comes in pieces of any length.
+#[derive(Default)]
+pub struct StoreDecoder(snapshot::Decoder);
+
+impl StoreDecoder {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// When a newer program wrote them, or when they are cut or damaged.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        self.0.push(bytes)
+    }
+
+    /// The store, when all bytes have been given.
+    ///
+    /// # Errors
+    /// When there should be more of them.
+    pub fn finish(self) -> Result<Store, DecodeError> {
         Ok(Store {
-            tables: snapshot::decode(bytes)?,
+            tables: self.0.finish()?,
             touched: Touched::everything(),
         })
     }

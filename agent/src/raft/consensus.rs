@@ -24,7 +24,7 @@ use super::service::Service;
 use super::snapshot::SnapshotStore;
 use super::state_machine::StateMachine;
 use super::status::{Status, StatusWatch};
-use super::{PeerNode, RaftId, TypeConfig, log, recovery, snapshot, standing};
+use super::{PeerNode, RaftId, TypeConfig, compaction, log, recovery, snapshot, standing};
 use crate::env::Env;
 use crate::rpc::{Pool, Purpose};
 use crate::state::{Outcome, Shared};
@@ -38,7 +38,7 @@ pub struct Options {
     pub election_timeout_min: Duration,
     /// Longest such time, and the length of the lease.
     pub election_timeout_max: Duration,
-    /// Entries after which a snapshot is taken.
+    /// Entries after which a snapshot is taken, if the log has become as long as the last one by then.
     pub snapshot_threshold: u64,
     /// Entries that are kept behind a snapshot for followers that trail.
     pub trailing_logs: u64,
@@ -121,7 +121,7 @@ pub struct Consensus {
     confirmations: Arc<Confirmations>,
     /// What the core says of itself, for looks that cost nothing.
     metrics: WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
-    _standing: Arc<AbortOnDropHandle<()>>,
+    _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
 impl Consensus {
@@ -158,7 +158,8 @@ impl Consensus {
             votes: Pool::new(env.net.clone(), Purpose::Raft),
             timeout: options.election_timeout_max * 2,
         }));
-        let machine = StateMachine::new(shared, snapshots);
+        let machine = StateMachine::new(shared, snapshots.clone());
+        let reader = log.reader();
         // It may have confirmed a leader just before it stopped.
         let barred = has_data.then_some(options.election_timeout_max);
         let config = Arc::new(
@@ -169,8 +170,17 @@ impl Consensus {
         let raft = Raft::new(identity.raft_id(), config, network, log, machine)
             .await
             .map_err(|e| StartError::Raft(e.to_string()))?;
-        let service = Service::new(identity.clone(), raft.clone(), room.clone(), barred);
-        let standing = tokio::spawn(standing::follow(raft.clone(), room.clone(), barred));
+        let service = Service::new(
+            identity.clone(),
+            raft.clone(),
+            room.clone(),
+            snapshots.clone(),
+            barred,
+        );
+        let standing = standing::follow(raft.clone(), room.clone(), barred);
+        let threshold = options.snapshot_threshold;
+        let compaction = compaction::follow(raft.clone(), reader, snapshots, threshold);
+        let tasks = [tokio::spawn(standing), tokio::spawn(compaction)];
         Ok(Self {
             metrics: raft.metrics(),
             proposals: Proposals::new(raft.clone()),
@@ -180,7 +190,7 @@ impl Consensus {
             service: Arc::new(service),
             log_failed,
             room,
-            _standing: Arc::new(AbortOnDropHandle::new(standing)),
+            _tasks: Arc::new(tasks.map(AbortOnDropHandle::new)),
             addresses,
             lease: Arc::new(Lease::new(options.election_timeout_max)),
         })
@@ -492,7 +502,8 @@ fn config(options: Options, elect: bool) -> Config {
         election_timeout_min: ms(options.election_timeout_min),
         election_timeout_max: ms(options.election_timeout_max),
         install_snapshot_timeout: 60_000,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_threshold),
+        // See `raft/compaction.rs`.
+        snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: options.trailing_logs,
         purge_batch_size: 256,
         replication_lag_threshold: options.snapshot_threshold.max(options.trailing_logs),

@@ -352,6 +352,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 }
 
 impl LogReader {
+    /// About how long the log's files are together, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.shared.bytes()
+    }
+
     fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
         self.shared.check()?;
         Ok(read::entries(&self.shared, start, end, max_bytes)?)

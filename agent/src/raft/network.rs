@@ -28,10 +28,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::codec::{WireVote, decode, encode};
 use super::identity::Identity;
-use super::state_machine::Snapshot;
+use super::off_loop::off_loop;
+use super::state_machine::{Content, Snapshot};
 use super::types::Vote;
 use super::wire::{
-    Admission, Route, WireAppended, WireSnapshotHead, WireTransfer, WireVoteRequest,
+    Admission, Route, SnapshotPart, WireAppended, WireSnapshotHead, WireTransfer, WireVoteRequest,
     WireVoteResponse, encode_append,
 };
 use super::{PeerNode, RaftId, TypeConfig};
@@ -51,10 +52,7 @@ const PIPELINE: usize = 64;
 /// Bytes of answers to appends that are read at once: a few dozen.
 const ANSWER_BUFFER: usize = 1024;
 
-/// Largest piece of a snapshot in one frame, in bytes.
-const SNAPSHOT_CHUNK: usize = 1 << 20;
-
-/// Longest time one chunk of a snapshot may take to be taken, or the installed whole to be confirmed.
+/// Longest time one section of a snapshot may take to be taken, or the installed whole to be confirmed.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where servers are, by Raft id, as gossip has it. Wins over the address in the Raft configuration, which is older
@@ -222,19 +220,38 @@ impl Peer {
     }
 
     async fn send_snapshot(&self, vote: &Vote, snapshot: &Snapshot) -> RpcResult<WireVote> {
+        let Content::Saved(file) = &snapshot.content else {
+            return Err(refused("a snapshot that is not saved yet cannot be sent"));
+        };
         let mut stream = self.open(Purpose::Snapshot).await?;
         let head = WireSnapshotHead {
             vote: vote.into(),
             meta: snapshot.meta.clone(),
-            body_bytes: snapshot.body.len() as u64,
+            bytes: file.size_bytes(),
         };
+        let threads = self.shared.env.disk.wants_threads();
         let sent = async {
             write_frame(&mut stream, &[&encode(&head)]).await?;
-            for chunk in snapshot.body.chunks(SNAPSHOT_CHUNK) {
-                tokio::time::timeout(SNAPSHOT_TIMEOUT, write_frame(&mut stream, &[chunk]))
+            // One section in memory at a time.
+            let (mut reader, mut sections) = (file.read(), 0);
+            loop {
+                let (rest, section) = off_loop(threads, move || {
+                    let section = reader.next();
+                    (reader, section)
+                })
+                .await?;
+                reader = rest;
+                let Some(section) = section.transpose()? else {
+                    break;
+                };
+                sections += 1;
+                let head = SnapshotPart::section_head(&section);
+                let part = [head.as_slice(), &section];
+                tokio::time::timeout(SNAPSHOT_TIMEOUT, write_frame(&mut stream, &part))
                     .await
                     .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
             }
+            write_frame(&mut stream, &[&SnapshotPart::end(sections)]).await?;
             stream.flush().await?;
             tokio::time::timeout(SNAPSHOT_TIMEOUT, read_frame(&mut stream))
                 .await

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
 use openraft::{EntryPayload, Membership};
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use super::identity::Identity;
 use super::log::LogStore;
 use super::snapshot::SnapshotStore;
-use super::state_machine::{body, save};
+use super::state_machine::{load, save};
 use super::types::{LogId, SnapshotMeta, StoredMembership};
 use super::{PeerNode, RaftId};
 use crate::env::{Env, write_atomic};
@@ -240,7 +241,7 @@ impl Replayed {
         };
         if let Some(file) = snapshots.latest().map_err(io::Error::other)? {
             let meta = file.meta().to_raft().map_err(io::Error::other)?;
-            replayed.store = Store::decode(&body(&file)?).map_err(io::Error::other)?;
+            replayed.store = load(&file)?;
             replayed.last = meta.last_log_id;
             replayed.see(meta.last_membership);
         }
@@ -289,7 +290,7 @@ impl Replayed {
             last_log_id: Some(last),
             last_membership: self.membership.clone(),
         };
-        save(snapshots, &meta, &self.store, &self.store.encode())?;
+        save(snapshots, &meta, &self.store, &AtomicBool::new(false))?;
         log.purge(last).await
     }
 }

@@ -15,14 +15,17 @@ use super::codec::{WireVote, decode, encode};
 use super::identity::Identity;
 use super::log::Room;
 use super::network::{answer, method};
-use super::state_machine::{Snapshot, StateMachine};
+use super::off_loop::off_loop;
+use super::snapshot::{Meta, SnapshotStore, SnapshotWriter};
+use super::state_machine::{Content, Received, Snapshot, StateMachine};
 use super::wire::{
-    Admission, Route, WireAppended, WireSnapshotHead, WireTransfer, WireVoteRequest,
+    Admission, Route, SnapshotPart, WireAppended, WireSnapshotHead, WireTransfer, WireVoteRequest,
     WireVoteResponse, decode_append,
 };
 use super::{TypeConfig, types};
 use crate::env::BoxStream;
 use crate::rpc::{self, HANDSHAKE_TIMEOUT, Handler, put_frame, read_frame, write_frame};
+use crate::state::StoreDecoder;
 
 /// Appends that may wait for the core; more stay in the socket's buffer.
 const APPEND_QUEUE: usize = 16;
@@ -48,6 +51,7 @@ pub struct Service {
     /// lasts.
     votes_from: Option<tokio::time::Instant>,
     room: watch::Receiver<Room>,
+    snapshots: Arc<SnapshotStore>,
 }
 
 /// Why a message is not taken.
@@ -69,6 +73,7 @@ impl Service {
         identity: Arc<Identity>,
         raft: openraft::Raft<TypeConfig, StateMachine>,
         room: watch::Receiver<Room>,
+        snapshots: Arc<SnapshotStore>,
         barred: Option<Duration>,
     ) -> Self {
         Self {
@@ -77,6 +82,7 @@ impl Service {
             last_append: std::sync::Mutex::new(None),
             votes_from: barred.map(|barred| tokio::time::Instant::now() + barred),
             room,
+            snapshots,
         }
     }
 
@@ -198,28 +204,57 @@ impl Service {
         let frame = next_frame(&mut read).await?;
         let protocol = |e: super::codec::Error| rpc::Error::Protocol(e.to_string());
         let head: WireSnapshotHead = decode(&frame).map_err(protocol)?;
-        if head.body_bytes > MAX_SNAPSHOT {
-            return Err(rpc::Error::Protocol(format!(
-                "snapshot of {} bytes",
-                head.body_bytes
-            )));
-        }
-        let mut body = Vec::new();
-        while (body.len() as u64) < head.body_bytes {
-            body.extend_from_slice(&next_frame(&mut read).await?);
-        }
-        if body.len() as u64 != head.body_bytes {
-            return Err(rpc::Error::Protocol(
-                "snapshot is longer than announced".to_owned(),
-            ));
-        }
-        let admission = self.install(head, body.into()).await;
+        let admission = match self.receive(&mut read, &head).await? {
+            Ok(received) => self.install(head, received).await,
+            Err(why) => {
+                tracing::warn!(target: "raft", "refused a snapshot: {why}");
+                Admission::Refused(why)
+            }
+        };
         send(&mut write, &answer(&admission))
             .await
             .map_err(rpc::Error::Lost)
     }
 
-    async fn install(&self, head: WireSnapshotHead, body: Bytes) -> Admission<WireVote> {
+    /// Writes a snapshot to disk as it comes and reads it at the same time: one that is not good, or for which there is
+    /// no room, is refused before Raft hears of it, and nothing has changed.
+    async fn receive<R: AsyncRead + Unpin>(
+        &self,
+        read: &mut R,
+        head: &WireSnapshotHead,
+    ) -> Result<Result<Received, String>, rpc::Error> {
+        if head.bytes > MAX_SNAPSHOT {
+            return Ok(Err(format!("it has {} bytes", head.bytes)));
+        }
+        if self.room.borrow().lacking().is_some() {
+            return Ok(Err(NO_ROOM.to_owned()));
+        }
+        let cluster = self.identity.cluster();
+        let meta = Meta {
+            last_log_id: head.meta.last_log_id,
+            last_membership: head.meta.last_membership.clone(),
+            id: String::new(),
+            extra: cluster.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+        };
+        let threads = self.snapshots.wants_threads();
+        let snapshots = self.snapshots.clone();
+        let begun = off_loop(threads, move || Intake::begin(&snapshots, &meta)).await;
+        let mut intake = match begun.map_err(rpc::Error::Lost)? {
+            Ok(intake) => intake,
+            Err(why) => return Ok(Err(why)),
+        };
+        loop {
+            let frame = next_frame(read).await?;
+            let step = off_loop(threads, move || intake.take(&frame)).await;
+            match step.map_err(rpc::Error::Lost)? {
+                Ok(Intook::More(rest)) => intake = *rest,
+                Ok(Intook::Whole(received)) => return Ok(Ok(*received)),
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+    }
+
+    async fn install(&self, head: WireSnapshotHead, received: Received) -> Admission<WireVote> {
         let vote: types::Vote = head.vote.into();
         let meta = match types::SnapshotMeta::try_from(head.meta.clone()) {
             Ok(meta) => meta,
@@ -238,7 +273,7 @@ impl Service {
         }
         let snapshot = Snapshot {
             meta: head.meta,
-            body,
+            content: Content::Received(Box::new(received)),
         };
         let snapshot =
             openraft::type_config::alias::SnapshotOf::<TypeConfig, Snapshot> { meta, snapshot };
@@ -313,6 +348,48 @@ impl Service {
     }
 }
 
+/// A snapshot that is coming in.
+struct Intake {
+    writer: SnapshotWriter,
+    decoder: StoreDecoder,
+    sections: u64,
+}
+
+/// What became of an [`Intake`] with its next part.
+enum Intook {
+    More(Box<Intake>),
+    Whole(Box<Received>),
+}
+
+impl Intake {
+    fn begin(snapshots: &SnapshotStore, meta: &Meta) -> Result<Self, String> {
+        Ok(Self {
+            writer: snapshots.writer(meta).map_err(|e| e.to_string())?,
+            decoder: StoreDecoder::default(),
+            sections: 0,
+        })
+    }
+
+    fn take(mut self, frame: &Bytes) -> Result<Intook, String> {
+        match SnapshotPart::decode(frame)? {
+            SnapshotPart::Section(section) => {
+                self.sections += 1;
+                self.decoder.push(&section).map_err(|e| e.to_string())?;
+                self.writer.push(&section).map_err(|e| e.to_string())?;
+                Ok(Intook::More(Box::new(self)))
+            }
+            SnapshotPart::End(sections) if sections != self.sections => {
+                Err(format!("{} sections came of {sections}", self.sections))
+            }
+            SnapshotPart::End(_) => {
+                let store = self.decoder.finish().map_err(|e| e.to_string())?;
+                let staged = self.writer.stage().map_err(|e| e.to_string())?;
+                Ok(Intook::Whole(Box::new(Received { staged, store })))
+            }
+        }
+    }
+}
+
 /// Waits a moment for room where there is none; whether there is. Heartbeats have connections of their own and go on, so
 /// that a server with a full disk stays a follower in peace.
 async fn may_append(room: &mut watch::Receiver<Room>) -> bool {
@@ -342,4 +419,82 @@ async fn next_frame<R: AsyncRead + Unpin>(read: &mut R) -> Result<Bytes, rpc::Er
 async fn send<W: AsyncWrite + Unpin>(write: &mut W, body: &[u8]) -> io::Result<()> {
     write_frame(write, &[body]).await?;
     write.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::env::{Disk as _, MemoryDisk};
+    use crate::state::Store;
+
+    const FOLDER: &str = "/data/raft/snapshots";
+
+    fn section(bytes: &[u8]) -> Bytes {
+        [&SnapshotPart::section_head(bytes)[..], bytes]
+            .concat()
+            .into()
+    }
+
+    fn end(sections: u64) -> Bytes {
+        Bytes::copy_from_slice(&SnapshotPart::end(sections))
+    }
+
+    /// What becomes of a snapshot that comes in these frames, and what it leaves on disk if it is refused.
+    fn take_in(frames: &[Bytes]) -> Result<(Received, SnapshotStore), (String, usize)> {
+        let disk = MemoryDisk::new();
+        let store = SnapshotStore::open(Arc::new(disk.clone()), Path::new(FOLDER)).unwrap();
+        let left = || disk.read_dir(Path::new(FOLDER)).unwrap().len();
+        let mut intake = Intake::begin(&store, &Meta::default()).unwrap();
+        for frame in frames {
+            match intake.take(frame) {
+                Ok(Intook::More(rest)) => intake = *rest,
+                Ok(Intook::Whole(received)) => return Ok((*received, store)),
+                Err(why) => return Err((why, left())),
+            }
+        }
+        drop(intake);
+        Err(("more is expected".to_owned(), left()))
+    }
+
+    #[test]
+    fn a_whole_snapshot_counts_only_once_it_is_published() {
+        let bytes = Store::default().encode();
+        let (first, second) = bytes.split_at(10);
+        let taken = take_in(&[section(first), section(second), end(2)]);
+        let (received, store) = taken.unwrap();
+        assert!(received.store == Store::default());
+        assert!(store.latest().unwrap().is_none());
+        received.staged.publish().unwrap();
+        assert!(store.latest().unwrap().is_some());
+    }
+
+    #[test]
+    fn one_that_is_cut_changed_newer_or_unknown_is_refused_and_leaves_nothing() {
+        let bytes = Store::default().encode();
+        let mut newer = bytes.clone();
+        newer[0] = 9;
+        let mut changed = section(&bytes).to_vec();
+        changed[20] ^= 1;
+        let cases: [(&[Bytes], &str); 7] = [
+            (&[section(&bytes)], "more is expected"),
+            (&[section(&bytes), end(2)], "1 sections came of 2"),
+            (
+                &[section(&bytes[..bytes.len() - 1]), end(1)],
+                "a section is cut",
+            ),
+            (&[section(&newer), end(1)], "version 9"),
+            (&[changed.into(), end(1)], "wrong checksum"),
+            (&[Bytes::from_static(b"\x07")], "an unknown part"),
+            (&[Bytes::new()], "an unknown part"),
+        ];
+        for (frames, expected) in cases {
+            let Err((why, left)) = take_in(frames) else {
+                panic!("taken, where {expected:?} was expected");
+            };
+            assert!(why.contains(expected), "{why}");
+            assert_eq!(left, 0, "{why}");
+        }
+    }
 }

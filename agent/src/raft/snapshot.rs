@@ -33,7 +33,7 @@ mod writer;
 
 pub use error::Error;
 pub use reader::SnapshotReader;
-pub use writer::SnapshotWriter;
+pub use writer::{SnapshotWriter, Staged};
 
 /// Version of the files.
 pub const VERSION: u16 = 1;
@@ -128,6 +128,8 @@ struct Inner {
     folder: PathBuf,
     keep: usize,
     next_sequence: AtomicU64,
+    /// Length of the newest one that was opened or saved.
+    latest_bytes: AtomicU64,
     /// Held while names are changed, so that two saves do not clear away each other's files.
     names: Mutex<()>,
 }
@@ -156,6 +158,7 @@ impl SnapshotStore {
             folder: folder.to_owned(),
             keep: keep.max(1),
             next_sequence: AtomicU64::new(1),
+            latest_bytes: AtomicU64::new(0),
             names: Mutex::new(()),
         };
         for name in inner.list()? {
@@ -213,6 +216,16 @@ impl SnapshotStore {
         SnapshotWriter::create(self.clone(), name, meta)
     }
 
+    /// Length in bytes of the newest snapshot that was opened or saved here; 0 without one.
+    pub fn latest_bytes(&self) -> u64 {
+        self.inner.latest_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether work on these files should be done by threads for it.
+    pub fn wants_threads(&self) -> bool {
+        self.inner.disk.wants_threads()
+    }
+
     /// The newest snapshot. Its header and its end have been checked; the sections are while they are read.
     ///
     /// # Errors
@@ -227,6 +240,7 @@ impl SnapshotStore {
             }
         };
         reader::check(&newest.0, &*newest.1).map(|(meta, body_start, len)| {
+            self.inner.latest_bytes.store(len, Ordering::Relaxed);
             Some(SnapshotFile {
                 path: newest.0,
                 file: newest.1,

@@ -1,10 +1,10 @@
 //! The state machine that openraft drives: a shell over [`Store`].
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::SnapshotOf;
@@ -13,9 +13,10 @@ use openraft::{EntryPayload, RaftSnapshotBuilder};
 use super::TypeConfig;
 use super::codec::WireSnapshotMeta;
 use super::log::is_full;
-use super::snapshot::{Meta, SnapshotFile, SnapshotStore};
+use super::off_loop::off_loop;
+use super::snapshot::{Meta, SnapshotFile, SnapshotStore, Staged};
 use super::types::{LogId, SnapshotMeta, StoredMembership};
-use crate::state::{Outcome, Shared, Stamped, Store};
+use crate::state::{DecodeError, Outcome, Shared, Stamped, Store, StoreDecoder};
 
 /// Entries applied before readers see the new state and their writers get an answer.
 const BATCH: usize = 256;
@@ -23,14 +24,24 @@ const BATCH: usize = 256;
 /// Time between two tries to save a snapshot on a full disk.
 const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
 
-/// Bytes of a snapshot that one checksum covers.
-const SECTION: usize = 1 << 20;
-
-/// A whole snapshot: what it says of itself, and the encoded [`Store`].
-#[derive(Debug, Clone)]
+/// A whole snapshot: what it says of itself, and where its content is.
 pub(super) struct Snapshot {
     pub(super) meta: WireSnapshotMeta,
-    pub(super) body: Bytes,
+    pub(super) content: Content,
+}
+
+/// Where the content of a snapshot is.
+pub(super) enum Content {
+    /// On disk, as one of this server's snapshots.
+    Saved(SnapshotFile),
+    /// Just received: durable, found good, but not one of this server's snapshots before Raft says so.
+    Received(Box<Received>),
+}
+
+/// See [`Content::Received`].
+pub(super) struct Received {
+    pub(super) staged: Staged,
+    pub(super) store: Store,
 }
 
 /// Applies committed entries to the shared store.
@@ -139,6 +150,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             store: self.shared.load(),
             applied,
             snapshots: self.snapshots.clone(),
+            stop: Arc::default(),
         }
     }
 
@@ -147,24 +159,28 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: Snapshot,
     ) -> io::Result<()> {
-        let mut store = Store::decode(&snapshot.body).map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("snapshot: {error}"))
-        })?;
-        let applied = Applied {
-            last: meta.last_log_id,
-            membership: meta.last_membership.clone(),
+        let threads = self.snapshots.wants_threads();
+        let (staged, mut store) = match snapshot.content {
+            Content::Received(received) => (Some(received.staged), received.store),
+            // At a start openraft installs what is on disk already.
+            Content::Saved(file) => (None, off_loop(threads, move || load(&file)).await??),
         };
-        let known = self.snapshots.latest().map_err(io::Error::other)?;
-        // At a start openraft installs what is on disk already.
-        if known.is_none_or(|known| describes(known.meta()) != snapshot.meta) {
-            save(&self.snapshots, meta, &store, &snapshot.body)?;
+        if let Some(staged) = staged {
+            off_loop(threads, move || staged.publish())
+                .await?
+                .map_err(io::Error::other)?;
         }
         *self
             .applied
             .lock()
-            .expect("no code panics while it holds this lock") = applied;
+            .expect("no code panics while it holds this lock") = Applied {
+            last: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+        };
+        let before = self.shared.load();
         self.shared.replace(&mut store);
-        Ok(())
+        // A million entries take long to be forgotten too.
+        off_loop(threads, move || drop(before)).await
     }
 
     async fn get_current_snapshot(
@@ -176,7 +192,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let meta = file.meta().to_raft().map_err(io::Error::other)?;
         let snapshot = Snapshot {
             meta: describes(file.meta()),
-            body: body(&file)?,
+            content: Content::Saved(file),
         };
         Ok(Some(SnapshotOf::<TypeConfig, Snapshot> { meta, snapshot }))
     }
@@ -190,37 +206,54 @@ fn describes(meta: &Meta) -> WireSnapshotMeta {
     }
 }
 
-/// The whole body of a snapshot, checked.
-pub(super) fn body(file: &SnapshotFile) -> io::Result<Bytes> {
-    let mut body = Vec::new();
+/// The store that a snapshot holds, every checksum checked.
+pub(super) fn load(file: &SnapshotFile) -> io::Result<Store> {
+    let mut decoder = StoreDecoder::default();
+    let invalid = |error: DecodeError| {
+        let why = format!("snapshot {}: {error}", file.path().display());
+        io::Error::new(io::ErrorKind::InvalidData, why)
+    };
     for section in file.read() {
-        body.extend_from_slice(&section.map_err(io::Error::other)?);
+        decoder
+            .push(&section.map_err(io::Error::from)?)
+            .map_err(invalid)?;
     }
-    Ok(body.into())
+    decoder.finish().map_err(invalid)
 }
 
-/// Writes a snapshot of `store`, which `body` is the encoded form of.
+/// Writes a snapshot of `store`, a piece at a time, unless `stop` says that nobody wants it any more.
 pub(super) fn save(
     snapshots: &SnapshotStore,
     meta: &SnapshotMeta,
     store: &Store,
-    body: &[u8],
-) -> io::Result<()> {
+    stop: &AtomicBool,
+) -> io::Result<SnapshotFile> {
     // The cluster's id, so that a file by itself says where it belongs.
     let cluster = store
         .cluster_id()
         .map_or_else(Vec::new, |id| id.as_bytes().to_vec());
-    snapshots
-        .save(&Meta::new(meta, cluster), body.chunks(SECTION))
-        .map_err(io::Error::other)?;
-    Ok(())
+    let mut writer = snapshots.writer(&Meta::new(meta, cluster))?;
+    store.encode_pieces(|piece| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        writer.push(&piece).map_err(io::Error::from)
+    })?;
+    Ok(writer.finish()?)
 }
 
-/// Writes a snapshot of a frozen state while writes go on.
+/// Writes a snapshot of a frozen state while writes go on. Dropped, it stops soon.
 pub(super) struct Builder {
     store: Arc<Store>,
     applied: Applied,
     snapshots: Arc<SnapshotStore>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Builder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -231,22 +264,30 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             last_log_id: self.applied.last,
             last_membership: self.applied.membership.clone(),
         };
-        let body = Bytes::from(self.store.encode());
         let mut complained = false;
-        // Nobody needs it at once, so that a full disk is no reason to stop. Each try is a new file.
-        while let Err(error) = save(&self.snapshots, &meta, &self.store, &body) {
-            if !is_full(&error) {
-                return Err(error);
+        let file = loop {
+            let (snapshots, stop) = (self.snapshots.clone(), self.stop.clone());
+            let (meta, store) = (meta.clone(), self.store.clone());
+            let threads = snapshots.wants_threads();
+            let saved = off_loop(threads, move || save(&snapshots, &meta, &store, &stop)).await?;
+            match saved {
+                Ok(file) => break file,
+                // Nobody needs it at once, so that a full disk is no reason to stop. Each try is a new file.
+                Err(error) if is_full(&error) => {
+                    if !std::mem::replace(&mut complained, true) {
+                        tracing::warn!(target: "raft", "cannot take a snapshot until there is room: {error}");
+                    }
+                    tokio::time::sleep(FULL_DISK_PAUSE).await;
+                }
+                Err(error) => return Err(error),
             }
-            if !std::mem::replace(&mut complained, true) {
-                tracing::warn!(target: "raft", "cannot take a snapshot until there is room: {error}");
-            }
-            tokio::time::sleep(FULL_DISK_PAUSE).await;
-        }
-        let wire = WireSnapshotMeta::from(&meta);
+        };
         Ok(SnapshotOf::<TypeConfig, Snapshot> {
+            snapshot: Snapshot {
+                meta: WireSnapshotMeta::from(&meta),
+                content: Content::Saved(file),
+            },
             meta,
-            snapshot: Snapshot { meta: wire, body },
         })
     }
 }

@@ -86,7 +86,50 @@ pub(super) enum WireAppended {
 pub(super) struct WireSnapshotHead {
     pub(super) vote: WireVote,
     pub(super) meta: WireSnapshotMeta,
-    pub(super) body_bytes: u64,
+    /// About how long all of it is.
+    pub(super) bytes: u64,
+}
+
+/// A part of a snapshot, in order; the last one is [`SnapshotPart::End`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SnapshotPart {
+    /// Some of the encoded state.
+    Section(Bytes),
+    /// There have been so many sections.
+    End(u64),
+}
+
+impl SnapshotPart {
+    /// The head of the frame that carries a section, which follows it as it is.
+    pub(super) fn section_head(section: &[u8]) -> [u8; 5] {
+        let [a, b, c, d] = crc32c::crc32c(section).to_le_bytes();
+        [1, a, b, c, d]
+    }
+
+    /// The frame that ends a snapshot.
+    pub(super) fn end(sections: u64) -> [u8; 9] {
+        let mut frame = [2; 9];
+        frame[1..].copy_from_slice(&sections.to_le_bytes());
+        frame
+    }
+
+    /// Reads a frame.
+    pub(super) fn decode(frame: &Bytes) -> Result<Self, &'static str> {
+        match frame.split_first() {
+            Some((1, rest)) => {
+                let (crc, section) = rest.split_first_chunk().ok_or("a section is cut")?;
+                if crc32c::crc32c(section) != u32::from_le_bytes(*crc) {
+                    return Err("wrong checksum of a section");
+                }
+                Ok(Self::Section(frame.slice(5..)))
+            }
+            Some((2, rest)) => {
+                let sections = rest.try_into().map_err(|_| "the end is cut")?;
+                Ok(Self::End(u64::from_le_bytes(sections)))
+            }
+            _ => Err("an unknown part"),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,21 +1,22 @@
 //! All tables as bytes.
 //!
 //! A version (`u32`), then sections: a tag (`u8`), a length (`u64`), and so many bytes of postcard, row after row.
-//! Numbers are little endian. A section that is missing is empty; one that is unknown is an error, because dropping
-//! it would lose data. New kinds of rows get a new tag; a changed row needs a new version.
+//! Numbers are little endian. A table may have several sections; one without is empty; a section that is unknown is an
+//! error, because dropping it would lose data. New kinds of rows get a new tag; a changed row needs a new version.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Tables;
-use super::catalog::Catalog;
+use super::catalog::{Catalog, NodeDump};
 use super::command::DecodeError;
-use super::kv::KvTable;
-use super::lock_delay::LockDelays;
-use super::session::Sessions;
+use super::kv::{Grave, KvEntry, KvTable};
+use super::lock_delay::{LockDelay, LockDelays};
+use super::session::{Session, Sessions};
 
 const VERSION: u32 = 1;
 
@@ -39,8 +40,18 @@ struct TableState {
     catalog: super::catalog::TableIndexes,
 }
 
-/// Writes every table.
-pub(super) fn encode(tables: &Tables) -> Vec<u8> {
+/// Bytes of rows after which a piece is ended.
+const PIECE: usize = 256 * 1024;
+
+/// Longest row that is believed, beyond which bytes are not gathered for it.
+const ROW_BYTES_MAX: usize = 64 << 20;
+
+/// Writes every table, piece by piece, so that nobody needs to hold all of it; all pieces in order are the encoded form.
+/// Stops at the first error of `emit`.
+pub(super) fn encode<E>(
+    tables: &Tables,
+    emit: impl FnMut(Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
     let Tables {
         kv,
         catalog,
@@ -57,146 +68,314 @@ pub(super) fn encode(tables: &Tables) -> Vec<u8> {
         sessions_ended: sessions.ended,
         catalog: catalog.index,
     };
-    let mut out = VERSION.to_le_bytes().to_vec();
-    section(&mut out, INDEXES, [state]);
-    section(&mut out, KV, kv.entries.values());
-    section(&mut out, GRAVES, kv.graves.iter());
-    section(&mut out, NODES, catalog.dump());
+    let mut pieces = Pieces {
+        piece: VERSION.to_le_bytes().to_vec(),
+        emit,
+    };
+    pieces.rows(INDEXES, [state])?;
+    pieces.rows(KV, kv.entries.values())?;
+    pieces.rows(GRAVES, kv.graves.iter())?;
+    pieces.rows(NODES, catalog.dump())?;
     let services = catalog.services.iter().map(|(name, row)| (name, row.index));
-    section(&mut out, SERVICE_INDEXES, services);
-    section(&mut out, SESSIONS, sessions.rows.values());
-    section(&mut out, LOCK_DELAYS, kv.delays.rows());
-    out
+    pieces.rows(SERVICE_INDEXES, services)?;
+    pieces.rows(SESSIONS, sessions.rows.values())?;
+    pieces.rows(LOCK_DELAYS, kv.delays.rows())?;
+    pieces.end()
 }
 
-/// Reads what [`encode`] wrote.
-pub(super) fn decode(bytes: &[u8]) -> Result<Tables, DecodeError> {
-    let (version, mut rest) = bytes.split_first_chunk().ok_or(DecodeError::Empty)?;
-    let found = u32::from_le_bytes(*version);
-    if found != VERSION {
-        return Err(DecodeError::Version {
-            found,
-            understood: VERSION,
-        });
-    }
-    let (mut state, mut entries, mut graves) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut nodes, mut services, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
-    let mut delays = Vec::new();
-    while let Some((tag, after)) = rest.split_first() {
-        let (len, after) = after.split_first_chunk().ok_or(CUT)?;
-        let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| CUT)?;
-        let (body, after) = after.split_at_checked(len).ok_or(CUT)?;
-        match *tag {
-            INDEXES => rows(body, &mut state)?,
-            KV => rows(body, &mut entries)?,
-            GRAVES => rows(body, &mut graves)?,
-            NODES => rows(body, &mut nodes)?,
-            SERVICE_INDEXES => rows(body, &mut services)?,
-            SESSIONS => rows(body, &mut sessions)?,
-            LOCK_DELAYS => rows(body, &mut delays)?,
-            tag => return Err(DecodeError::Section { tag }),
+struct Pieces<F> {
+    piece: Vec<u8>,
+    emit: F,
+}
+
+impl<E, F: FnMut(Vec<u8>) -> Result<(), E>> Pieces<F> {
+    /// A section, or as many with the same tag as pieces are begun within it.
+    fn rows<T: Serialize>(&mut self, tag: u8, rows: impl IntoIterator<Item = T>) -> Result<(), E> {
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            self.piece.push(tag);
+            let start = self.piece.len() + 8;
+            self.piece.extend([0; 8]);
+            while self.piece.len() < PIECE
+                && let Some(row) = rows.next()
+            {
+                self.piece = postcard::to_extend(&row, std::mem::take(&mut self.piece)).expect(
+                    "a vector takes every byte, and no field is a sequence of unknown length",
+                );
+            }
+            let len = (self.piece.len() - start) as u64;
+            self.piece[start - 8..start].copy_from_slice(&len.to_le_bytes());
+            if self.piece.len() >= PIECE {
+                self.end()?;
+            }
         }
-        rest = after;
+        Ok(())
     }
-    let state: TableState = match <[TableState; 1]>::try_from(state) {
-        Ok([state]) => state,
-        Err(_) => {
-            return Err(DecodeError::Inconsistent {
-                what: "not exactly one section of indexes",
+
+    fn end(&mut self) -> Result<(), E> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        (self.emit)(std::mem::take(&mut self.piece))
+    }
+}
+
+/// Reads what [`encode`] wrote, in pieces of any length.
+#[derive(Default)]
+pub(super) struct Decoder {
+    /// Bytes that were given and not understood yet: less than a row and what came with its last piece.
+    rest: Vec<u8>,
+    version: bool,
+    /// Tag of the present section, and how many of its bytes are still to come.
+    section: Option<(u8, u64)>,
+    rows: Rows,
+}
+
+#[derive(Default)]
+struct Rows {
+    state: Vec<TableState>,
+    entries: Vec<Arc<KvEntry>>,
+    graves: Vec<(u64, Grave)>,
+    nodes: Vec<NodeDump>,
+    services: Vec<(String, u64)>,
+    sessions: Vec<Arc<Session>>,
+    delays: Vec<(Arc<str>, LockDelay)>,
+}
+
+impl Decoder {
+    /// Takes the next bytes.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        self.rest.extend_from_slice(bytes);
+        let given = std::mem::take(&mut self.rest);
+        let mut rest = given.as_slice();
+        while self.step(&mut rest)? {}
+        if rest.len() > ROW_BYTES_MAX {
+            return Err(CUT);
+        }
+        self.rest = rest.to_vec();
+        Ok(())
+    }
+
+    /// Understands a part of `bytes`; false when more are needed first.
+    fn step(&mut self, bytes: &mut &[u8]) -> Result<bool, DecodeError> {
+        if !self.version {
+            let Some((version, rest)) = bytes.split_first_chunk() else {
+                return Ok(false);
+            };
+            let found = u32::from_le_bytes(*version);
+            if found != VERSION {
+                return Err(DecodeError::Version {
+                    found,
+                    understood: VERSION,
+                });
+            }
+            (self.version, *bytes) = (true, rest);
+            return Ok(true);
+        }
+        match self.section {
+            Some((_, 0)) => {
+                self.section = None;
+                Ok(true)
+            }
+            Some((tag, left)) => {
+                let there = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                let used = self.rows.take(tag, &bytes[..there], there as u64 == left)?;
+                *bytes = &bytes[used..];
+                self.section = Some((tag, left - used as u64));
+                Ok(used > 0)
+            }
+            None => {
+                let Some(([tag, len @ ..], rest)) = bytes.split_first_chunk::<9>() else {
+                    return Ok(false);
+                };
+                self.section = Some((*tag, u64::from_le_bytes(*len)));
+                *bytes = rest;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The tables, when everything has been given.
+    pub(super) fn finish(self) -> Result<Tables, DecodeError> {
+        if !self.version {
+            return Err(if self.rest.is_empty() {
+                DecodeError::Empty
+            } else {
+                CUT
             });
         }
-    };
-    let services: BTreeMap<String, u64> = services.into_iter().collect();
-    Ok(Tables {
-        kv: KvTable::restore(
-            entries,
-            graves,
-            LockDelays::restore(delays),
-            state.kv,
-            state.kv_reaped,
-        ),
-        catalog: Catalog::restore(nodes, services, state.catalog),
-        sessions: Sessions::restore(sessions, state.sessions, state.sessions_ended),
-        cluster_id: state.cluster_id,
-        last_index: state.last_index,
-    })
+        if !self.rest.is_empty() || self.section.is_some_and(|(_, left)| left > 0) {
+            return Err(CUT);
+        }
+        self.rows.tables()
+    }
+}
+
+impl Rows {
+    /// Takes the rows of a section; the number of bytes that they had. `complete`: there are no more.
+    fn take(&mut self, tag: u8, bytes: &[u8], complete: bool) -> Result<usize, DecodeError> {
+        match tag {
+            INDEXES => rows(bytes, complete, &mut self.state),
+            KV => rows(bytes, complete, &mut self.entries),
+            GRAVES => rows(bytes, complete, &mut self.graves),
+            NODES => rows(bytes, complete, &mut self.nodes),
+            SERVICE_INDEXES => rows(bytes, complete, &mut self.services),
+            SESSIONS => rows(bytes, complete, &mut self.sessions),
+            LOCK_DELAYS => rows(bytes, complete, &mut self.delays),
+            tag => Err(DecodeError::Section { tag }),
+        }
+    }
+
+    fn tables(self) -> Result<Tables, DecodeError> {
+        let state: TableState = match <[TableState; 1]>::try_from(self.state) {
+            Ok([state]) => state,
+            Err(_) => {
+                return Err(DecodeError::Inconsistent {
+                    what: "not exactly one section of indexes",
+                });
+            }
+        };
+        let services: BTreeMap<String, u64> = self.services.into_iter().collect();
+        Ok(Tables {
+            kv: KvTable::restore(
+                self.entries,
+                self.graves,
+                LockDelays::restore(self.delays),
+                state.kv,
+                state.kv_reaped,
+            ),
+            catalog: Catalog::restore(self.nodes, services, state.catalog),
+            sessions: Sessions::restore(self.sessions, state.sessions, state.sessions_ended),
+            cluster_id: state.cluster_id,
+            last_index: state.last_index,
+        })
+    }
 }
 
 const CUT: DecodeError = DecodeError::Inconsistent {
     what: "a section is cut",
 };
 
-fn section<T: Serialize>(out: &mut Vec<u8>, tag: u8, rows: impl IntoIterator<Item = T>) {
-    out.push(tag);
-    let len_at = out.len();
-    out.extend([0; 8]);
-    for row in rows {
-        // Into the same buffer: a store of gigabytes must not be held three times.
-        *out = postcard::to_extend(&row, std::mem::take(out))
-            .expect("a vector takes every byte, and no field is a sequence of unknown length");
+fn rows<T: DeserializeOwned>(
+    bytes: &[u8],
+    complete: bool,
+    into: &mut Vec<T>,
+) -> Result<usize, DecodeError> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match postcard::take_from_bytes(rest) {
+            Ok((row, after)) => {
+                into.push(row);
+                rest = after;
+            }
+            Err(postcard::Error::DeserializeUnexpectedEnd) if !complete => break,
+            Err(source) => return Err(DecodeError::Malformed { source }),
+        }
     }
-    let len = (out.len() - len_at - 8) as u64;
-    out[len_at..len_at + 8].copy_from_slice(&len.to_le_bytes());
-}
-
-fn rows<T: DeserializeOwned>(mut body: &[u8], into: &mut Vec<T>) -> Result<(), DecodeError> {
-    while !body.is_empty() {
-        let (row, rest) =
-            postcard::take_from_bytes(body).map_err(|source| DecodeError::Malformed { source })?;
-        into.push(row);
-        body = rest;
-    }
-    Ok(())
+    Ok(bytes.len() - rest.len())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
+
+    fn encoded(tables: &Tables) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let done: Result<(), ()> = encode(tables, |piece| {
+            bytes.extend_from_slice(&piece);
+            Ok(())
+        });
+        done.unwrap();
+        bytes
+    }
+
+    fn decode(bytes: &[u8], step: usize) -> Result<Tables, DecodeError> {
+        let mut decoder = Decoder::default();
+        for piece in bytes.chunks(step) {
+            decoder.push(piece)?;
+        }
+        decoder.finish()
+    }
+
+    fn with_keys(keys: usize, len: usize) -> Tables {
+        let entries = (0..keys).map(|number| {
+            Arc::new(KvEntry {
+                key: format!("{number:06}").into(),
+                value: vec![number as u8; len].into(),
+                flags: 0,
+                create_index: 1,
+                modify_index: 1,
+                lock_index: 0,
+                session: None,
+            })
+        });
+        Tables {
+            kv: KvTable::restore(entries.collect(), Vec::new(), LockDelays::default(), 1, 0),
+            last_index: 1,
+            ..Tables::default()
+        }
+    }
 
     #[test]
     fn an_empty_store_survives() {
-        let tables = decode(&encode(&Tables::default())).unwrap();
+        let tables = decode(&encoded(&Tables::default()), 1).unwrap();
         assert!(tables == Tables::default());
     }
 
     #[test]
+    fn pieces_are_bounded_and_may_be_cut_anywhere() {
+        let tables = with_keys(3000, 300);
+        let mut pieces = Vec::new();
+        let done: Result<(), ()> = encode(&tables, |piece| {
+            pieces.push(piece.len());
+            Ok(())
+        });
+        done.unwrap();
+        assert!(pieces.len() > 2, "{pieces:?}");
+        assert!(pieces.iter().all(|len| *len < PIECE + 1000), "{pieces:?}");
+        let bytes = encoded(&tables);
+        for step in [7, 1000, 65_537, bytes.len()] {
+            assert!(
+                decode(&bytes, step).unwrap() == tables,
+                "in steps of {step}"
+            );
+        }
+        let stopped = encode(&tables, |_| Err("full"));
+        assert_eq!(stopped, Err("full"));
+    }
+
+    #[test]
     fn damage_is_an_error_and_never_a_smaller_store() {
-        let bytes = encode(&Tables::default());
+        let bytes = encoded(&with_keys(20, 10));
         for len in 0..bytes.len() {
             // A cut between two sections is the checksum's to find; every other one is seen here.
-            let at_boundary = decode(&bytes[..len]).is_ok();
+            let at_boundary = decode(&bytes[..len], 64).is_ok();
             let sections_seen = bytes[..len].len() >= 4 + 9;
             assert!(!at_boundary || sections_seen, "cut at {len}");
         }
         let mut newer = bytes.clone();
         newer[0] = 2;
         assert!(matches!(
-            decode(&newer),
+            decode(&newer, 64),
             Err(DecodeError::Version { found: 2, .. })
         ));
         let mut unknown = bytes.clone();
-        unknown.extend([99, 0, 0, 0, 0, 0, 0, 0, 0]);
+        unknown.extend([99, 1, 0, 0, 0, 0, 0, 0, 0, 5]);
         assert!(matches!(
-            decode(&unknown),
+            decode(&unknown, 64),
             Err(DecodeError::Section { tag: 99 })
         ));
         let mut twice = bytes.clone();
         twice.extend_from_slice(&bytes[4..]);
         assert!(matches!(
-            decode(&twice),
+            decode(&twice, 64),
             Err(DecodeError::Inconsistent { .. })
         ));
-    }
-
-    #[test]
-    fn rows_are_shared_types_in_binary_form_too() {
-        let row: (Arc<str>, u64) = ("a".into(), 7);
-        let mut out = Vec::new();
-        section(&mut out, KV, [&row]);
-        let mut read: Vec<(Arc<str>, u64)> = Vec::new();
-        rows(&out[9..], &mut read).unwrap();
-        assert_eq!(read, [row]);
+        let mut endless = bytes[..4].to_vec();
+        endless.push(KV);
+        endless.extend(u64::MAX.to_le_bytes());
+        // A key that would be longer than all memory.
+        endless.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
+        assert!(decode(&endless, 4).is_err());
     }
 }

@@ -237,6 +237,12 @@ impl Shared {
         lock(&self.files).remove(&number);
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        // A file whose length cannot be asked for counts for nothing here; reading it will fail soon enough.
+        let len = |segment: &Arc<Segment>| segment.file.len().unwrap_or(0);
+        lock(&self.files).values().map(len).sum()
+    }
+
     pub(super) fn file(&self, number: u32) -> Option<Arc<Segment>> {
         lock(&self.files).get(&number).cloned()
     }

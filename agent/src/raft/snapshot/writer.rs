@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{
     Error, MAGIC, Meta, Name, PREFIX_BYTES, SECTION_BYTES_MAX, SnapshotFile, SnapshotStore,
@@ -86,7 +87,15 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// The disk's. Then no snapshot was added, unless only removing the oldest failed.
-    pub fn finish(mut self) -> Result<SnapshotFile, Error> {
+    pub fn finish(self) -> Result<SnapshotFile, Error> {
+        self.stage()?.publish()
+    }
+
+    /// Ends the snapshot and makes it durable, but not yet one of the snapshots.
+    ///
+    /// # Errors
+    /// The disk's. Then nothing is left of it.
+    pub fn stage(mut self) -> Result<Staged, Error> {
         let mut trailer = [0; TRAILER_BYTES];
         trailer[4..12].copy_from_slice(&self.sections.to_le_bytes());
         self.put(&trailer[..TRAILER_BYTES - 4])?;
@@ -97,15 +106,7 @@ impl SnapshotWriter {
             path: self.path.clone(),
             source,
         })?;
-        let path = self.store.inner.publish(&self.path, self.name)?;
-        self.finished = true;
-        Ok(SnapshotFile {
-            path,
-            file: self.file.clone(),
-            meta: Arc::new(self.meta.clone()),
-            body_start: self.body_start,
-            len: self.written,
-        })
+        Ok(Staged(self))
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -128,6 +129,30 @@ impl SnapshotWriter {
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
+    }
+}
+
+/// A whole snapshot on disk that does not count yet. Dropped, it leaves no trace.
+pub struct Staged(SnapshotWriter);
+
+impl Staged {
+    /// Makes it the newest snapshot, durably.
+    ///
+    /// # Errors
+    /// The disk's. Then no snapshot was added, unless only removing the oldest failed.
+    pub fn publish(self) -> Result<SnapshotFile, Error> {
+        let mut writer = self.0;
+        let path = writer.store.inner.publish(&writer.path, writer.name)?;
+        writer.finished = true;
+        let latest = &writer.store.inner.latest_bytes;
+        latest.store(writer.written, Ordering::Relaxed);
+        Ok(SnapshotFile {
+            path,
+            file: writer.file.clone(),
+            meta: Arc::new(writer.meta.clone()),
+            body_start: writer.body_start,
+            len: writer.written,
+        })
     }
 }
 
