@@ -2,7 +2,8 @@
 //!
 //! It reaches the rest of the node only through [`Api`]. There is no router library beneath it: Consul matches the
 //! decoded path, answers a wrong method with its own body and `Allow` header, and names endpoints in metrics by
-//! their pattern, so a table of patterns (`route.rs`) says it all in one place, and hyper does the rest.
+//! their pattern, so a table of patterns (`route.rs`) says it all in one place. HTTP/1 itself is in `wire.rs`, which
+//! says why.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -21,6 +22,7 @@ mod agent;
 mod blocking;
 mod body;
 mod catalog;
+mod connection;
 mod error;
 mod health;
 mod host;
@@ -35,6 +37,7 @@ mod session;
 mod settings;
 mod status;
 mod views;
+mod wire;
 
 #[cfg(test)]
 mod tests;

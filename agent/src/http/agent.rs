@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use futures::stream::StreamExt as _;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::body::{Body, Response, empty};
+use super::body::{Body, Response, Value, empty};
 use super::catalog::{named, no_filter};
 use super::error::Error;
 use super::request::{Params, Request};
@@ -167,18 +166,14 @@ pub(super) fn metrics<A: Api>(server: &Server<A>, request: &Request) -> Response
     match server.metrics().prometheus() {
         Some(text) => {
             let mut response = super::body::text(StatusCode::OK, text);
-            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            response.headers_mut().insert(CONTENT_TYPE, kind);
+            let kind = Value::Static("text/plain; version=0.0.4; charset=utf-8");
+            response.set("Content-Type", kind);
             response
         }
         None => {
             let mut response = empty(StatusCode::OK);
-            response.headers_mut().insert(
-                HeaderName::from_static("x-consul-reason"),
-                HeaderValue::from_static(
-                    "Prometheus is not enabled since its retention time is not positive",
-                ),
-            );
+            let why = "Prometheus is not enabled since its retention time is not positive";
+            response.set("X-Consul-Reason", Value::Static(why));
             response
         }
     }
@@ -229,9 +224,9 @@ pub(super) fn monitor<A: Api>(server: &Server<A>, request: &Request) -> Result<R
         .process()
         .follow_log(level, request.params.is_set("logjson"));
     let lines = lines.take_until(server.shutdown().clone().cancelled_owned());
-    let mut response = Response::new(Body::Stream(lines.boxed()));
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
+    let mut response = Response::new(StatusCode::OK, Body::Stream(lines.boxed()));
+    let kind = Value::Static("text/plain; charset=utf-8");
+    response.set("Content-Type", kind);
     Ok(response)
 }
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use hyper::header::{HeaderName, HeaderValue};
-
-use super::body::Response;
+use super::body::{Response, Value};
 use super::error::Error;
 use super::request::Params;
 use super::{Api, Server, Settings};
@@ -13,20 +11,34 @@ use crate::env::Random;
 use crate::node::{self, Consistency, ReadOptions, Reply};
 use crate::state::{Answer, Query};
 
-const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
-const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
-const LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
-const QUERY_BACKEND: HeaderName = HeaderName::from_static("x-consul-query-backend");
-const EFFECTIVE_CONSISTENCY: HeaderName = HeaderName::from_static("x-consul-effective-consistency");
-const CACHE: HeaderName = HeaderName::from_static("x-cache");
-
 /// What the headers of a read say.
-pub(super) struct Headers(Vec<(HeaderName, HeaderValue)>);
+pub(super) struct Headers {
+    index: u64,
+    known_leader: bool,
+    last_contact: u64,
+    /// Of reads of the catalog only.
+    effective: Option<&'static str>,
+    /// Whether it was asked for a cached answer.
+    cached: bool,
+}
 
 impl Headers {
     /// Adds them to a response.
     pub(super) fn on(self, mut response: Response) -> Response {
-        response.headers_mut().extend(self.0);
+        let known = if self.known_leader { "true" } else { "false" };
+        response.headers.extend([
+            ("X-Consul-Index", Value::Number(self.index)),
+            ("X-Consul-Knownleader", Value::Static(known)),
+            ("X-Consul-Lastcontact", Value::Number(self.last_contact)),
+            ("X-Consul-Query-Backend", Value::Static("blocking-query")),
+        ]);
+        if let Some(effective) = self.effective {
+            response.set("X-Consul-Effective-Consistency", Value::Static(effective));
+            if self.cached {
+                // There is no cache: every answer is fresh, which is what the client may always get.
+                response.set("X-Cache", Value::Static("MISS"));
+            }
+        }
         response
     }
 }
@@ -49,7 +61,7 @@ pub(super) async fn read<A: Api>(
         () = server.shutdown().cancelled(), if blocks => return Err(node::Error::ShuttingDown.into()),
     };
     let headers = headers(&reply, consistency, params);
-    Ok((reply.answer, Headers(headers)))
+    Ok((reply.answer, headers))
 }
 
 /// Refuses what another datacenter or another edition would have to answer.
@@ -140,19 +152,7 @@ fn wait(
 /// A blocking query may last longer than asked for by up to this part of its time.
 const JITTER_FRACTION: u128 = 16;
 
-fn headers(
-    reply: &Reply,
-    consistency: Consistency,
-    params: &Params,
-) -> Vec<(HeaderName, HeaderValue)> {
-    let last_contact = u64::try_from(reply.last_contact.as_millis()).unwrap_or(u64::MAX);
-    let known = if reply.known_leader { "true" } else { "false" };
-    let mut headers = vec![
-        (INDEX, HeaderValue::from(reply.index.max(1))),
-        (KNOWN_LEADER, HeaderValue::from_static(known)),
-        (LAST_CONTACT, HeaderValue::from(last_contact)),
-        (QUERY_BACKEND, HeaderValue::from_static("blocking-query")),
-    ];
+fn headers(reply: &Reply, consistency: Consistency, params: &Params) -> Headers {
     let is_catalog = matches!(
         reply.answer,
         Answer::Nodes(_)
@@ -162,19 +162,18 @@ fn headers(
             | Answer::Checks(_)
             | Answer::ServiceHealth(_)
     );
-    if is_catalog {
-        let effective = match consistency {
-            Consistency::Default => "leader",
-            Consistency::Consistent => "consistent",
-            Consistency::Stale => "stale",
-        };
-        headers.push((EFFECTIVE_CONSISTENCY, HeaderValue::from_static(effective)));
-        if params.has("cached") {
-            // There is no cache: every answer is fresh, which is what the client may always get.
-            headers.push((CACHE, HeaderValue::from_static("MISS")));
-        }
+    let effective = match consistency {
+        Consistency::Default => "leader",
+        Consistency::Consistent => "consistent",
+        Consistency::Stale => "stale",
+    };
+    Headers {
+        index: reply.index.max(1),
+        known_leader: reply.known_leader,
+        last_contact: u64::try_from(reply.last_contact.as_millis()).unwrap_or(u64::MAX),
+        effective: is_catalog.then_some(effective),
+        cached: params.has("cached"),
     }
-    headers
 }
 
 #[cfg(test)]

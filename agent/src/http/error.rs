@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 
 use hyper::StatusCode;
-use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 
-use super::body::{self, Response};
+use super::body::{self, Response, Value};
 use crate::node;
 
 /// Why a request has no other answer: a code and a text.
@@ -74,8 +73,7 @@ impl From<Error> for Response {
         let mut response = body::text(error.status, error.text.into_owned());
         if passes {
             // Nothing was done: seconds after which another try makes sense.
-            let seconds = HeaderValue::from_static("1");
-            response.headers_mut().insert(RETRY_AFTER, seconds);
+            response.set("Retry-After", Value::Number(1));
         }
         response
     }
@@ -92,7 +90,6 @@ pub(super) fn wrong_method(method: &str, allowed: &[&str]) -> Response {
         )
     };
     let allow = format!("OPTIONS,{}", allowed.join(","));
-    let allow = HeaderValue::try_from(allow).expect("method names are header values");
-    response.headers_mut().insert(ALLOW, allow);
+    response.set("Allow", Value::Text(allow));
     response
 }

@@ -1,11 +1,10 @@
 //! `/v1/kv/`
 
 use hyper::StatusCode;
-use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use uuid::Uuid;
 
 use super::blocking::{check_scope, read};
-use super::body::{Body, Response, empty};
+use super::body::{Body, Response, Value, empty};
 use super::error::Error;
 use super::request::Request;
 use super::{Api, Server};
@@ -44,11 +43,10 @@ async fn get<A: Api>(server: &Server<A>, request: Request, key: String) -> Resul
 
 /// The value and nothing else, with headers that keep a browser from taking it for a page.
 fn raw(entry: &KvEntry) -> Response {
-    let mut response = Response::new(Body::Whole(entry.value.clone()));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    let mut response = Response::new(StatusCode::OK, Body::Whole(entry.value.clone()));
+    response.set("Content-Type", Value::Static("text/plain"));
+    response.set("X-Content-Type-Options", Value::Static("nosniff"));
+    response.set("Content-Security-Policy", Value::Static("sandbox"));
     response
 }
 

@@ -3,18 +3,14 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
-use hyper::{Method, Request as HttpRequest, StatusCode, Uri};
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
 
 use super::error::Error;
+use super::wire::{BodyError, Head, Wire};
 
 /// How long a client may take to send a body. The largest one needs 9 KB/s.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How much of a refused body is read before the connection is closed: eight times the largest value.
-const MAX_DISCARDED_BYTES: usize = 4 << 20;
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One request.
 pub(super) struct Request {
@@ -23,28 +19,39 @@ pub(super) struct Request {
     pub(super) path: String,
     /// Parameters of the query string.
     pub(super) params: Params,
-    /// Until it is read.
-    body: Option<Incoming>,
+    /// Until the body is read.
+    wire: Option<Wire>,
 }
 
 impl Request {
     /// # Errors
     /// 400 when the path cannot be decoded or has characters that cannot be printed.
-    pub(super) fn new(request: HttpRequest<Incoming>) -> Result<Self, Error> {
-        let (head, body) = request.into_parts();
-        let path = decode(head.uri.path(), false)
-            .ok_or_else(|| Error::bad_request("Invalid URL path: not percent-encoded UTF-8"))?
-            .into_owned();
+    pub(super) fn new(head: Head, wire: Wire) -> Result<Self, Error> {
+        let (mut path, mut params) = (head.target, Params::default());
+        if let Some(query) = path.find('?') {
+            params = Params::parse(&path[query + 1..]);
+            path.truncate(query);
+        }
+        match decode(&path, false) {
+            // As it is, without a copy.
+            Some(Cow::Borrowed(_)) => {}
+            Some(Cow::Owned(decoded)) => path = decoded,
+            None => {
+                return Err(Error::bad_request(
+                    "Invalid URL path: not percent-encoded UTF-8",
+                ));
+            }
+        }
         if !is_printable(&path) {
             return Err(Error::bad_request(
                 "Invalid URL path: a character is not printable",
             ));
         }
-        for (header, what) in [
-            ("x-consul-namespace", "Namespaces"),
-            ("x-consul-partition", "Partitions"),
+        for (is_there, what) in [
+            (head.namespace, "Namespaces"),
+            (head.partition, "Partitions"),
         ] {
-            if head.headers.get(header).is_some_and(|v| !v.is_empty()) {
+            if is_there {
                 return Err(Error::bad_request(format!(
                     "Invalid header: \"X-Consul-{}\" - {what} are a Consul Enterprise feature",
                     what.trim_end_matches('s')
@@ -54,8 +61,8 @@ impl Request {
         Ok(Self {
             method: head.method,
             path,
-            params: Params::of(&head.uri),
-            body: Some(body),
+            params,
+            wire: Some(wire),
         })
     }
 
@@ -65,20 +72,13 @@ impl Request {
     /// 413 when it is larger, before it is read if the client announced it; 408 when it takes too long; 400 when the
     /// client breaks off.
     pub(super) async fn body(&mut self, limit: usize) -> Result<Bytes, Error> {
-        let Some(mut body) = self.body.take() else {
+        let Some(wire) = self.wire.take() else {
             return Ok(Bytes::new());
         };
-        let too_large = |len: &u64| usize::try_from(*len).is_ok_and(|len| len > limit);
-        if let Some(len) = body.size_hint().exact().filter(too_large) {
-            tokio::spawn(discard(body));
-            return Err(Error::too_large(len, limit));
-        }
-        match tokio::time::timeout(BODY_TIMEOUT, read(&mut body, limit)).await {
-            Ok(Err(error)) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {
-                tokio::spawn(discard(body));
-                Err(error)
-            }
-            Ok(read) => read,
+        match tokio::time::timeout(BODY_TIMEOUT, wire.body(limit)).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(BodyError::TooLong(len))) => Err(Error::too_large(len, limit)),
+            Ok(Err(BodyError::Broken(error))) => Err(Error::bad_request(error.to_string())),
             Err(_) => Err(Error {
                 status: StatusCode::REQUEST_TIMEOUT,
                 text: "The request body was not sent in time".into(),
@@ -87,60 +87,11 @@ impl Request {
     }
 }
 
-async fn read(body: &mut Incoming, limit: usize) -> Result<Bytes, Error> {
-    // Nearly every body is one frame, which is passed on without a copy.
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Error::bad_request(error.to_string()))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        let len = first.len() + all.len() + data.len();
-        if len > limit {
-            return Err(Error::too_large(len as u64, limit));
-        }
-        if len == data.len() {
-            first = data;
-        } else {
-            if all.is_empty() {
-                let rest = body.size_hint().lower();
-                all.reserve(len + usize::try_from(rest).unwrap_or(0).min(limit));
-                all.extend_from_slice(&std::mem::take(&mut first));
-            }
-            all.extend_from_slice(&data);
-        }
-    }
-    Ok(if all.is_empty() { first } else { all.freeze() })
-}
-
-/// Reads what is left of a refused body, as far as that is reasonable, while the answer is on its way.
-///
-/// Many clients send all of a body before they look for an answer; closing the connection on them would reset it, and
-/// the answer with it.
-async fn discard(mut body: Incoming) {
-    let rest = async {
-        let mut left = MAX_DISCARDED_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    // Slower than this, and the client may not see the answer: it has been refused in any case.
-    let _ = tokio::time::timeout(BODY_TIMEOUT, rest).await;
-}
-
 /// The parameters of a query string, in their order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Params(Vec<(String, String)>);
 
 impl Params {
-    pub(super) fn of(uri: &Uri) -> Self {
-        Self::parse(uri.query().unwrap_or_default())
-    }
-
     /// Pairs that cannot be decoded are left out, as Go does.
     pub(super) fn parse(query: &str) -> Self {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());

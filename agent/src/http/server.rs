@@ -1,42 +1,30 @@
 //! Accepting connections, and the way of a request through them.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::header::{HeaderName, HeaderValue, LOCATION};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request as HttpRequest, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::StatusCode;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::body::{self, Response};
+use super::body::{self, Response, Value};
 use super::error::{Error, wrong_method};
 use super::request::{Params, Request};
 use super::route::{ENDPOINTS, Found, Route, find};
+use super::wire::{Head, Wire};
 use super::{
-    Api, Process, Settings, agent, catalog, health, kv, listen, operator, session, status,
+    Api, Process, Settings, agent, catalog, connection, health, kv, listen, operator, session,
+    status,
 };
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
 use crate::state::{Command, Outcome};
 
-/// How long a client may take to send a request's head, and how long it may keep a connection without one. Consul's
-/// own client lets go of idle connections after 90 s, so it never meets a connection that is just being closed.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// Bound on a request's head, and on what is read ahead of a body.
-const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// How long requests may go on after a shutdown began.
-const DRAIN: Duration = Duration::from_secs(5);
 /// Pause after a failed accept: the process is out of file descriptors, and trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a refused connection may take to read why.
@@ -129,65 +117,41 @@ impl<A: Api> Server<A> {
             refuse(stream).await;
             return;
         };
-        let shutdown = self.parts.shutdown.clone();
-        let service = service_fn(move |request| {
-            let server = self.clone();
-            async move { Ok::<_, Infallible>(server.respond(request, from).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_header_size(READ_BUFFER_BYTES_MAX)
-            .max_buf_size(READ_BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                match tokio::time::timeout(DRAIN, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => {
-                        tracing::debug!(target: "http", %from, "Closed a connection in the middle of a request");
-                        return;
-                    }
-                }
-            }
-        };
-        if let Err(error) = ended {
-            // Garbage, a client that went away, or one that was too slow: its own business.
-            tracing::debug!(target: "http", %from, %error, "Connection failed");
-        }
+        connection::serve(self, stream, from).await;
     }
 
-    async fn respond(&self, request: HttpRequest<Incoming>, from: SocketAddr) -> Response {
+    /// Answers one request.
+    pub(super) async fn respond(&self, head: Head, wire: Wire, from: SocketAddr) -> Response {
         let started = Instant::now();
-        let method = request.method().clone();
-        let path = request.uri().path().to_owned();
-        let mut response = match Request::new(request) {
+        // Only for whoever looks.
+        let shown = tracing::enabled!(target: "http", tracing::Level::DEBUG).then(|| {
+            let path = head.target.split('?').next().unwrap_or_default();
+            (head.method.clone(), path.to_owned())
+        });
+        let of_api = head.target.starts_with("/v1/");
+        let mut response = match Request::new(head, wire) {
             Ok(request) => self.route(request, started, from).await,
             Err(error) => error.into(),
         };
-        if path.starts_with("/v1/") {
-            response.headers_mut().insert(
-                HeaderName::from_static("x-consul-default-acl-policy"),
-                HeaderValue::from_static("allow"),
+        if of_api {
+            response.set("X-Consul-Default-Acl-Policy", Value::Static("allow"));
+        }
+        if let Some((method, url)) = shown {
+            tracing::debug!(
+                target: "http",
+                %method,
+                url,
+                %from,
+                latency = ?started.elapsed(),
+                "Request finished"
             );
         }
-        tracing::debug!(
-            target: "http",
-            %method,
-            url = %path,
-            %from,
-            latency = ?started.elapsed(),
-            "Request finished"
-        );
         response
     }
 
-    async fn route(&self, request: Request, started: Instant, from: SocketAddr) -> Response {
-        let (at, rest) = match find(&request.path) {
-            Found::Endpoint(at, rest) => (at, rest.to_owned()),
+    async fn route(&self, mut request: Request, started: Instant, from: SocketAddr) -> Response {
+        let (at, behind) = match find(&request.path) {
+            Found::Endpoint(at, rest) => (at, request.path.len() - rest.len()),
             Found::Slash => return add_slash(&request.path),
             Found::Root => {
                 return body::text(
@@ -205,8 +169,10 @@ impl<A: Api> Server<A> {
         let Some(by_method) = endpoint.methods.iter().position(|m| *m == method) else {
             return wrong_method(method.as_str(), endpoint.methods);
         };
-        // Boxed, so that a connection between two requests is not as large as the largest handler.
-        let response = match Box::pin(self.dispatch(endpoint.route, request, rest)).await {
+        // What stands behind the pattern; nobody looks at the whole path any more.
+        let mut rest = std::mem::take(&mut request.path);
+        rest.drain(..behind);
+        let response = match self.dispatch(endpoint.route, request, rest).await {
             Ok(response) => response,
             Err(error) => {
                 if error.status.is_server_error() {
@@ -227,6 +193,19 @@ impl<A: Api> Server<A> {
     }
 
     async fn dispatch(
+        &self,
+        route: Route,
+        request: Request,
+        rest: String,
+    ) -> Result<Response, Error> {
+        match route {
+            Route::Kv => kv::handle(self, request, rest).await,
+            // Boxed, so that a request for a key is not as large as the largest handler.
+            _ => Box::pin(self.dispatch_rest(route, request, rest)).await,
+        }
+    }
+
+    async fn dispatch_rest(
         &self,
         route: Route,
         request: Request,
@@ -319,10 +298,7 @@ impl<A: Api> Server<A> {
 /// Sends the client to the same path with a slash.
 fn add_slash(path: &str) -> Response {
     let mut response = body::empty(StatusCode::MOVED_PERMANENTLY);
-    // Only the table's own patterns come here, and they are plain text.
-    if let Ok(location) = HeaderValue::try_from(format!("{path}/")) {
-        response.headers_mut().insert(LOCATION, location);
-    }
+    response.set("Location", Value::Text(format!("{path}/")));
     response
 }
 
