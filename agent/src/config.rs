@@ -176,13 +176,13 @@ pub struct RaftSettings {
     pub trailing_logs: u64,
 }
 
-/// How the leader looks after the set of servers.
+/// How the leader looks after the set of servers, until an operator says otherwise (`operator autopilot set-config`): the
+/// first leader of a cluster writes its own into the replicated state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Autopilot {
     /// Whether failed servers are removed once others replace them and a quorum stays. Default true.
     pub cleanup_dead_servers: bool,
-    /// Contact with the leader longer ago than this makes a server unhealthy. Default 200ms. This version
-    /// reports no health of servers, and warns when it is set.
+    /// Contact with the leader longer ago than this makes a server unhealthy. Default 200ms.
     pub last_contact_threshold: Duration,
     /// More entries behind the leader than this makes a server unhealthy. Default 250.
     pub max_trailing_logs: u64,

@@ -15,10 +15,12 @@ use futures::stream::BoxStream;
 use uuid::Uuid;
 
 use crate::gossip::{JoinError, Member};
+use crate::leader::autopilot::ClusterHealth;
 use crate::node::{Error as NodeError, Node, PeerRef, RaftServer, ReadOptions, Reply};
 use crate::state::{Command, Outcome, Query, Session};
 
 mod agent;
+mod autopilot;
 mod blocking;
 mod body;
 mod catalog;
@@ -94,6 +96,8 @@ pub trait Api: Send + Sync + 'static {
         &self,
         id: Uuid,
     ) -> impl Future<Output = Result<Option<Arc<Session>>, NodeError>> + Send;
+    /// See [`Node::health`].
+    fn health(&self) -> impl Future<Output = Result<ClusterHealth, NodeError>> + Send;
     /// See [`Node::not_ready`].
     fn not_ready(&self) -> Option<String>;
     /// See [`Node::info`].
@@ -184,6 +188,10 @@ impl Api for Node {
         id: Uuid,
     ) -> impl Future<Output = Result<Option<Arc<Session>>, NodeError>> + Send {
         Node::renew_session(self, id)
+    }
+
+    fn health(&self) -> impl Future<Output = Result<ClusterHealth, NodeError>> + Send {
+        Node::health(self)
     }
 
     fn not_ready(&self) -> Option<String> {

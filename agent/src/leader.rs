@@ -1,5 +1,6 @@
 //! Duties of the leader: peers and catalog follow gossip, and what has a time ends when it is over.
 
+pub mod autopilot;
 pub mod catalog;
 mod duties;
 pub mod peers;

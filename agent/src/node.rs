@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::env::Env;
 use crate::gossip::{Gossip, JoinError, Member};
 use crate::leader::SessionTimers;
+use crate::leader::autopilot::Stability;
 use crate::raft::{Consensus, Service};
 use crate::rpc::Pool;
 use crate::state::{Answer, Shared};
@@ -176,6 +177,8 @@ struct Server {
     service: Arc<Service>,
     /// Times of sessions, while it leads.
     timers: Arc<SessionTimers>,
+    /// How well the servers are, while it leads.
+    stability: Arc<std::sync::Mutex<Stability>>,
     phase: watch::Receiver<Phase>,
     /// Requests of other nodes that are being worked on.
     in_flight: Arc<std::sync::atomic::AtomicUsize>,

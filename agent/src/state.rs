@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+mod autopilot;
 mod catalog;
 mod command;
 mod kv;
@@ -27,6 +28,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use autopilot::Autopilot;
 pub use catalog::{
     Check, CheckStatus, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth, ServiceNode,
     ServicesOfNode, Weights,
@@ -58,6 +60,7 @@ struct Tables {
     catalog: catalog::Catalog,
     sessions: session::Sessions,
     cluster_id: Option<(Uuid, u64)>,
+    autopilot: Option<Autopilot>,
     last_index: u64,
 }
 
@@ -148,6 +151,11 @@ impl Store {
     /// Up to which index tombstones are older than this time, for [`Command::ReapTombstones`]; none if none is.
     pub fn expired_tombstones(&self, before_unix_ms: u64) -> Option<u64> {
         self.tables.kv.expired(before_unix_ms)
+    }
+
+    /// How the leader is to look after the servers; `None` while nobody has said it.
+    pub fn autopilot(&self) -> Option<&Autopilot> {
+        self.tables.autopilot.as_ref()
     }
 
     /// Every session, by id.
@@ -299,6 +307,9 @@ impl Tables {
                 self.kv.delays.end(ended);
                 Outcome::Done
             }
+            Command::SetAutopilot { config, cas } => {
+                autopilot::set(&mut self.autopilot, change, config, *cas)
+            }
         }
     }
 
@@ -401,6 +412,7 @@ impl Tables {
                 Answer::Sessions(sessions.on_node(&node).cloned().collect())
             }
             Query::ClusterId => Answer::ClusterId(self.cluster_id.map(|(id, _)| id)),
+            Query::Autopilot => Answer::Autopilot(self.autopilot.clone()),
         }
     }
 
@@ -427,6 +439,7 @@ impl Tables {
             Query::Session { id } => sessions.indexes(id),
             Query::Sessions | Query::NodeSessions { .. } => Indexes::same(sessions.index),
             Query::ClusterId => Indexes::same(self.cluster_id.map_or(0, |(_, index)| index)),
+            Query::Autopilot => autopilot::indexes(self.autopilot.as_ref()),
         }
     }
 }

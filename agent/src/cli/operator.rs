@@ -1,17 +1,21 @@
-//! `agent operator raft ...`: the set of Raft servers.
+//! `agent operator raft ...` and `agent operator autopilot ...`: the set of servers.
 
 use super::{Done, Failure, Io};
 
+mod autopilot;
 mod list_peers;
 mod remove_peer;
 mod transfer_leader;
 
-const USAGE: &str = "Usage: agent operator raft COMMAND [FLAGS]
+const USAGE: &str = "Usage: agent operator COMMAND [FLAGS]
 
 Commands:
-    list-peers       Lists the servers of the Raft configuration
-    remove-peer      Removes a server from the Raft configuration
-    transfer-leader  Hands leadership to another server
+    raft list-peers       Lists the servers of the Raft configuration
+    raft remove-peer      Removes a server from the Raft configuration
+    raft transfer-leader  Hands leadership to another server
+    autopilot get-config  Shows how the leader looks after the servers
+    autopilot set-config  Changes that
+    autopilot state       Shows how well the servers are
 ";
 
 /// Runs the verb.
@@ -21,16 +25,21 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
         ["raft", "list-peers"] => list_peers::run(&args[2..], io).await,
         ["raft", "remove-peer"] => remove_peer::run(&args[2..], io).await,
         ["raft", "transfer-leader"] => transfer_leader::run(&args[2..], io).await,
-        ["-h" | "-help" | "--help", ..] | ["raft", "-h" | "-help" | "--help"] => {
+        ["autopilot", "get-config"] => autopilot::get(&args[2..], io).await,
+        ["autopilot", "set-config"] => autopilot::set(&args[2..], io).await,
+        ["autopilot", "state"] => autopilot::state(&args[2..], io).await,
+        ["-h" | "-help" | "--help", ..] | ["raft" | "autopilot", "-h" | "-help" | "--help"] => {
             Err(Failure::Help(USAGE.into()))
         }
-        ["raft", word] | [word] if word != "raft" => Err(Failure::Usage(format!(
-            "There is no command {word:?} here. {}",
-            "The commands are raft list-peers, raft remove-peer and raft transfer-leader."
-        ))),
-        [word, _] if word != "raft" => Err(Failure::Usage(format!(
-            "There is no command {word:?} here. The only one is raft."
-        ))),
-        _ => Err(Failure::Message(USAGE.trim_end().into())),
+        ["raft" | "autopilot", word] => Err(unknown(word)),
+        [] | ["raft" | "autopilot"] => Err(Failure::Message(USAGE.trim_end().into())),
+        [word, ..] => Err(unknown(word)),
     }
+}
+
+fn unknown(word: &str) -> Failure {
+    Failure::Usage(format!(
+        "There is no command {word:?} here. {}",
+        "The commands are raft list-peers, remove-peer, transfer-leader and autopilot get-config, set-config, state."
+    ))
 }

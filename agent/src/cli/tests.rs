@@ -224,7 +224,7 @@ fn raft_peers_are_listed_removed_and_led() {
         ("Success\n", "PUT /v1/operator/raft/transfer-leader?id=i2")
     );
     assert!(bad("operator raft zz", &[]).starts_with("There is no command \"zz\" here."));
-    assert!(bad("operator", &[]).starts_with("Usage: agent operator raft COMMAND"));
+    assert!(bad("operator", &[]).starts_with("Usage: agent operator COMMAND"));
 }
 
 const PAIRS: &str = r#"[
@@ -501,4 +501,65 @@ fn a_closed_pipe_is_an_end_and_a_full_disk_a_failure() {
         assert_eq!(run(&["version".to_owned()], &mut io), wanted);
         assert_eq!(err.is_empty(), wanted == 0);
     }
+}
+
+const AUTOPILOT: &str = r#"{"CleanupDeadServers":true,"LastContactThreshold":"200ms","MaxTrailingLogs":250,"MinQuorum":0,
+    "ServerStabilizationTime":"0s","RedundancyZoneTag":"","DisableUpgradeMigration":false,"UpgradeVersionTag":"",
+    "CreateIndex":4,"ModifyIndex":9}"#;
+
+#[test]
+fn operator_autopilot_shows_and_changes_the_configuration() {
+    let (out, sent) = good("operator autopilot get-config", &[(200, AUTOPILOT)]);
+    assert_eq!(
+        out,
+        "CleanupDeadServers = true\nLastContactThreshold = 200ms\nMaxTrailingLogs = 250\nMinQuorum = 0\n\
+         ServerStabilizationTime = 0s\nRedundancyZoneTag = \"\"\nDisableUpgradeMigration = false\nUpgradeVersionTag = \"\"\n"
+    );
+    assert_eq!(sent, ["GET /v1/operator/autopilot/configuration"]);
+    let line =
+        "operator autopilot set-config -cleanup-dead-servers=false -server-stabilization-time=3s";
+    let ran = run_with(line, "", &[], &[(200, AUTOPILOT), (200, "true")]);
+    assert_eq!((ran.code, &ran.out[..]), (0, "Configuration updated!\n"));
+    assert_eq!(
+        ran.sent[1],
+        "PUT /v1/operator/autopilot/configuration?cas=9"
+    );
+    let body = ran
+        .bodies
+        .iter()
+        .find(|body| !body.is_empty())
+        .expect("a body");
+    let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!(body["CleanupDeadServers"], false);
+    assert_eq!(body["ServerStabilizationTime"], "3s");
+    assert_eq!(body["MaxTrailingLogs"], 250);
+    let line = "operator autopilot set-config -min-quorum=3";
+    assert_eq!(
+        bad(line, &[(200, AUTOPILOT), (200, "false")]),
+        "Configuration could not be atomically updated, please try again\n"
+    );
+    let line = "operator autopilot set-config -last-contact-threshold=zz";
+    assert!(bad(line, &[(200, AUTOPILOT)]).contains("no duration"));
+}
+
+#[test]
+fn operator_autopilot_state_prints_blocks_or_json() {
+    let state = r#"{"Healthy":true,"FailureTolerance":1,"OptimisticFailureTolerance":1,"Leader":"i1","Voters":["i1"],
+        "Servers":{"i1":{"ID":"i1","Name":"a","Address":"127.0.0.1:8300","NodeStatus":"alive","Version":"1.19.0","LastContact":"0s",
+        "LastTerm":2,"LastIndex":9,"Healthy":true,"StableSince":"2020-11-06T13:51:44Z","ReadReplica":false,"Status":"leader",
+        "Meta":{},"NodeType":"voter"}}}"#;
+    let (out, sent) = good("operator autopilot state", &[(200, state)]);
+    assert_eq!(sent, ["GET /v1/operator/autopilot/state"]);
+    assert!(
+        out.starts_with(
+            "Healthy:           true\nFailure Tolerance: 1\nLeader:            i1\nVoters:\n   i1\n\nServers:\n   i1\n      Name:            a\n"
+        ),
+        "{out}"
+    );
+    let (out, _) = good("operator autopilot state -format=json", &[(200, state)]);
+    let shown: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(shown["Servers"]["i1"]["Name"], "a");
+    assert!(
+        bad("operator autopilot state -format=zz", &[(200, state)]).contains("pretty and json")
+    );
 }

@@ -230,6 +230,15 @@ impl Client {
         self.decode(path, &response)
     }
 
+    /// Sends a body and reads a JSON answer.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn put_json<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, Error> {
+        let response = self.put(path, body).await?.success()?;
+        self.decode(path, &response)
+    }
+
     fn decode<T: DeserializeOwned>(&self, path: &str, response: &Response) -> Result<T, Error> {
         serde_json::from_slice(&response.body).map_err(|source| Error::Decode {
             url: format!("{}{path}", self.address()),

@@ -215,11 +215,6 @@ fn warn_without_effect(layer: &Layer, warnings: &mut Vec<String>) {
                 .into(),
         );
     }
-    if layer.autopilot.last_contact_threshold.is_some() {
-        warnings.push(
-            "autopilot.last_contact_threshold has no effect here: this version reports no health of servers".into(),
-        );
-    }
 }
 
 /// The data folder, and whether it belongs to this process alone.

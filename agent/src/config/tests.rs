@@ -363,10 +363,6 @@ fn risky_and_useless_settings_are_warned_about() {
     );
     assert_eq!(warnings(r#", "domain": "example""#).len(), 1);
     assert_eq!(warnings(r#", "raft_snapshot_interval": "5s""#).len(), 1);
-    assert_eq!(
-        warnings(r#", "autopilot": {"last_contact_threshold": "1s"}"#).len(),
-        1
-    );
     assert_eq!(warnings(r#", "node_name": "a_b""#).len(), 1);
     let one = load_with(r#", "server": true, "bootstrap_expect": 1"#).expect("valid");
     assert_eq!(one.config.bootstrap, Bootstrap::Alone);

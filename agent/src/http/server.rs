@@ -18,8 +18,8 @@ use super::request::{Params, Request};
 use super::route::{ENDPOINTS, Found, Route, find};
 use super::wire::{Head, Wire};
 use super::{
-    Api, Process, Settings, agent, catalog, connection, health, kv, listen, operator, session,
-    status,
+    Api, Process, Settings, agent, autopilot, catalog, connection, health, kv, listen, operator,
+    session, status,
 };
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
@@ -244,6 +244,9 @@ impl<A: Api> Server<A> {
             Route::SessionInfo => session::info(self, &request, rest).await,
             Route::SessionNode => session::of_node(self, &request, rest).await,
             Route::SessionList => session::list(self, &request).await,
+            Route::AutopilotConfiguration => autopilot::configuration(self, request).await,
+            Route::AutopilotHealth => autopilot::health(self, &request).await,
+            Route::AutopilotState => autopilot::state(self, &request).await,
             Route::RaftConfiguration => operator::configuration(self, &request).await,
             Route::RaftPeer => operator::remove_peer(self, &request).await,
             Route::RaftTransferLeader => operator::transfer_leader(self, &request).await,

@@ -20,12 +20,14 @@ use uuid::Uuid;
 use super::*;
 use crate::env::{BoxStream, Env, Listener};
 use crate::gossip::{Status, Tags};
+use crate::leader::autopilot::{ClusterHealth, ServerHealth};
 use crate::metrics::{self, Metrics};
 use crate::state::{
     Check, CheckStatus, Node as NodeRow, Register, SERF_HEALTH, Shared, Stamped, Store,
 };
 
 mod agent;
+mod autopilot;
 mod catalog;
 mod connections;
 mod kv;
@@ -220,6 +222,29 @@ impl Api for Arc<Fake> {
             Some(id) if id.is_nil() => Err(NodeError::NoTransferTarget),
             _ => Ok(()),
         }
+    }
+
+    async fn health(&self) -> Result<ClusterHealth, NodeError> {
+        self.call("health".into())?;
+        let server = |n: u8, leader| ServerHealth {
+            id: Uuid::from_u128(n.into()),
+            name: format!("s{n}"),
+            address: SocketAddr::from(([127, 0, 0, n], 8300)),
+            member_status: "alive".to_owned(),
+            version: "1.19.0".to_owned(),
+            leader,
+            last_contact: Some(Duration::from_micros(u64::from(n - 1) * 1500)),
+            last_term: 2,
+            last_index: 90,
+            healthy: n < 3,
+            voter: true,
+            stable_since_ms: 1_604_670_704_500,
+        };
+        Ok(ClusterHealth {
+            servers: vec![server(1, true), server(3, false)],
+            healthy: false,
+            failure_tolerance: 0,
+        })
     }
 
     fn not_ready(&self) -> Option<String> {

@@ -1,12 +1,13 @@
 //! The loop around the leader's decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::autopilot::Stability;
 use super::catalog;
 use super::peers::{Change, Policy, Stranger, View, Why, next_change, strangers};
 use super::session_timers::SessionTimers;
@@ -14,7 +15,7 @@ use super::upkeep::Upkeep;
 use crate::env::Env;
 use crate::gossip::Gossip;
 use crate::raft::{self, Consensus, RaftId, Status};
-use crate::state::{Command, Shared, Stamped};
+use crate::state::{Autopilot, Command, Shared, Stamped};
 
 /// Time between two looks when nothing says that something has changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -41,10 +42,10 @@ pub struct Duties {
     pub name: String,
     /// Whether this server carries `-bootstrap`.
     pub bootstrap: bool,
-    /// When servers are added and removed.
-    pub policy: Policy,
-    /// How long a learner must have been caught up before it gets its vote.
-    pub stabilization: Duration,
+    /// What autopilot's settings become if nobody has set them yet.
+    pub autopilot: Autopilot,
+    /// What is remembered of the servers' health.
+    pub stability: Arc<Mutex<Stability>>,
     /// Times of sessions, which renewals start anew.
     pub timers: Arc<SessionTimers>,
 }
@@ -98,6 +99,10 @@ impl Duties {
             if self.consensus.leads() {
                 tracing::info!(target: "consul", "cluster leadership acquired");
                 tracing::info!(target: "consul", "New leader elected: payload={}", self.name);
+                *self
+                    .stability
+                    .lock()
+                    .expect("no code panics while it holds this lock") = Stability::default();
                 self.lead().await;
                 tracing::info!(target: "consul", "cluster leadership lost");
             }
@@ -153,6 +158,14 @@ impl Duties {
             return Ok(false);
         };
         let members = self.gossip.members();
+        let set = self.shared.load().autopilot().cloned();
+        let autopilot = set.as_ref().unwrap_or(&self.autopilot);
+        let policy = Policy::of(autopilot);
+        // Looked at every second at least, so that it is known since when everybody is well.
+        self.stability
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .judge(status, &members, autopilot, self.env.clock.unix_ms());
         let none = BTreeSet::new();
         let mut view = View {
             cluster,
@@ -166,7 +179,7 @@ impl Duties {
             matched: &status.matched,
             unstable: &none,
         };
-        let unstable = memory.unstable(&view, &self.policy, self.stabilization);
+        let unstable = memory.unstable(&view, &policy, autopilot.server_stabilization_time);
         view.unstable = &unstable;
         self.report(strangers(&view), cluster, &mut memory.reported);
         // The state names its cluster, so that a snapshot or a copy of it can be told apart from a stranger's.
@@ -174,8 +187,17 @@ impl Duties {
             self.propose(Command::SetClusterId(cluster)).await?;
             return Ok(true);
         }
+        if set.is_none() {
+            let config = Box::new(self.autopilot.clone());
+            let first = Command::SetAutopilot {
+                config,
+                cas: Some(0),
+            };
+            self.propose(first).await?;
+            return Ok(true);
+        }
         if status.membership_committed
-            && let Some(change) = next_change(&view, &self.policy)
+            && let Some(change) = next_change(&view, &policy)
         {
             self.apply(change).await?;
             return Ok(true);

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::gossip::{Member, Status};
 use crate::raft::bootstrap::cluster_of;
 use crate::raft::{PeerNode, RaftId};
+use crate::state::Autopilot;
 
 /// Autopilot's settings, as far as they decide here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,17 @@ pub struct Policy {
     pub min_quorum: u32,
     /// How many entries a learner may trail and still be promoted. Consul's default: 250.
     pub max_trailing_logs: u64,
+}
+
+impl Policy {
+    /// What of the settings decides here.
+    pub fn of(settings: &Autopilot) -> Self {
+        Self {
+            cleanup_dead_servers: settings.cleanup_dead_servers,
+            min_quorum: settings.min_quorum,
+            max_trailing_logs: settings.max_trailing_logs,
+        }
+    }
 }
 
 /// What the leader knows.

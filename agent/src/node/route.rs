@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Consistency, Error, Node, PeerRef, Phase, RaftServer, ReadOptions, Reply, Server};
 use crate::config::Bootstrap;
 use crate::gossip::Status;
+use crate::leader::autopilot::ClusterHealth;
 use crate::leader::peers::server_addr;
 use crate::raft;
 use crate::rpc::{self, Answer, Answered, Request};
@@ -173,11 +174,19 @@ impl Node {
         }
     }
 
+    /// How well the servers are, as the leader sees it.
+    pub async fn health(&self) -> Result<ClusterHealth, Error> {
+        match self.lead_or_ask(Request::Health).await? {
+            Answer::Health(health) => Ok(health),
+            _ => Err(Error::Unknown),
+        }
+    }
+
     async fn lead_or_ask(&self, request: Request) -> Result<Answer, Error> {
         let request = &request;
         self.until_led(|| async move {
             match &self.inner.server {
-                Some(server) if server.leads() => server.command(request).await,
+                Some(server) if server.leads() => server.command(request, self).await,
                 _ => self.ask_leader(request, PROPOSE_TIMEOUT).await,
             }
         })
@@ -302,6 +311,7 @@ impl Node {
                         | Request::Peers
                         | Request::RaftConfiguration(_)
                         | Request::RenewSession(_)
+                        | Request::Health
                 );
                 let lost = matches!(error, rpc::Error::Lost(_));
                 Answered(Err(if repeatable && lost {
@@ -341,8 +351,9 @@ impl Node {
             }
             request @ (Request::RemovePeer(_)
             | Request::TransferLeader(_)
-            | Request::RenewSession(_)) => {
-                return server.command(&request).await;
+            | Request::RenewSession(_)
+            | Request::Health) => {
+                return server.command(&request, self).await;
             }
             Request::HasRoom => match server.consensus.room().borrow().lacking() {
                 None => Ok(Answer::Done),
@@ -490,7 +501,7 @@ impl Server {
         }
     }
 
-    async fn command(&self, request: &Request) -> Answered {
+    async fn command(&self, request: &Request, node: &Node) -> Answered {
         let status = self.consensus.status();
         if !status.is_leader() {
             return Answered(Err(Error::NoLeader));
@@ -499,8 +510,18 @@ impl Server {
             Request::RemovePeer(peer) => self.remove_peer(peer, &status).await,
             Request::TransferLeader(to) => self.transfer_leader(*to, &status).await,
             Request::RenewSession(id) => self.renew_session(*id).await,
+            Request::Health => Ok(Answer::Health(self.health(&status, node))),
             _ => Err(Error::Refused("not a request to the leader".to_owned())),
         })
+    }
+
+    fn health(&self, status: &raft::Status, node: &Node) -> ClusterHealth {
+        let store = self.shared.load();
+        let config = store.autopilot().cloned().unwrap_or_default();
+        self.stability
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .judge(status, &node.members(), &config, node.env().clock.unix_ms())
     }
 
     async fn renew_session(&self, id: Uuid) -> Result<Answer, Error> {

@@ -127,26 +127,11 @@ mod tests {
     use crate::raft::Role;
 
     fn status(role: Role, matched: &[(RaftId, u64)]) -> Status {
-        Status {
-            id: 1,
-            role,
-            term: 1,
-            leader: Some(1),
-            last_index: 9,
-            last_term: 1,
-            commit_index: 9,
-            applied_index: 9,
-            snapshot: None,
-            purged: None,
-            peers: BTreeMap::new(),
-            voters: BTreeSet::from([1, 2, 3, 4]),
-            membership_committed: true,
-            joint: false,
-            membership_index: 1,
-            matched: matched.iter().copied().collect(),
-            quorum_acked: None,
-            failed: None,
-        }
+        let mut status = Status::of_leader(1, 1, 9);
+        status.role = role;
+        status.voters = BTreeSet::from([1, 2, 3, 4]);
+        status.matched = matched.iter().copied().collect();
+        status
     }
 
     #[test]

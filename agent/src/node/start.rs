@@ -17,10 +17,9 @@ use crate::config::{Bootstrap, Config};
 use crate::env::{Env, write_atomic};
 use crate::gossip::{self, Gossip, JoinError, Tags};
 use crate::leader::Duties;
-use crate::leader::peers::Policy;
 use crate::raft::{self, AddressBook, Consensus};
 use crate::rpc::{Pool, Purpose};
-use crate::state::{Shared, Store};
+use crate::state::{Autopilot, Shared, Store};
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -187,8 +186,8 @@ impl Node {
             datacenter: config.datacenter.clone(),
             name: config.node_name.clone(),
             bootstrap: config.bootstrap == Bootstrap::Alone,
-            policy: policy(config),
-            stabilization: config.autopilot.server_stabilization_time,
+            autopilot: autopilot(config),
+            stability: server.stability.clone(),
             timers: server.timers.clone(),
         };
         self.spawn(duties.run());
@@ -253,6 +252,7 @@ fn open_server(
             service,
             phase,
             timers: Arc::default(),
+            stability: Arc::default(),
             in_flight: Arc::default(),
         };
         Ok((bound, server))
@@ -347,12 +347,16 @@ fn raft_options(config: &Config) -> raft::Options {
     }
 }
 
-fn policy(config: &Config) -> Policy {
-    let autopilot = config.autopilot;
-    Policy {
-        cleanup_dead_servers: autopilot.cleanup_dead_servers,
-        min_quorum: autopilot.min_quorum,
-        max_trailing_logs: autopilot.max_trailing_logs,
+/// What the first leader writes into the state.
+fn autopilot(config: &Config) -> Autopilot {
+    let settings = config.autopilot;
+    Autopilot {
+        cleanup_dead_servers: settings.cleanup_dead_servers,
+        last_contact_threshold: settings.last_contact_threshold,
+        max_trailing_logs: settings.max_trailing_logs,
+        min_quorum: settings.min_quorum,
+        server_stabilization_time: settings.server_stabilization_time,
+        ..Autopilot::default()
     }
 }
 

@@ -75,6 +75,10 @@ pub struct Status {
     pub membership_index: u64,
     /// On the leader: the last index known to be on each other server that has answered.
     pub matched: BTreeMap<RaftId, u64>,
+    /// On the leader: the term of the entry at that index.
+    pub matched_terms: BTreeMap<RaftId, u64>,
+    /// On the leader: how long ago each other server's last answer was asked for.
+    pub contacts: BTreeMap<RaftId, Duration>,
     /// On the leader: how long ago a quorum last confirmed it.
     pub quorum_acked: Option<Duration>,
     /// Why Raft has stopped, if it has.
@@ -117,12 +121,51 @@ impl Status {
                 .flatten()
                 .filter_map(|(id, matched)| Some((*id, (*matched)?.index)))
                 .collect(),
+            matched_terms: metrics
+                .replication
+                .iter()
+                .flatten()
+                .filter_map(|(id, matched)| Some((*id, (*matched)?.leader_id.term)))
+                .collect(),
+            contacts: metrics
+                .heartbeat
+                .iter()
+                .flatten()
+                .filter_map(|(id, acked)| Some((*id, (*acked)?.elapsed())))
+                .collect(),
             quorum_acked: metrics.last_quorum_acked.map(|acked| acked.elapsed()),
             failed: metrics
                 .running_state
                 .as_ref()
                 .err()
                 .map(|fatal| fatal.to_string()),
+        }
+    }
+
+    /// A leader without peers whose log ends here.
+    #[cfg(test)]
+    pub(crate) fn of_leader(id: RaftId, term: u64, last_index: u64) -> Self {
+        Self {
+            id,
+            role: Role::Leader,
+            term,
+            leader: Some(id),
+            last_index,
+            last_term: term,
+            commit_index: last_index,
+            applied_index: last_index,
+            snapshot: None,
+            purged: None,
+            peers: BTreeMap::new(),
+            voters: BTreeSet::new(),
+            membership_committed: true,
+            joint: false,
+            membership_index: 1,
+            matched: BTreeMap::new(),
+            matched_terms: BTreeMap::new(),
+            contacts: BTreeMap::new(),
+            quorum_acked: None,
+            failed: None,
         }
     }
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::leader::autopilot::ClusterHealth;
 use crate::node::{Error, PeerRef, RaftServer, ReadOptions, Reply};
 use crate::state::{Outcome, Query, Session};
 
@@ -36,6 +37,8 @@ pub enum Request {
     RenewSession(Uuid),
     /// Does this server's disk have room for more log?
     HasRoom,
+    /// How well are the servers? Answered by the leader.
+    Health,
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
@@ -69,6 +72,8 @@ pub enum Answer {
     Done,
     /// To [`Request::RenewSession`]: the session, if it lives.
     Session(Option<Arc<Session>>),
+    /// To [`Request::Health`].
+    Health(ClusterHealth),
 }
 
 /// An answer, or why there is none.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::autopilot::Autopilot;
 use super::catalog::{Check, Node, Service};
 use super::lock_delay::DelayedKey;
 use super::session::Session;
@@ -84,6 +85,13 @@ pub enum Command {
     SetClusterId(Uuid),
     /// Lets keys be locked again whose lock delay is over, from `Store::lock_delays`. A delay that began later stays.
     EndLockDelays(Vec<DelayedKey>),
+    /// Says how the leader is to look after the servers.
+    SetAutopilot {
+        /// The settings; their indexes do not count.
+        config: Box<Autopilot>,
+        /// Only if they were last set at this index; 0 stands for never.
+        cas: Option<u64>,
+    },
 }
 
 impl Command {
@@ -258,6 +266,8 @@ pub enum Refusal {
     NodeNameTaken,
     /// The cluster has another id already.
     ClusterIdTaken,
+    /// Settings of autopilot that cannot be.
+    InvalidAutopilot,
 }
 
 /// Why bytes are not a command, or not a store.

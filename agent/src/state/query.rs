@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::autopilot::Autopilot;
 use super::catalog::{Check, Node, ServiceHealth, ServiceNode, ServicesOfNode};
 use super::kv::KvEntry;
 use super::session::Session;
@@ -97,6 +98,8 @@ pub enum Query {
     },
     /// The name that the cluster was given when it was formed.
     ClusterId,
+    /// How the leader looks after the servers.
+    Autopilot,
 }
 
 /// The result of a [`Query`]. Append only.
@@ -130,4 +133,6 @@ pub enum Answer {
     Sessions(Vec<Arc<Session>>),
     /// To [`Query::ClusterId`].
     ClusterId(Option<Uuid>),
+    /// To [`Query::Autopilot`].
+    Autopilot(Option<Autopilot>),
 }

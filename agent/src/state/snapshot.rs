@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Tables;
+use super::autopilot::Autopilot;
 use super::catalog::{Catalog, NodeDump};
 use super::command::DecodeError;
 use super::kv::{Grave, KvEntry, KvTable};
@@ -27,6 +28,7 @@ const NODES: u8 = 4;
 const SERVICE_INDEXES: u8 = 5;
 const SESSIONS: u8 = 6;
 const LOCK_DELAYS: u8 = 7;
+const AUTOPILOT: u8 = 8;
 
 /// What is no row. One row in its section.
 #[derive(Default, Serialize, Deserialize)]
@@ -57,6 +59,7 @@ pub(super) fn encode<E>(
         catalog,
         sessions,
         cluster_id,
+        autopilot,
         last_index,
     } = tables;
     let state = TableState {
@@ -80,6 +83,7 @@ pub(super) fn encode<E>(
     pieces.rows(SERVICE_INDEXES, services)?;
     pieces.rows(SESSIONS, sessions.rows.values())?;
     pieces.rows(LOCK_DELAYS, kv.delays.rows())?;
+    pieces.rows(AUTOPILOT, autopilot)?;
     pieces.end()
 }
 
@@ -140,6 +144,7 @@ struct Rows {
     services: Vec<(String, u64)>,
     sessions: Vec<Arc<Session>>,
     delays: Vec<(Arc<str>, LockDelay)>,
+    autopilot: Vec<Autopilot>,
 }
 
 impl Decoder {
@@ -222,11 +227,17 @@ impl Rows {
             SERVICE_INDEXES => rows(bytes, complete, &mut self.services),
             SESSIONS => rows(bytes, complete, &mut self.sessions),
             LOCK_DELAYS => rows(bytes, complete, &mut self.delays),
+            AUTOPILOT => rows(bytes, complete, &mut self.autopilot),
             tag => Err(DecodeError::Section { tag }),
         }
     }
 
-    fn tables(self) -> Result<Tables, DecodeError> {
+    fn tables(mut self) -> Result<Tables, DecodeError> {
+        if self.autopilot.len() > 1 {
+            return Err(DecodeError::Inconsistent {
+                what: "more than one row of autopilot",
+            });
+        }
         let state: TableState = match <[TableState; 1]>::try_from(self.state) {
             Ok([state]) => state,
             Err(_) => {
@@ -247,6 +258,7 @@ impl Rows {
             catalog: Catalog::restore(self.nodes, services, state.catalog),
             sessions: Sessions::restore(self.sessions, state.sessions, state.sessions_ended),
             cluster_id: state.cluster_id,
+            autopilot: self.autopilot.pop(),
             last_index: state.last_index,
         })
     }

@@ -31,6 +31,7 @@ enum Topic {
     Sessions,
     Session(Uuid),
     ClusterId,
+    Autopilot,
     /// Every publication.
     Applied,
 }
@@ -56,6 +57,7 @@ impl Topic {
             Query::Session { id } => Topic::Session(*id),
             Query::Sessions | Query::NodeSessions { .. } => Topic::Sessions,
             Query::ClusterId => Topic::ClusterId,
+            Query::Autopilot => Topic::Autopilot,
         }
     }
 }
@@ -103,6 +105,10 @@ impl Touched {
     pub(super) fn session(&mut self, id: Uuid) {
         self.push(Topic::Session(id));
         self.push(Topic::Sessions);
+    }
+
+    pub(super) fn autopilot(&mut self) {
+        self.push(Topic::Autopilot);
     }
 
     pub(super) fn cluster_id(&mut self) {
