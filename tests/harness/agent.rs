@@ -22,6 +22,8 @@ pub struct Agent {
     /// Its data dir.
     pub data: PathBuf,
     process: Option<Process>,
+    /// What starts it, before its own name; empty for nothing.
+    launcher: Vec<String>,
 }
 
 /// What a finished command left.
@@ -84,7 +86,13 @@ impl Agent {
             ip,
             data: data.to_owned(),
             process: None,
+            launcher: Vec::new(),
         }
+    }
+
+    /// Starts it through another program from now on, which must become it: `ip netns exec NAME`.
+    pub fn start_through(&mut self, launcher: &[&str]) {
+        self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Starts it: the flags that say who it is, then `flags`.
@@ -93,7 +101,14 @@ impl Agent {
     /// When it runs already, or cannot be started.
     pub fn start(&mut self, flags: &[&str]) {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let mut command = Command::new(binary("agent"));
+        let mut command = match self.launcher.split_first() {
+            None => Command::new(binary("agent")),
+            Some((program, rest)) => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(binary("agent"));
+                command
+            }
+        };
         command.args(self.identity()).args(flags);
         self.process = Some(Process::start(&self.name, command));
     }

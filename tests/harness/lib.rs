@@ -11,6 +11,7 @@ mod http;
 mod kube;
 mod load;
 mod process;
+mod registers;
 mod small_disk;
 mod wait;
 
@@ -25,5 +26,6 @@ pub use kube::{
 };
 pub use load::{Load, Written, write_until_accepted};
 pub use process::{Line, Process, Signal};
+pub use registers::{Op, Registers, Ticket, self_test};
 pub use small_disk::SmallDisk;
 pub use wait::{DEADLINE, Random, eventually, holds, seed};

@@ -13,7 +13,7 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use crate::history::History;
-use crate::registers::{Op, Registers};
+use tests::{Op, Registers};
 
 /// Longest a client waits before it counts an outcome as unknown.
 const PATIENCE: Duration = Duration::from_secs(20);

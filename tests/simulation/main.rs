@@ -7,7 +7,7 @@
 //! arrived anywhere, with its time.
 //!
 //! What is checked: one leader a term; one cluster; what two servers have at one log index is the same (`history.rs`,
-//! `registers.rs`); every acknowledged write is on every server in the end, and all of them have the same; what clients
+//! `harness/registers.rs`); every acknowledged write is on every server in the end, and all of them have the same; what clients
 //! saw of shared keys through any node, by default and consistent reads, is linearizable.
 //!
 //! # Old bugs, put back to see that the net catches them
@@ -27,7 +27,6 @@ mod cluster;
 mod env;
 mod history;
 mod net;
-mod registers;
 mod scenarios;
 
 use std::process::ExitCode;

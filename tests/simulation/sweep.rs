@@ -39,7 +39,7 @@ pub(crate) fn main(scenarios: &[(&str, Scenario)]) -> ExitCode {
             ExitCode::SUCCESS
         }
         None => {
-            crate::registers::self_test();
+            tests::self_test();
             sweep(&chosen)
         }
     }

@@ -24,15 +24,20 @@ const UNKNOWN_MAX: usize = 5;
 
 /// What a client does with a key. Every value is written once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Op {
+pub enum Op {
     /// Finds this value; `None` for an absent key, and in a call.
     Read(Option<u64>),
+    /// Writes this value.
     Put(u64),
+    /// Removes the key.
     Delete,
     /// Writes `new` if the key has `expected`; `done` says whether it did, as far as that is known.
     Swap {
+        /// What the key must have; `None` for an absent one.
         expected: Option<u64>,
+        /// What it is given.
         new: u64,
+        /// Whether it was; `None` while nobody knows.
         done: Option<bool>,
     },
 }
@@ -77,14 +82,14 @@ struct Register {
 }
 
 /// An operation that has begun.
-pub(crate) struct Ticket {
+pub struct Ticket {
     key: String,
     number: usize,
 }
 
 /// All keys and what was seen of them.
 #[derive(Default)]
-pub(crate) struct Registers {
+pub struct Registers {
     keys: BTreeMap<String, Register>,
     generations: BTreeMap<u64, u64>,
     values: u64,
@@ -96,7 +101,7 @@ pub(crate) struct Registers {
 
 impl Registers {
     /// A key that is in use now.
-    pub(crate) fn pick(&mut self, choice: u64) -> String {
+    pub fn pick(&mut self, choice: u64) -> String {
         let slot = choice % SLOTS;
         let generation = self.generations.entry(slot).or_default();
         let name = |generation: u64| format!("r/{slot}/{generation}");
@@ -109,12 +114,13 @@ impl Registers {
     }
 
     /// A value that nobody has written.
-    pub(crate) fn fresh_value(&mut self) -> u64 {
+    pub fn fresh_value(&mut self) -> u64 {
         self.values += 1;
         self.values
     }
 
-    pub(crate) fn call(&mut self, key: &str, op: Op) -> Ticket {
+    /// An operation begins.
+    pub fn call(&mut self, key: &str, op: Op) -> Ticket {
         if let Op::Put(value) | Op::Swap { new: value, .. } = op {
             self.tried.insert((key.to_owned(), value));
         }
@@ -130,14 +136,14 @@ impl Registers {
     }
 
     /// The operation was answered; `op` says with what.
-    pub(crate) fn answer(&mut self, ticket: &Ticket, op: Op) {
+    pub fn answer(&mut self, ticket: &Ticket, op: Op) {
         let register = self.register(ticket);
         register.open.remove(&ticket.number);
         register.events.push((ticket.number, Action::Response(op)));
     }
 
     /// Nothing was done, as the node itself said; that must be true.
-    pub(crate) fn refused(&mut self, ticket: &Ticket) {
+    pub fn refused(&mut self, ticket: &Ticket) {
         let register = self.register(ticket);
         register.open.remove(&ticket.number);
         register
@@ -146,7 +152,7 @@ impl Registers {
     }
 
     /// Nobody knows whether it was done, or will be.
-    pub(crate) fn unknown(&mut self, ticket: &Ticket) {
+    pub fn unknown(&mut self, ticket: &Ticket) {
         let register = self.register(ticket);
         if matches!(register.open.get(&ticket.number), Some(Op::Read(_))) {
             self.refused(ticket);
@@ -162,7 +168,10 @@ impl Registers {
     }
 
     /// A stale read may be old, but never something that nobody wrote.
-    pub(crate) fn stale(&self, key: &str, value: u64) {
+    ///
+    /// # Panics
+    /// When it is.
+    pub fn stale(&self, key: &str, value: u64) {
         assert!(
             self.tried.contains(&(key.to_owned(), value)),
             "a stale read of {key} saw {value}, which nobody wrote"
@@ -170,7 +179,10 @@ impl Registers {
     }
 
     /// Somebody has `value` under `key`, written at log index `index`: nobody may have anything else from there.
-    pub(crate) fn written(&mut self, index: u64, key: &str, value: &[u8]) {
+    ///
+    /// # Panics
+    /// When somebody has.
+    pub fn written(&mut self, index: u64, key: &str, value: &[u8]) {
         let now = (key.to_owned(), value.to_vec());
         let first = self.written.entry(index).or_insert_with(|| now.clone());
         assert_eq!(
@@ -183,7 +195,7 @@ impl Registers {
     ///
     /// # Panics
     /// When there is none.
-    pub(crate) fn check(&self) {
+    pub fn check(&self) {
         for (key, register) in &self.keys {
             let mut events = register.events.clone();
             for (number, op) in &register.open {
@@ -205,7 +217,7 @@ impl Registers {
     }
 
     /// Something that is equal for equal runs.
-    pub(crate) fn trace(&self) -> impl Hash {
+    pub fn trace(&self) -> impl Hash {
         self.keys
             .iter()
             .map(|(key, register)| (key.clone(), register.story()))
@@ -229,7 +241,10 @@ impl Register {
 }
 
 /// The checker must be able to say no: a value that comes back after it was replaced.
-pub(crate) fn self_test() {
+///
+/// # Panics
+/// When it does not.
+pub fn self_test() {
     let mut registers = Registers::default();
     let mut done = |call: Op, answer: Op| {
         let ticket = registers.call("r", call);
