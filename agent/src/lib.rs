@@ -8,6 +8,8 @@ pub mod client;
 pub mod config;
 pub mod duration;
 pub mod env;
+#[cfg(test)]
+mod fuzz;
 pub mod gossip;
 pub mod http;
 pub mod leader;

@@ -193,3 +193,24 @@ fn heredoc(cursor: &mut Cursor<'_>) -> Result<String, TreeError> {
         .flat_map(|line| [line.get(common.min(indent(line))..).unwrap_or(""), "\n"])
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_makes_the_parsers_panic() {
+        let seeds = [
+            "server = true\nports { http = 8500, dns = -1 }\nnode_meta { \"rack\" = \"r1\" } # c\n",
+            "a = [1, 2.5, <<EOF\ntext\nEOF\n]\n// c\n/* c */ b \"x\" { c = \"\\u00e9\" }\n",
+            "{\"a\": [true, null, {\"b\": 1e3}], \"c\": \"\\n\"}",
+        ]
+        .map(|text| text.as_bytes().to_vec());
+        crate::fuzz::run("hcl", &seeds, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let word = parse(&text).map_or_else(|error| error.to_string(), |_| "ok".to_owned());
+            // Behind the first words is what was found.
+            word.split_whitespace().take(2).collect()
+        });
+    }
+}

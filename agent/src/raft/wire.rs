@@ -327,6 +327,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_raft_message_makes_the_decoders_panic() {
+        let mut sent = Vec::new();
+        encode_append(&append(), &mut sent);
+        let mut route = Vec::new();
+        Route {
+            cluster: uuid::Uuid::from_u128(1),
+            from: 2,
+            to: 3,
+        }
+        .put(&mut route);
+        let section = [&SnapshotPart::section_head(b"abc")[..], b"abc"].concat();
+        let seeds = [sent, route, section, SnapshotPart::end(7).to_vec()];
+        crate::fuzz::run("raft-message", &seeds, |bytes| {
+            let shared = Bytes::copy_from_slice(bytes);
+            let append = match decode_append(shared.clone()) {
+                Ok(request) => format!("{} entries", request.entries.len().min(3)),
+                Err(error) => error.to_string(),
+            };
+            let route = Route::take(&mut shared.clone()).is_ok();
+            let part = SnapshotPart::decode(&shared).err().unwrap_or("part");
+            let vote = decode::<WireVoteRequest>(bytes).is_ok();
+            let head = decode::<WireSnapshotHead>(bytes).is_ok();
+            let transfer = decode::<WireTransfer>(bytes).is_ok();
+            format!("{append}, {route}, {part}, {vote}, {head}, {transfer}")
+        });
+    }
+
     proptest! {
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {

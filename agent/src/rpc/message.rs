@@ -119,3 +119,46 @@ fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Option<T> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Command, Stamped};
+
+    #[test]
+    fn no_call_makes_the_decoders_panic() {
+        let command = Stamped {
+            unix_ms: 5,
+            command: Command::SetClusterId(Uuid::from_u128(1)),
+        };
+        let seeds = [
+            Request::Propose(command.encode()).encode().to_vec(),
+            Request::Read(Query::KvGet { key: "k".into() }, ReadOptions::default())
+                .encode()
+                .to_vec(),
+            Request::RemovePeer(PeerRef::Id("x".into()))
+                .encode()
+                .to_vec(),
+            Answered(Err(Error::NoLeader)).encode().to_vec(),
+        ];
+        crate::fuzz::run("rpc-call", &seeds, |bytes| {
+            let request = match Request::decode(bytes) {
+                None => "no request".to_owned(),
+                Some(Request::Propose(command)) => match Stamped::decode(&command) {
+                    Ok(stamped) => variant(&stamped.command),
+                    Err(error) => error.to_string(),
+                },
+                Some(other) => variant(&other),
+            };
+            let answer = Answered::decode(bytes).map(|Answered(result)| variant(&result));
+            format!("{request}, {answer:?}")
+        });
+    }
+
+    /// The name in front of what a value holds.
+    fn variant(value: &impl std::fmt::Debug) -> String {
+        let text = format!("{value:?}");
+        let end = text.find(|c: char| !c.is_alphanumeric());
+        text[..end.unwrap_or(text.len())].to_owned()
+    }
+}

@@ -390,4 +390,13 @@ mod tests {
         endless.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
         assert!(decode(&endless, 4).is_err());
     }
+
+    #[test]
+    fn no_snapshot_makes_the_decoder_panic() {
+        let seeds = [encoded(&Tables::default()), encoded(&with_keys(3, 10))];
+        crate::fuzz::run("snapshot", &seeds, |bytes| {
+            let decoded = decode(bytes, 16);
+            decoded.map_or_else(|error| error.to_string(), |_| "ok".to_owned())
+        });
+    }
 }

@@ -254,3 +254,60 @@ fn tags_beyond_the_limits_do_not_fit() {
     let many = (0..=TAGS_MAX).map(|n| (n.to_string(), String::new()));
     assert!(!tags_fit(&many.collect()));
 }
+
+/// The word for an outcome: what kind of value, or which error.
+fn word<T, E: std::fmt::Display>(kind: &str, result: std::result::Result<T, E>) -> String {
+    match result {
+        Ok(_) => format!("{kind}: ok"),
+        Err(error) => format!("{kind}: {error}"),
+    }
+}
+
+#[test]
+fn no_datagram_makes_the_decoders_panic() {
+    let src = Identity {
+        id: uuid::Uuid::from_u128(1),
+        name: "A".into(),
+        addr: "127.0.0.1:8301".parse().unwrap(),
+        generation: 3,
+    };
+    let header = Header {
+        src: src.clone(),
+        src_incarnation: 1,
+        dst: src,
+        message: Message::Gossip,
+    };
+    let mut plain = Vec::new();
+    codec().encode_header(&header, &mut plain).unwrap();
+    crate::fuzz::run("gossip-datagram", &[seal_datagram(&plain)], |bytes| {
+        let plain = match open_datagram(bytes) {
+            Ok(plain) => plain,
+            Err(error) => return error.to_string(),
+        };
+        let mut codec = codec();
+        let mut rest = plain;
+        let header = word("header", codec.decode_header(&mut rest));
+        let member = word("member", codec.decode_member(&mut rest));
+        let item = match Item::decode(plain) {
+            Ok(item) => format!("item: {}", item.is_some()),
+            Err(error) => error.to_string(),
+        };
+        format!("{header}, {member}, {item}")
+    });
+}
+
+#[test]
+fn no_frame_of_an_exchange_makes_the_decoder_panic() {
+    use proptest::strategy::{Strategy as _, ValueTree as _};
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let made = (0..4).map(|_| {
+        let tree = exchanges().new_tree(&mut runner).unwrap();
+        tree.current().encode()
+    });
+    crate::fuzz::run("gossip-exchange", &made.collect::<Vec<_>>(), |bytes| {
+        if let Some(head) = bytes.first_chunk() {
+            let _ = open_frame(head);
+        }
+        word("exchange", Exchange::decode(bytes))
+    });
+}

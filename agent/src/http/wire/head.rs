@@ -216,6 +216,40 @@ mod tests {
         assert_eq!(refused(&fields), 431);
     }
 
+    #[test]
+    fn no_request_head_makes_the_parsers_panic() {
+        let seeds = [
+            "GET /v1/kv/a?recurse&index=7&wait=10s HTTP/1.1\r\nHost: x\r\n\r\n",
+            "PUT /v1/kv/a%20b?cas=3&flags=9 HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+            "PUT http://h/v1/x HTTP/1.0\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+        ]
+        .map(|text| text.as_bytes().to_vec());
+        crate::fuzz::run("http-head", &seeds, |bytes| match parse(bytes) {
+            Err(status) => ["bad", "large", "other"][match status {
+                StatusCode::BAD_REQUEST => 0,
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => 1,
+                _ => 2,
+            }]
+            .to_owned(),
+            Ok(None) => "more".to_owned(),
+            Ok(Some((head, used))) => {
+                assert!(used <= bytes.len());
+                let query = head.target.split_once('?').map_or("", |(_, query)| query);
+                let params = crate::http::request::Params::parse(query);
+                let index = params.number("index").map_err(|error| error.text);
+                let wait = params.get("wait").map(crate::duration::parse);
+                format!(
+                    "{} {} {} {} {:?}",
+                    head.method.is_safe(),
+                    head.keep_alive,
+                    head.length == Length::Chunked,
+                    index.is_ok(),
+                    wait.map(|wait| wait.is_ok())
+                )
+            }
+        });
+    }
+
     proptest! {
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

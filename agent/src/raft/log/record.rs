@@ -301,6 +301,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_record_makes_the_decoders_panic() {
+        let seeds = records().into_iter().map(|record| {
+            let mut bytes = Vec::new();
+            record.encode(7, &mut bytes);
+            seal(&mut bytes, AT, true);
+            bytes
+        });
+        crate::fuzz::run("log-record", &seeds.collect::<Vec<_>>(), |bytes| {
+            let as_it_is = Header::verify(bytes, AT).is_some();
+            // Most changes only break the checksum; what is behind it must be met as well.
+            let mut sealed = bytes.to_vec();
+            if sealed.len() < HEADER_BYTES {
+                return format!("{as_it_is}");
+            }
+            let body = sealed.len() - HEADER_BYTES;
+            sealed[4..8].copy_from_slice(&(body as u32).to_le_bytes());
+            sealed.resize(padded(sealed.len()), 0);
+            seal(&mut sealed, AT, false);
+            let decoded = Header::verify(&sealed, AT).map(|(header, body)| {
+                Record::decode(&header, body)
+                    .map_or_else(|error| error.to_string(), |_| "ok".into())
+            });
+            format!("{as_it_is}, {decoded:?}")
+        });
+    }
+
     proptest! {
         #[test]
         fn garbage_is_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
