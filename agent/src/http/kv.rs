@@ -17,9 +17,10 @@ pub(super) async fn handle<A: Api>(
     key: String,
 ) -> Result<Response, Error> {
     match request.method.as_str() {
-        "PUT" => put(server, request, key).await,
-        "DELETE" => delete(server, request, key).await,
-        _ if request.params.has("keys") => keys(server, request, key).await,
+        // Boxed, all but the one that many wait in for long.
+        "PUT" => Box::pin(put(server, request, key)).await,
+        "DELETE" => Box::pin(delete(server, request, key)).await,
+        _ if request.params.has("keys") => Box::pin(keys(server, request, key)).await,
         _ => get(server, request, key).await,
     }
 }

@@ -114,7 +114,7 @@ impl<A: Api> Server<A> {
         // Who may open a Unix socket is settled by its permissions.
         let max = if from == listen::NO_ADDRESS { 0 } else { max };
         let Some(_seat) = self.seats.take(from.ip(), max) else {
-            refuse(stream).await;
+            Box::pin(refuse(stream)).await;
             return;
         };
         connection::serve(self, stream, from).await;

@@ -57,15 +57,17 @@ impl Node {
         };
         let bytes = stamped.encode();
         let _place = self.inner.gate.proposal(bytes.len()).ok_or(Error::Busy)?;
-        let request = Request::Propose(bytes.clone());
-        let (bytes, request) = (&bytes, &request);
+        let bytes = &bytes;
         let answer = self
             .until_led(|| async move {
                 match &self.inner.server {
                     Some(server) if server.leads() => {
                         Answered(server.propose(bytes.clone()).await.map(Answer::Applied))
                     }
-                    _ => self.ask_leader(request, PROPOSE_TIMEOUT).await,
+                    _ => {
+                        let request = Request::Propose(bytes.clone());
+                        self.ask_leader(&request, PROPOSE_TIMEOUT).await
+                    }
                 }
             })
             .await?;
@@ -77,15 +79,22 @@ impl Node {
 
     /// Answers a query, here or through a server.
     pub async fn read(&self, query: Query, options: ReadOptions) -> Result<Reply, Error> {
+        if let Some(server) = &self.inner.server
+            && let Some(reply) = server.read_at_once(&query, &options)
+        {
+            return Ok(reply);
+        }
+        // Boxed, so that a read which waits for nothing is small; what waits for long is boxed again further down.
+        Box::pin(self.read_or_ask(query, options)).await
+    }
+
+    async fn read_or_ask(&self, query: Query, options: ReadOptions) -> Result<Reply, Error> {
         if let (Some(server), Consistency::Stale) = (&self.inner.server, options.consistency)
             && let Some(reply) = server.read_stale(&query, &options).await
         {
             return Ok(reply);
         }
-        let timeout = CALL_TIMEOUT + options.wait;
-        let request = Request::Read(query.clone(), options.clone());
-        let any_server = options.consistency == Consistency::Stale && options.max_stale.is_none();
-        let (request, query, options) = (&request, &query, &options);
+        let (query, options) = (&query, &options);
         let answer = self
             .until_led(|| async move {
                 match &self.inner.server {
@@ -95,14 +104,25 @@ impl Node {
                             .await
                             .map(|reply| Answer::Read(Box::new(reply))),
                     ),
-                    None if any_server => self.ask_any(request, timeout).await,
-                    _ => self.ask_leader(request, timeout).await,
+                    _ => Box::pin(self.ask_to_read(query, options)).await,
                 }
             })
             .await?;
         match answer {
             Answer::Read(reply) => Ok(*reply),
             _ => Err(Error::Unknown),
+        }
+    }
+
+    /// Lets another server answer.
+    async fn ask_to_read(&self, query: &Query, options: &ReadOptions) -> Answered {
+        let timeout = CALL_TIMEOUT + options.wait;
+        let request = Request::Read(query.clone(), options.clone());
+        let any_server = options.consistency == Consistency::Stale && options.max_stale.is_none();
+        if self.inner.server.is_none() && any_server {
+            self.ask_any(&request, timeout).await
+        } else {
+            self.ask_leader(&request, timeout).await
         }
     }
 
@@ -210,7 +230,7 @@ impl Node {
             match outcome {
                 Try::Done(result) => return result,
                 Try::Again(error) if Instant::now() >= deadline => return Err(error),
-                Try::Again(_) => self.wait_for_leader(deadline).await,
+                Try::Again(_) => Box::pin(self.wait_for_leader(deadline)).await,
             }
         }
     }
@@ -451,27 +471,37 @@ impl Server {
         }
     }
 
-    async fn read(&self, query: &Query, options: &ReadOptions) -> Result<Reply, Error> {
-        let reply = || self.reply(query, Duration::ZERO);
-        let quorum = options.consistency == Consistency::Consistent;
-        if !quorum
-            && options.min_index == 0
-            && let Some(reply) = self.consensus.leased(reply)
-        {
-            return Ok(reply);
+    /// The answer to a read that has to wait for nothing and nobody.
+    fn read_at_once(&self, query: &Query, options: &ReadOptions) -> Option<Reply> {
+        if options.min_index > 0 {
+            return None;
         }
-        self.consensus.linearize(quorum).await?;
+        match options.consistency {
+            Consistency::Default => self.consensus.leased(|| self.reply(query, Duration::ZERO)),
+            Consistency::Consistent => None,
+            Consistency::Stale => {
+                let age = self.fresh_contact(options)?;
+                Some(self.reply(query, age))
+            }
+        }
+    }
+
+    async fn read(&self, query: &Query, options: &ReadOptions) -> Result<Reply, Error> {
+        let quorum = options.consistency == Consistency::Consistent;
+        Box::pin(self.consensus.linearize(quorum)).await?;
         self.wait(query, options).await;
-        Ok(reply())
+        Ok(self.reply(query, Duration::ZERO))
+    }
+
+    /// How long ago the leader was heard of, if that is not too long ago for this read.
+    fn fresh_contact(&self, options: &ReadOptions) -> Option<Duration> {
+        let fresh = |age: &Duration| options.max_stale.is_none_or(|max| *age <= max);
+        self.consensus.last_contact().filter(fresh)
     }
 
     /// `None` when the leader must be asked: it was never heard of, or too long ago.
     async fn read_stale(&self, query: &Query, options: &ReadOptions) -> Option<Reply> {
-        let fresh = |age: Duration| options.max_stale.is_none_or(|max| age <= max);
-        let last_contact = self.consensus.last_contact();
-        if !last_contact.is_some_and(fresh) {
-            return None;
-        }
+        self.fresh_contact(options)?;
         self.wait(query, options).await;
         Some(self.reply(query, self.consensus.last_contact().unwrap_or_default()))
     }

@@ -49,6 +49,9 @@ pub(super) mod method {
 /// Appends that may be on their way to one server before the first of them is answered.
 const PIPELINE: usize = 64;
 
+/// Longest time that followers hear of a commit later, when no write follows it. Consul's wait 50 ms and more.
+const NEWS_PAUSE: Duration = Duration::from_millis(2);
+
 /// Bytes of answers to appends that are read at once: a few dozen.
 const ANSWER_BUFFER: usize = 1024;
 
@@ -262,9 +265,40 @@ impl Peer {
     }
 }
 
+/// Keeps back a request that has nothing but news of a commit, for the next request brings the same news.
+///
+/// While writes go on, the next one is there long before [`NEWS_PAUSE`] is over, and both servers are spared a message
+/// and its answer for each batch. A question where a log ends looks the same; it is the only request of its stream, or
+/// is followed by an answer's consequence only, and so is sent when the stream ends or the pause is over.
+fn with_news<S>(input: S) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin,
+{
+    // Ended once, it must not be asked again.
+    let state = (input.fuse(), None);
+    Box::pin(futures::stream::unfold(
+        state,
+        |(mut input, kept)| async move {
+            let mut request: AppendEntriesRequest<TypeConfig> = match kept {
+                Some(kept) => kept,
+                None => input.next().await?,
+            };
+            while request.entries.is_empty() {
+                match tokio::time::timeout(NEWS_PAUSE, input.next()).await {
+                    // It goes on from the same place: whatever the first one asks, the second one does too.
+                    Ok(Some(next)) if next.prev_log_id == request.prev_log_id => request = next,
+                    Ok(kept @ Some(_)) => return Some((request, (input, kept))),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            Some((request, (input, None)))
+        },
+    ))
+}
+
 /// Writes requests as they come; gives the connection back when there are no more.
 async fn pump<S>(
-    mut input: S,
+    input: S,
     mut write: WriteHalf<env::BoxStream>,
     sent: mpsc::Sender<()>,
 ) -> io::Result<WriteHalf<env::BoxStream>>
@@ -272,6 +306,7 @@ where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin,
 {
     let mut frame = Vec::new();
+    let mut input = with_news(input);
     while let Some(request) = input.next().await {
         frame.clear();
         put_frame(&mut frame, |out| encode_append(&request, out))?;
@@ -431,4 +466,69 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 /// Bytes of an answer.
 pub(super) fn answer<T: Serialize>(admission: &Admission<T>) -> Bytes {
     encode(admission).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use openraft::entry::RaftEntry as _;
+
+    use super::*;
+    use crate::raft::types::{Entry, LogId};
+
+    fn id(index: u64) -> Option<LogId> {
+        Some(LogId::new_term_index(1, index))
+    }
+
+    /// An append behind `prev` of so many entries.
+    fn append(prev: u64, entries: u64, commit: u64) -> AppendEntriesRequest<TypeConfig> {
+        AppendEntriesRequest {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: id(prev),
+            entries: (1..=entries)
+                .map(|n| Entry::new_blank(LogId::new_term_index(1, prev + n)))
+                .collect(),
+            leader_commit: id(commit),
+        }
+    }
+
+    /// What goes out of `requests`: where each begins, how many entries it has, and what it says of the commit.
+    async fn sent(requests: Vec<AppendEntriesRequest<TypeConfig>>) -> Vec<(u64, usize, u64)> {
+        let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+        with_news(stream::iter(requests))
+            .map(|r| {
+                (
+                    index(r.prev_log_id),
+                    r.entries.len(),
+                    index(r.leader_commit),
+                )
+            })
+            .collect()
+            .await
+    }
+
+    #[tokio::test]
+    async fn news_of_a_commit_goes_with_the_next_entries() {
+        let requests = vec![
+            append(0, 2, 0),
+            append(2, 0, 1),
+            append(2, 0, 2),
+            append(2, 1, 2),
+        ];
+        assert_eq!(sent(requests).await, [(0, 2, 0), (2, 1, 2)]);
+    }
+
+    #[tokio::test]
+    async fn news_that_nothing_follows_is_sent_too() {
+        assert_eq!(sent(vec![append(2, 0, 2)]).await, [(2, 0, 2)]);
+        let pause = stream::iter([append(2, 0, 2)]).chain(stream::pending());
+        let first = with_news(pause).next().await.unwrap();
+        assert!(first.entries.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_question_is_not_dropped_for_what_goes_on_elsewhere() {
+        let requests = vec![append(5, 0, 1), append(2, 1, 1), append(3, 0, 2)];
+        assert_eq!(sent(requests).await, [(5, 0, 1), (2, 1, 1), (3, 0, 2)]);
+    }
 }

@@ -3,9 +3,11 @@
 //!
 //! A message to another thread costs more than what Raft does with it, and every message that finds Raft idle becomes
 //! an entry with a sync and a broadcast of its own. So while [`PROPOSALS_UNDER_WAY`] rounds are under way, what comes
-//! meanwhile is gathered for the next one. Nothing waits for a timer: a caller who is alone goes at once.
+//! meanwhile is gathered for the next one. Nothing waits for a timer: a caller who is alone goes at once. A round that
+//! lasts for [`STALLED`] has lost its quorum, most likely; the others go on without it, to hear so from Raft.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use openraft::Raft;
 use openraft::errors::RaftError;
 use openraft::raft::linearizable_read::LinearizerOption;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::consensus::{Error, stopped, write_error};
 use super::state_machine::StateMachine;
@@ -26,6 +29,9 @@ const PROPOSALS_UNDER_WAY: usize = 2;
 
 /// Rounds of confirmations at a time. A read may only share a round that begins after it came.
 const CONFIRMATIONS_UNDER_WAY: usize = 1;
+
+/// How long a round keeps others waiting: longer than a leader's lease, after which Raft refuses at once.
+const STALLED: Duration = Duration::from_millis(500);
 
 /// About how many bytes of commands go into one round: what the log writes at once.
 const ROUND_BYTES: usize = 4 << 20;
@@ -88,6 +94,18 @@ impl<T> Gathered<T> {
         Some(state.waiting.drain(..count).map(|(t, _)| t).collect())
     }
 
+    /// Counts a stalled round no more. `true`: somebody waits, and rounds are to be begun as after [`Gathered::add`].
+    fn release(&self) -> bool {
+        let mut state = self.lock();
+        state.under_way -= 1;
+        let begin = !state.waiting.is_empty() && !state.beginning;
+        if begin {
+            state.beginning = true;
+            state.under_way += 1;
+        }
+        begin
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state
             .lock()
@@ -117,38 +135,53 @@ impl Proposals {
         let bytes = command.len();
         if self.gathered.add((command, answer), bytes) {
             // Runs behind the callers that are ready now, who so become part of its first round.
-            tokio::spawn(self.clone().run());
+            self.begin();
         }
         // Dropped without an answer only with the runtime, and then nobody knows.
         outcome.await.unwrap_or(Err(Error::Unknown))
     }
 
+    fn begin(self: &Arc<Self>) {
+        tokio::spawn(self.clone().run());
+    }
+
+    /// Carries out rounds until nobody waits, or one of them stalls.
     async fn run(self: Arc<Self>) {
         while let Some(round) = self.gathered.next() {
-            let (commands, mut answers): (Vec<_>, VecDeque<_>) = round.into_iter().unzip();
-            let commands = commands.into_iter().map(Payload);
-            let mut results = match self.raft.client_write_many(commands).await {
-                Ok(results) => results,
-                Err(fatal) => {
-                    let error = stopped(&fatal);
-                    for answer in answers {
-                        // A caller that went away has no use for it; the same below.
-                        let _ = answer.send(Err(error.clone()));
-                    }
-                    continue;
+            let (commands, answers): (Vec<_>, Vec<_>) = round.into_iter().unzip();
+            let mut carried_out = pin!(self.carry_out(commands, answers));
+            if timeout(STALLED, carried_out.as_mut()).await.is_err() {
+                if self.gathered.release() {
+                    self.begin();
                 }
-            };
-            while let Some(answer) = answers.pop_front() {
-                let result = match results.next().await {
-                    Some(Ok(result)) => result
-                        .map(|written| written.response)
-                        .map_err(|error| write_error(RaftError::APIError(error))),
-                    Some(Err(fatal)) => Err(stopped(&fatal)),
-                    // Behind the first one that was told why.
-                    None => Err(Error::Unknown),
-                };
-                let _ = answer.send(result);
+                return carried_out.await;
             }
+        }
+    }
+
+    async fn carry_out(&self, commands: Vec<Bytes>, answers: Vec<Answer<Outcome>>) {
+        let commands = commands.into_iter().map(Payload);
+        let mut results = match self.raft.client_write_many(commands).await {
+            Ok(results) => results,
+            Err(fatal) => {
+                let error = stopped(&fatal);
+                for answer in answers {
+                    // A caller that went away has no use for it; the same below.
+                    let _ = answer.send(Err(error.clone()));
+                }
+                return;
+            }
+        };
+        for answer in answers {
+            let result = match results.next().await {
+                Some(Ok(result)) => result
+                    .map(|written| written.response)
+                    .map_err(|error| write_error(RaftError::APIError(error))),
+                Some(Err(fatal)) => Err(stopped(&fatal)),
+                // Behind the first one that was told why.
+                None => Err(Error::Unknown),
+            };
+            let _ = answer.send(result);
         }
     }
 }
@@ -172,19 +205,34 @@ impl Confirmations {
     pub(super) async fn confirm(self: &Arc<Self>) -> Result<(), Error> {
         let (answer, confirmed) = oneshot::channel();
         if self.gathered.add(answer, 0) {
-            tokio::spawn(self.clone().run());
+            self.begin();
         }
         confirmed.await.unwrap_or(Err(Error::Unknown))
     }
 
+    fn begin(self: &Arc<Self>) {
+        tokio::spawn(self.clone().run());
+    }
+
+    /// As [`Proposals::run`].
     async fn run(self: Arc<Self>) {
         while let Some(readers) = self.gathered.next() {
-            let option = LinearizerOption::new(Some(Duration::ZERO), true);
-            let confirmed = linearize(&self.raft, option).await;
-            for reader in readers {
-                // One that went away has no use for it.
-                let _ = reader.send(confirmed.clone());
+            let mut confirmed = pin!(self.ask(readers));
+            if timeout(STALLED, confirmed.as_mut()).await.is_err() {
+                if self.gathered.release() {
+                    self.begin();
+                }
+                return confirmed.await;
             }
+        }
+    }
+
+    async fn ask(&self, readers: Vec<Answer<()>>) {
+        let option = LinearizerOption::new(Some(Duration::ZERO), true);
+        let confirmed = linearize(&self.raft, option).await;
+        for reader in readers {
+            // One that went away has no use for it.
+            let _ = reader.send(confirmed.clone());
         }
     }
 }
@@ -230,6 +278,22 @@ mod tests {
         assert_eq!(gathered.next(), None);
         assert_eq!(gathered.next(), None);
         assert!(gathered.add('d', 1));
+    }
+
+    #[test]
+    fn a_stalled_round_makes_room_for_those_who_wait() {
+        let gathered = Gathered::new(1);
+        gathered.add('a', 1);
+        assert_eq!(gathered.next(), Some(vec!['a']));
+        assert!(!gathered.add('b', 1));
+        assert!(gathered.release(), "somebody waits");
+        assert!(!gathered.add('c', 1), "it is beginning already");
+        assert_eq!(gathered.next(), Some(vec!['b', 'c']));
+        assert_eq!(gathered.next(), None);
+        gathered.add('d', 1);
+        assert_eq!(gathered.next(), Some(vec!['d']));
+        assert!(!gathered.release(), "nobody waits");
+        assert!(gathered.add('e', 1), "the next one begins at once");
     }
 
     #[test]

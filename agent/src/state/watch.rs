@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{self, UnboundedSender};
 use uuid::Uuid;
 
 use super::Store;
@@ -131,6 +133,8 @@ impl Touched {
 pub struct Shared {
     store: ArcSwap<Store>,
     lines: Mutex<Lines>,
+    /// To the task that wakes, once anybody has waited.
+    woken: OnceLock<UnboundedSender<Vec<Arc<Notify>>>>,
 }
 
 impl Shared {
@@ -140,6 +144,7 @@ impl Shared {
         Self {
             store: ArcSwap::from_pointee(store),
             lines: Mutex::default(),
+            woken: OnceLock::new(),
         }
     }
 
@@ -157,8 +162,16 @@ impl Shared {
         // Visible first: who joins a line after the lock below finds the new version.
         self.store.store(Arc::new(store.clone()));
         let woken = self.lines().concerned(&touched);
-        for line in woken {
-            line.notify_waiters();
+        if woken.is_empty() {
+            return;
+        }
+        match self.woken.get() {
+            Some(waker) => {
+                if let Err(unsent) = waker.send(woken) {
+                    notify(unsent.0);
+                }
+            }
+            None => notify(woken),
         }
     }
 
@@ -174,6 +187,21 @@ impl Shared {
     /// Returns at once when it has: the index is what counts, so no publication between the caller's read and this
     /// call is missed. Cancel safe; bound it with a timeout.
     pub async fn changed(&self, query: &Query, beyond: u64) {
+        // Waking ten thousand waiters takes as many messages to their runtime from any other thread, and the writer has
+        // better things to do: it sends one, and a task among the waiters does the rest.
+        if self.woken.get().is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            self.woken.get_or_init(|| {
+                let (waker, mut woken) = mpsc::unbounded_channel();
+                runtime.spawn(async move {
+                    while let Some(lines) = woken.recv().await {
+                        notify(lines);
+                    }
+                });
+                waker
+            });
+        }
         let place = self.join(Topic::of(query));
         loop {
             // In line before looking, or a publication in between would be lost.
@@ -206,6 +234,12 @@ impl Shared {
     fn lines(&self) -> MutexGuard<'_, Lines> {
         // Nothing that is done under the lock can leave it half done.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn notify(lines: Vec<Arc<Notify>>) {
+    for line in lines {
+        line.notify_waiters();
     }
 }
 
