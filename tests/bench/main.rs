@@ -2,9 +2,11 @@
 //!
 //! `BENCH_ROUNDS` (default 5) is how often each of the short ones is run; their median counts. `BENCH_LOAD_SECONDS`
 //! (default 60) is how long the cluster is kept under full load while elections are counted; 600 for the whole claim.
-//! `BENCH=core` prints the core against etcd only, `BENCH=cluster` all but that; without it there is everything.
+//! `BENCH=core` prints the core against etcd only, `BENCH=million` what a large state costs, `BENCH=cluster` all but these;
+//! without it there is everything.
 
 mod core;
+mod million;
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,8 +42,9 @@ fn main() {
     let reached = match part.as_str() {
         "core" => core::run(),
         "cluster" => cluster(),
-        "" => cluster() & core::run(),
-        _ => panic!("BENCH={part} is neither core nor cluster"),
+        "million" => million::run(),
+        "" => cluster() & core::run() & million::run(),
+        _ => panic!("BENCH={part} is none of core, million and cluster"),
     };
     if !reached {
         println!("some goals are missed");
