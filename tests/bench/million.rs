@@ -109,12 +109,12 @@ pub(crate) fn run() -> bool {
         }));
         rows.push(during(&probe, "restored on a follower", || {
             cluster[away].start(&["-server"]);
-            wait_until_ready(&cluster[away]);
+            wait_until_caught_up(&cluster[away], &cluster[&leader]);
         }));
         rows.push(during(&probe, "follower restarted", || {
             cluster[away].kill();
             cluster[away].start(&["-server"]);
-            wait_until_ready(&cluster[away]);
+            wait_until_caught_up(&cluster[away], &cluster[&leader]);
         }));
         probe.stop.store(true, Ordering::Relaxed);
     });
@@ -192,16 +192,17 @@ fn snapshot_index(server: &Agent) -> u64 {
     index.parse().expect("a number")
 }
 
-fn wait_until_ready(server: &Agent) {
-    eventually(&format!("{} is ready", server.name), || {
-        let reply = server
-            .http()
-            .get("/v1/agent/ready")
-            .map_err(|e| e.to_string())?;
-        if reply.status == 200 {
-            Ok(())
-        } else {
-            Err(reply.text())
+/// Waits until `server` has all that `leader` has now.
+fn wait_until_caught_up(server: &Agent, leader: &Agent) {
+    let index = |agent: &Agent| -> Result<u64, String> {
+        let index = agent.info("raft", "applied_index")?;
+        index.parse().map_err(|_| index)
+    };
+    let wanted = index(leader).expect("an answer");
+    eventually(&format!("{} has caught up", server.name), || {
+        match index(server)? {
+            found if found >= wanted => Ok(()),
+            found => Err(format!("{found} of {wanted}")),
         }
     });
 }

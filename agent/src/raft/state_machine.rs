@@ -147,7 +147,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         let applied = self.applied();
         Builder {
-            store: self.shared.load(),
+            store: Some(self.shared.load()),
             applied,
             snapshots: self.snapshots.clone(),
             stop: Arc::default(),
@@ -244,7 +244,9 @@ pub(super) fn save(
 
 /// Writes a snapshot of a frozen state while writes go on. Dropped, it stops soon.
 pub(super) struct Builder {
-    store: Arc<Store>,
+    /// Goes to the thread that saves it, and is forgotten there: what writes have replaced meanwhile is freed then, a
+    /// million entries at worst.
+    store: Option<Arc<Store>>,
     applied: Applied,
     snapshots: Arc<SnapshotStore>,
     stop: Arc<AtomicBool>,
@@ -267,19 +269,23 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let mut complained = false;
         let file = loop {
             let (snapshots, stop) = (self.snapshots.clone(), self.stop.clone());
-            let (meta, store) = (meta.clone(), self.store.clone());
+            let meta = meta.clone();
+            let store = self.store.take().ok_or(io::ErrorKind::NotFound)?;
             let threads = snapshots.wants_threads();
-            let saved = off_loop(threads, move || save(&snapshots, &meta, &store, &stop)).await?;
-            match saved {
+            let saved = off_loop(threads, move || {
+                save(&snapshots, &meta, &store, &stop).map_err(|error| (error, store))
+            });
+            match saved.await? {
                 Ok(file) => break file,
                 // Nobody needs it at once, so that a full disk is no reason to stop. Each try is a new file.
-                Err(error) if is_full(&error) => {
+                Err((error, store)) if is_full(&error) => {
+                    self.store = Some(store);
                     if !std::mem::replace(&mut complained, true) {
                         tracing::warn!(target: "raft", "cannot take a snapshot until there is room: {error}");
                     }
                     tokio::time::sleep(FULL_DISK_PAUSE).await;
                 }
-                Err(error) => return Err(error),
+                Err((error, _)) => return Err(error),
             }
         };
         Ok(SnapshotOf::<TypeConfig, Snapshot> {
