@@ -288,7 +288,8 @@ impl Consensus {
 
     /// How long ago the leader was last heard of; zero on the leader itself, `None` when there never was one.
     pub fn last_contact(&self) -> Option<Duration> {
-        if self.leads() {
+        // Also one that waits for room on its disk: it has what it had.
+        if self.metrics.borrow_watched().state == ServerState::Leader {
             return Some(Duration::ZERO);
         }
         self.service.last_append().map(|at| at.elapsed())
