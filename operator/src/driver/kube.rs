@@ -258,20 +258,7 @@ impl Kube {
         let params =
             ListParams::default().fields(&format!("involvedObject.uid={uid},reason=FailedCreate"));
         let events = self.api::<Event>().list(&params).await?;
-        let seen = |event: &Event| {
-            event
-                .last_timestamp
-                .as_ref()
-                .or(event.metadata.creation_timestamp.as_ref())
-                .map(|at| at.0)
-        };
-        let fresh = |event: &Event| {
-            seen(event).is_some_and(|at| {
-                Timestamp::now().as_second() - at.as_second() < REFUSAL_SECONDS_MAX
-            })
-        };
-        let last = events.items.into_iter().filter(fresh).max_by_key(seen);
-        Ok(last.and_then(|event| event.message))
+        Ok(see::refusal(events.items, Timestamp::now()))
     }
 
     /// Every pod whose agent can be asked.
@@ -318,9 +305,6 @@ impl Kube {
         Ok(desired)
     }
 }
-
-/// Age at which an Event of a refusal says nothing any more: the StatefulSet controller tries again within minutes.
-const REFUSAL_SECONDS_MAX: i64 = 600;
 
 impl Driver for Kube {
     type Error = Error;

@@ -132,10 +132,10 @@ fn available(view: &View<'_>) -> Said {
     let Some(leader) = view.leader else {
         return no("NoLeader", "there is no leader");
     };
-    // Whether writes are accepted: also one that is about to stop, or trails a little, still votes.
+    // Whether writes are accepted: also one that is about to stop, or trails a little, still votes. One that was asked a
+    // moment before the leader gave it a vote does not know its cluster yet; a leader without a quorum soon does not lead.
     let votes_now = |seat: &&Seat| {
-        let agent = view.server(seat);
-        view.votes(seat) && agent.cluster().is_some() && agent.cluster() == view.cluster
+        view.votes(seat) && view.server(seat).answers.is_some() && view.foreign(seat).is_none()
     };
     let voters = view.voters();
     let counted = view.seats().iter().filter(votes_now).count();

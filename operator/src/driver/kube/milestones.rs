@@ -2,7 +2,7 @@
 
 use crate::crd::{ConsulClusterStatus, condition};
 use crate::observe::{Observed, RaftData};
-use crate::plan::{Desired, Step, View};
+use crate::plan::{Desired, Seat, Step, View};
 
 /// Something worth telling once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,25 +50,31 @@ pub fn evidence(desired: &Desired, observed: &Observed) -> Vec<Milestone> {
         return told;
     }
     let others = || desired.wanted().iter().filter(|seat| *seat != first);
-    for seat in others() {
-        let agent = view.server(seat);
-        if agent.running().is_some() && agent.answers.is_some() {
-            told.push(said(
-                "ServerStarted",
-                format!(
-                    "{} runs with -server, without -bootstrap, and does not lead",
-                    seat.name
-                ),
-            ));
-        }
+    // What the leader says of a server comes after what the server says of itself, as in the manual, although it may be
+    // a member before it is first asked.
+    let started = || {
+        let answers = |seat: &&Seat| {
+            let agent = view.server(seat);
+            agent.running().is_some() && agent.answers.is_some()
+        };
+        others().filter(answers)
+    };
+    for seat in started() {
+        told.push(said(
+            "ServerStarted",
+            format!(
+                "{} runs with -server, without -bootstrap, and does not lead",
+                seat.name
+            ),
+        ));
     }
-    for seat in others().filter(|seat| leader.answers.sees_alive(&seat.name)) {
+    for seat in started().filter(|seat| leader.answers.sees_alive(&seat.name)) {
         told.push(said(
             "ServerJoined",
             format!("{} is a member, seen by {}", seat.name, first.name),
         ));
     }
-    for seat in others().filter(|seat| view.votes(seat)) {
+    for seat in started().filter(|seat| view.votes(seat)) {
         told.push(said(
             "PeerAdded",
             format!("{} added {} as a peer, and it votes", first.name, seat.name),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, Event, PersistentVolumeClaim, Pod, PodSpec,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
@@ -15,6 +17,13 @@ use crate::plan::Desired;
 
 /// How long a pod may be without a host before that counts as trouble: a new volume alone makes it seconds.
 const UNSCHEDULED_SECONDS_MAX: i64 = 10;
+
+/// Age at which an Event of a refusal says nothing any more: the StatefulSet controller tries again within minutes.
+const REFUSAL_SECONDS_MAX: i64 = 600;
+
+/// How long a refusal must have been repeated. The old pod's claim may still be on its way out, and the like: that is over
+/// within seconds, and nobody is to be called for it.
+const REFUSAL_SECONDS_MIN: i64 = 5;
 
 /// Restarts in a row after which a container that waits for its next one is in trouble.
 const RESTARTS_MAX: i32 = 3;
@@ -181,6 +190,27 @@ impl Snapshot {
             _ => RaftData::Present,
         }
     }
+}
+
+/// What a StatefulSet is refused again and again, in the words of its last Event about it.
+pub fn refusal(events: Vec<Event>, now: Timestamp) -> Option<String> {
+    let last = |event: &Event| {
+        let told = event.last_timestamp.as_ref();
+        told.or(event.metadata.creation_timestamp.as_ref())
+            .map(|at| at.0.as_second())
+    };
+    let lasting = |event: &Event| {
+        let Some(last) = last(event) else {
+            return false;
+        };
+        let first = event
+            .first_timestamp
+            .as_ref()
+            .map_or(last, |at| at.0.as_second());
+        now.as_second() - last < REFUSAL_SECONDS_MAX && last - first >= REFUSAL_SECONDS_MIN
+    };
+    let refused = events.into_iter().filter(lasting).max_by_key(last);
+    refused.and_then(|event| event.message)
 }
 
 /// Clients that are looked at: what the resource allows.

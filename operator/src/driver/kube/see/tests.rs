@@ -128,6 +128,23 @@ fn a_pod_that_the_set_will_make_counts_as_running_with_what_it_will_be_started_w
 }
 
 #[test]
+fn only_a_refusal_that_lasts_counts() {
+    let event = |first: &str, last: &str, message: &str| -> Event {
+        let object = json!({
+            "metadata": {}, "involvedObject": {}, "message": message,
+            "firstTimestamp": format!("2026-11-23T{first}Z"), "lastTimestamp": format!("2026-11-23T{last}Z"),
+        });
+        serde_json::from_value(object).unwrap()
+    };
+    let passing = event("11:59:59", "11:59:59", "the claim is being deleted");
+    let old = event("09:00:00", "11:30:00", "the quota of this morning");
+    let lasting = event("11:59:40", "11:59:55", "exceeded quota");
+    assert_eq!(refusal(vec![passing.clone(), old.clone()], now()), None);
+    let said = refusal(vec![old, lasting, passing], now());
+    assert_eq!(said.as_deref(), Some("exceeded quota"));
+}
+
+#[test]
 fn what_keeps_a_container_from_starting_is_said_in_the_kubelets_words() {
     let waiting = |reason: &str| json!({"waiting": {"reason": reason, "message": "because"}});
     for (state, expected) in [
