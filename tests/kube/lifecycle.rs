@@ -112,3 +112,38 @@ fn three_servers_become_five_and_three_again() {
     load.check(&scene.kube, "c-server-0");
     rules.finish();
 }
+
+/// Clients of both kinds join, and leave when they are not wanted any more.
+#[test]
+fn clients_come_and_go() {
+    let scene = Scene::new("clients");
+    let alive = |wanted: usize| {
+        wait_for(&format!("{wanted} clients are members"), || {
+            let members = scene
+                .kube
+                .agent(&scene.namespace, "c-server-0", "/v1/agent/members")
+                .map_err(|e| e.to_string())?;
+            let all = members.as_array().cloned().unwrap_or_default();
+            let clients = all
+                .iter()
+                .filter(|member| member["Tags"]["role"] == "node" && member["Status"] == 1);
+            let found = clients.count();
+            (found == wanted).then_some(()).ok_or(members.to_string())
+        });
+    };
+    scene.apply(
+        "c",
+        json!({"servers": 1, "clients": 2, "clientDaemonSet": true}),
+    );
+    scene.wait_ready("c");
+    let nodes = scene.kube.get("/api/v1/nodes").expect("nodes")["items"]
+        .as_array()
+        .map_or(0, Vec::len);
+    alive(2 + nodes);
+    scene.apply(
+        "c",
+        json!({"servers": 1, "clients": 1, "clientDaemonSet": false}),
+    );
+    scene.wait_ready("c");
+    alive(1);
+}

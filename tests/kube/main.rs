@@ -6,3 +6,5 @@ mod bootstrap;
 mod chart;
 mod faults;
 mod lifecycle;
+mod limits;
+mod operator;

@@ -15,6 +15,7 @@ pub mod objects;
 pub mod rbac;
 pub mod see;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Event;
@@ -222,6 +223,7 @@ impl Kube {
         }
         self.check_owner(&snapshot)?;
         snapshot.refusal = self.refusal(&snapshot).await?;
+        snapshot.claim_refusals = self.claim_refusals(&snapshot).await?;
         Ok(snapshot)
     }
 
@@ -259,6 +261,19 @@ impl Kube {
             ListParams::default().fields(&format!("involvedObject.uid={uid},reason=FailedCreate"));
         let events = self.api::<Event>().list(&params).await?;
         Ok(see::refusal(events.items, Timestamp::now()))
+    }
+
+    /// Why claims get no volume (no such storage class): only their Events say it; the pod says no more than that it waits
+    /// for them.
+    async fn claim_refusals(&self, snapshot: &Snapshot) -> Result<BTreeMap<String, String>, Error> {
+        let pending = snapshot.claims_pending();
+        if pending.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let params = ListParams::default()
+            .fields("involvedObject.kind=PersistentVolumeClaim,reason=ProvisioningFailed");
+        let events = self.api::<Event>().list(&params).await?;
+        Ok(see::claim_refusals(&pending, events.items))
     }
 
     /// Every pod whose agent can be asked.

@@ -31,10 +31,14 @@ pub fn evidence(desired: &Desired, observed: &Observed) -> Vec<Milestone> {
     let Some(first) = view.flagged() else {
         return told;
     };
-    told.push(said(
-        "FirstServerStarted",
-        format!("{} runs with -server -bootstrap", first.name),
-    ));
+    let agent = view.server(first);
+    let started = agent.running().is_some_and(|pod| !pod.uptime().is_zero());
+    if started || agent.answers.is_some() {
+        told.push(said(
+            "FirstServerStarted",
+            format!("{} runs with -server -bootstrap", first.name),
+        ));
+    }
     let Some(leader) = view.leader.filter(|leader| leader.seat == first) else {
         return told;
     };
@@ -124,7 +128,9 @@ pub fn turns(before: Option<&ConsulClusterStatus>, after: &ConsulClusterStatus) 
             told.push(said(reason, text(name)));
         }
     }
-    if holds(before, condition::AVAILABLE) && !holds(after, condition::AVAILABLE) {
+    // Before that nobody was promised anything, and the only server of one is down while it is restarted.
+    let promised = holds(before, condition::BOOTSTRAPPED);
+    if promised && holds(before, condition::AVAILABLE) && !holds(after, condition::AVAILABLE) {
         let note = text(condition::AVAILABLE);
         told.push(Milestone {
             warning: true,

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub claims: Vec<PersistentVolumeClaim>,
     /// Why the platform refuses to make pods of the servers, in its words.
     pub refusal: Option<String>,
+    /// Why claims that wait get no volume, by their names, in the platform's words.
+    pub claim_refusals: BTreeMap<String, String>,
 }
 
 /// The latch, as the status records it.
@@ -72,6 +74,20 @@ impl Snapshot {
             .find(|claim| name(&claim.metadata.name) == wanted)
     }
 
+    /// UIDs and names of the claims that wait for a volume.
+    pub fn claims_pending(&self) -> BTreeMap<String, String> {
+        let pending = |claim: &&PersistentVolumeClaim| {
+            claim
+                .status
+                .as_ref()
+                .is_some_and(|status| status.phase.as_deref() == Some("Pending"))
+        };
+        let key = |claim: &PersistentVolumeClaim| {
+            Some((claim.metadata.uid.clone()?, claim.metadata.name.clone()?))
+        };
+        self.claims.iter().filter(pending).filter_map(key).collect()
+    }
+
     /// Everything that a step is chosen from.
     pub fn observed(
         &self,
@@ -89,8 +105,15 @@ impl Snapshot {
         let server_set = names::server(own);
         for (number, seat) in desired.server_seats.iter().enumerate() {
             let pod = self.pod(&server_set, number);
+            let mut process = self.process(self.servers.as_ref(), pod, number, now);
+            if let Process::Running(running) = &mut process
+                && !running.trouble.is_empty()
+                && let Some(why) = self.claim_refusals.get(&names::claim(own, number))
+            {
+                running.trouble = format!("{why} ({})", running.trouble);
+            }
             let agent = Agent {
-                process: self.process(self.servers.as_ref(), pod, number, now),
+                process,
                 raft_data: self.raft_data(cluster, &latch, &seat.name, number),
                 answers: answers.remove(&seat.name),
             };
@@ -194,13 +217,8 @@ impl Snapshot {
 
 /// What a StatefulSet is refused again and again, in the words of its last Event about it.
 pub fn refusal(events: Vec<Event>, now: Timestamp) -> Option<String> {
-    let last = |event: &Event| {
-        let told = event.last_timestamp.as_ref();
-        told.or(event.metadata.creation_timestamp.as_ref())
-            .map(|at| at.0.as_second())
-    };
     let lasting = |event: &Event| {
-        let Some(last) = last(event) else {
+        let Some(last) = last_told(event) else {
             return false;
         };
         let first = event
@@ -209,8 +227,28 @@ pub fn refusal(events: Vec<Event>, now: Timestamp) -> Option<String> {
             .map_or(last, |at| at.0.as_second());
         now.as_second() - last < REFUSAL_SECONDS_MAX && last - first >= REFUSAL_SECONDS_MIN
     };
-    let refused = events.into_iter().filter(lasting).max_by_key(last);
+    let refused = events.into_iter().filter(lasting).max_by_key(last_told);
     refused.and_then(|event| event.message)
+}
+
+/// The last words about each of the claims that wait, which are given by UID and name.
+pub fn claim_refusals(
+    pending: &BTreeMap<String, String>,
+    mut events: Vec<Event>,
+) -> BTreeMap<String, String> {
+    events.sort_by_key(last_told);
+    let about = |event: Event| {
+        let name = pending.get(event.involved_object.uid.as_deref()?)?;
+        Some((name.clone(), event.message?))
+    };
+    events.into_iter().filter_map(about).collect()
+}
+
+/// When an Event was last told, in seconds.
+fn last_told(event: &Event) -> Option<i64> {
+    let told = event.last_timestamp.as_ref();
+    told.or(event.metadata.creation_timestamp.as_ref())
+        .map(|at| at.0.as_second())
 }
 
 /// Clients that are looked at: what the resource allows.

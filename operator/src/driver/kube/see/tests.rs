@@ -145,6 +145,41 @@ fn only_a_refusal_that_lasts_counts() {
 }
 
 #[test]
+fn a_pod_without_a_volume_is_explained_by_its_claim() {
+    let waiting = json!({
+        "metadata": {"name": "demo-server-0"}, "spec": {"containers": []},
+        "status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "unbound claims", "lastTransitionTime": "2026-11-23T11:59:00Z"}]},
+    });
+    let event = |uid: &str, last: &str, message: &str| -> Event {
+        let object = json!({
+            "metadata": {}, "involvedObject": {"uid": uid}, "message": message,
+            "lastTimestamp": format!("2026-11-23T{last}Z"),
+        });
+        serde_json::from_value(object).unwrap()
+    };
+    let claim = json!({"metadata": {"name": "data-demo-server-0", "uid": "c"}, "status": {"phase": "Pending"}});
+    let mut snapshot = Snapshot {
+        pods: vec![serde_json::from_value(waiting).unwrap()],
+        claims: vec![serde_json::from_value(claim).unwrap()],
+        ..Snapshot::default()
+    };
+    let events = vec![
+        event("c", "11:59:50", "class x not found"),
+        event("c", "11:59:10", "something of before"),
+        event("another", "11:59:55", "somebody else's"),
+    ];
+    snapshot.claim_refusals = claim_refusals(&snapshot.claims_pending(), events);
+    let Process::Running(running) = process(&snapshot) else {
+        panic!("it runs");
+    };
+    assert_eq!(
+        running.trouble,
+        "class x not found (Unschedulable: unbound claims)"
+    );
+}
+
+#[test]
 fn what_keeps_a_container_from_starting_is_said_in_the_kubelets_words() {
     let waiting = |reason: &str| json!({"waiting": {"reason": reason, "message": "because"}});
     for (state, expected) in [
