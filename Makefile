@@ -1,7 +1,8 @@
 # make demo     builds both programs and runs the main job: a cluster through the whole manual bootstrap
 # make test     builds and runs every test
+# make test-local  all of them but the next
 # make test-kube   the end-to-end tests, on a Kubernetes of their own (kind where there is Docker, else tests/kube/bare)
-# make bench    prints the benchmark table
+# make bench    prints the benchmark table; BENCH=core, million, cluster or kube one part of it
 # make verify   checks form: format, lints, docs, dependencies, generated files; changes no file
 # make fix      puts right what `make verify` can put right by itself
 # make soak SEEDS=1000   runs that many simulated clusters; SEED=N runs that one again
@@ -14,7 +15,7 @@ SAMPLE := deploy/samples/three-servers.yaml
 CRD := crds/consulclusters.consulcluster.dev.yaml
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: demo test test-kube bench verify fix soak advisories
+.PHONY: demo test test-local test-kube bench verify fix soak advisories
 
 # In a terminal it goes on until Ctrl-C, so that one can kill agents and watch. Otherwise it ends by itself.
 demo:
@@ -27,23 +28,38 @@ demo:
 	    code=$$?; target/release/operator local down --dir $(DEMO_DIR); exit $$code; \
 	fi
 
-# The programs come first: tests of real processes start them from target/debug.
+# What the Kubernetes is made of is fetched and compiled beside the rest: the first time that takes minutes of Go.
 test:
+	@mkdir -p target && tests/kube/bed tools >target/kube-tools.log 2>&1 & \
+	$(MAKE) --no-print-directory test-local || { code=$$?; kill $$! 2>/dev/null; exit $$code; }; \
+	wait $$! || { cat target/kube-tools.log; exit 1; }
+	$(MAKE) --no-print-directory test-kube
+
+# The programs come first: tests of real processes start them from target/debug.
+test-local:
 	$(CARGO) build --workspace --locked --bins
 	$(CARGO) test --workspace --locked
 
-# KUBE_TESTS is passed on to the tests: KUBE_TESTS=admission runs those whose name holds it.
+# KUBE_TESTS is passed on to the tests: KUBE_TESTS=admission runs those whose name holds it. They wait most of the time,
+# hence more threads than cores.
 test-kube:
 	$(CARGO) build --workspace --locked --bins
 	$(CARGO) test --locked -p tests --test kube --no-run
 	tests/kube/bed up $(KUBE_NODES)
 	tests/kube/bed images
-	tests/kube/bed run $(CARGO) test --offline --locked -p tests --test kube -- $(KUBE_TESTS); \
+	tests/kube/bed run $(CARGO) test --offline --locked -p tests --test kube -- --test-threads=4 $(KUBE_TESTS); \
 	    code=$$?; tests/kube/bed down; exit $$code
 
+# BENCH=core, million, cluster and kube run one part. The last one makes a Kubernetes of its own.
 bench:
 	$(CARGO) build --release --locked --bins
-	target/release/bench
+	@code=0; \
+	if [ "$(BENCH)" != kube ]; then target/release/bench || code=1; fi; \
+	case "$(BENCH)" in ""|kube) \
+	    tests/kube/bed up && tests/kube/bed images target/release && \
+	    BENCH=kube tests/kube/bed run target/release/bench || code=1; \
+	    tests/kube/bed down ;; \
+	esac; exit $$code
 
 soak:
 	$(CARGO) build --workspace --locked --bins

@@ -72,6 +72,9 @@ pub struct Counters {
     pub status_writes: AtomicU64,
     /// Clusters known.
     pub clusters: AtomicU64,
+    /// Milliseconds between a look that had to wait and the next one, which could go on: at most so long was a step due
+    /// and nobody looked.
+    pub waited_millis: AtomicU64,
 }
 
 /// Looks at clusters, one at a time or several at once.
@@ -218,10 +221,18 @@ fn on_error(object: Arc<DynamicObject>, error: &Error, worker: Arc<Worker>) -> A
 /// Observes, plans, carries one step out, and reports.
 async fn look(key: &Key, worker: &Worker) -> Result<(Step, Duration), Error> {
     let (namespace, name) = key;
+    let looked = worker.memories.since_last_wait(key);
     let mut driver = Kube::new(Arc::clone(&worker.shared), namespace, name).await?;
     let observed = driver.observe().await?;
     let step = plan(driver.desired(), &observed);
     tracing::debug!(namespace, cluster = name, %step, "planned");
+    if let (Some(pause), false) = (looked, matches!(step, Step::Wait(_))) {
+        let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        worker
+            .counters
+            .waited_millis
+            .fetch_add(millis, Ordering::Relaxed);
+    }
     let before = driver.cluster().status.clone();
     let reference = driver.cluster().object_ref(&());
     for milestone in milestones::evidence(driver.desired(), &observed) {

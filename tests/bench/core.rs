@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 
 use load::{Op, Plan, Reached, VALUE_BYTES};
 use peer::{Etcd, Ours, Peer};
-use usage::Usage;
-pub(crate) use usage::memory;
+pub(crate) use usage::{Usage, memory};
 
 /// Connections of the loads that are about throughput.
 const CONNECTIONS: usize = 64;

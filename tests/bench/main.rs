@@ -2,10 +2,11 @@
 //!
 //! `BENCH_ROUNDS` (default 5) is how often each of the short ones is run; their median counts. `BENCH_LOAD_SECONDS`
 //! (default 60) is how long the cluster is kept under full load while elections are counted; 600 for the whole claim.
-//! `BENCH=core` prints the core against etcd only, `BENCH=million` what a large state costs, `BENCH=cluster` all but these;
-//! without it there is everything.
+//! `BENCH=core` prints the core against etcd only, `BENCH=million` what a large state costs, `BENCH=kube` the operator on the
+//! Kubernetes that KUBECONFIG names, and `BENCH=cluster` the rest; without it there is everything that needs no Kubernetes.
 
 mod core;
+mod kube;
 mod million;
 
 use std::fs;
@@ -43,8 +44,9 @@ fn main() {
         "core" => core::run(),
         "cluster" => cluster(),
         "million" => million::run(),
+        "kube" => kube::run(),
         "" => cluster() & core::run() & million::run(),
-        _ => panic!("BENCH={part} is none of core, million and cluster"),
+        _ => panic!("BENCH={part} is none of core, million, kube and cluster"),
     };
     if !reached {
         println!("some goals are missed");

@@ -41,21 +41,23 @@ impl Health {
             steps,
             status_writes,
             clusters,
+            waited_millis,
         } = &*self.counters;
         let mut text = String::new();
-        let mut put = |name: &str, kind: &str, help: &str, value: u64| {
+        let mut put = |name: &str, kind: &str, help: &str, value: f64| {
             // Writing to a string does not fail.
             let _ = writeln!(
                 text,
                 "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
             );
         };
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        // Whole numbers far below 2^53.
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
         put(
             "operator_leader",
             "gauge",
             "Whether this replica leads.",
-            u64::from(self.leads.load(Ordering::Relaxed)),
+            f64::from(u8::from(self.leads.load(Ordering::Relaxed))),
         );
         put(
             "operator_clusters",
@@ -86,6 +88,12 @@ impl Health {
             "counter",
             "Statuses that were written.",
             read(status_writes),
+        );
+        put(
+            "operator_wait_seconds_total",
+            "counter",
+            "Time between a look that had to wait and the next one that could go on, an upper bound of the operator's own delay.",
+            read(waited_millis) / 1000.0,
         );
         text
     }

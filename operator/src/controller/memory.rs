@@ -20,6 +20,8 @@ const TOLD_MAX: usize = 200;
 struct Memory {
     told: BTreeSet<(&'static str, String)>,
     last: Option<Step>,
+    /// When that was.
+    looked: Option<Instant>,
     same: u32,
     failures: u32,
     surroundings: Option<(Surroundings, Instant)>,
@@ -91,7 +93,18 @@ impl Memories {
             memory.told.clear();
         }
         memory.last = Some(step.clone());
+        memory.looked = Some(Instant::now());
         memory.same
+    }
+
+    /// Time since the last look, if that one ended with something to be waited for, or with a step.
+    pub(super) fn since_last_wait(&self, key: &Key) -> Option<Duration> {
+        let all = self.lock();
+        let memory = all.get(key)?;
+        match memory.last.as_ref()? {
+            Step::Steady | Step::Stalled(_) => None,
+            _ => memory.looked.map(|at| at.elapsed()),
+        }
     }
 
     pub(super) fn succeeded(&self, key: &Key) {

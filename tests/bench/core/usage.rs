@@ -7,16 +7,16 @@ use std::time::Duration;
 
 /// Used by some processes since they started, or between two looks.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// On a processor, by the name of the thread.
-    pub(super) threads: BTreeMap<String, Duration>,
+    pub(crate) threads: BTreeMap<String, Duration>,
     /// Bytes that went to the disk.
-    pub(super) written: u64,
+    pub(crate) written: u64,
 }
 
 impl Usage {
     /// Of one process so far.
-    pub(super) fn of(pid: u32) -> Self {
+    pub(crate) fn of(pid: u32) -> Self {
         let mut usage = Self {
             threads: BTreeMap::new(),
             written: field(&read(&format!("/proc/{pid}/io")), "write_bytes:"),
@@ -35,7 +35,7 @@ impl Usage {
     }
 
     /// On a processor, all threads together.
-    pub(super) fn cpu(&self) -> Duration {
+    pub(crate) fn cpu(&self) -> Duration {
         self.threads.values().sum()
     }
 }

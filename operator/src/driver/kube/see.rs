@@ -74,8 +74,11 @@ impl Snapshot {
             .find(|claim| name(&claim.metadata.name) == wanted)
     }
 
-    /// UIDs and names of the claims that wait for a volume.
+    /// UIDs and names of the claims that wait for a volume while a pod waits for them.
     pub fn claims_pending(&self) -> BTreeMap<String, String> {
+        if self.pods.iter().all(|pod| container(pod).is_some()) {
+            return BTreeMap::new();
+        }
         let pending = |claim: &&PersistentVolumeClaim| {
             claim
                 .status
