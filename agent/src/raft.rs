@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub mod codec;
 mod compaction;
 mod consensus;
+mod contacts;
 pub mod identity;
 mod lease;
 pub mod log;

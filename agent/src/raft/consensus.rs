@@ -8,18 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, Fatal, RaftError};
-use openraft::raft::linearizable_read::LinearizerOption;
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
 use openraft::type_config::alias::{InstantOf, WatchReceiverOf};
 use openraft::{ChangeMembers, Config, Instant as _, Raft, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::contacts::Contacts;
 use super::identity::{self, Identity};
 use super::lease::Lease;
 use super::log::{LogStore, Room};
 use super::network::{AddressBook, Factory, Shared as NetworkShared};
-use super::rounds::{self, Confirmations, Proposals};
+use super::rounds::{Confirmations, Proposals};
 use super::service::Service;
 use super::snapshot::SnapshotStore;
 use super::state_machine::StateMachine;
@@ -117,6 +117,7 @@ pub struct Consensus {
     room: watch::Receiver<Room>,
     addresses: AddressBook,
     lease: Arc<Lease>,
+    contacts: Arc<Contacts>,
     proposals: Arc<Proposals>,
     confirmations: Arc<Confirmations>,
     /// What the core says of itself, for looks that cost nothing.
@@ -151,11 +152,13 @@ impl Consensus {
         let identity = Arc::new(Identity::open(env, folder, has_data)?);
         let log = recovery::recover(env, folder, &identity, log, &snapshots).await?;
         let (log_failed, room) = (log.failed(), log.room());
+        let contacts = Arc::new(Contacts::default());
         let network = Factory(Arc::new(NetworkShared {
             env: env.clone(),
             identity: identity.clone(),
             addresses: addresses.clone(),
             votes: Pool::new(env.net.clone(), Purpose::Raft),
+            contacts: contacts.clone(),
             timeout: options.election_timeout_max * 2,
         }));
         let machine = StateMachine::new(shared, snapshots.clone());
@@ -184,7 +187,8 @@ impl Consensus {
         Ok(Self {
             metrics: raft.metrics(),
             proposals: Proposals::new(raft.clone()),
-            confirmations: Confirmations::new(raft.clone()),
+            confirmations: Confirmations::new(raft.clone(), contacts.clone()),
+            contacts,
             raft,
             identity,
             service: Arc::new(service),
@@ -343,18 +347,18 @@ impl Consensus {
     ///
     /// With `quorum`, by asking a quorum; else by the lease where it lasts (see `raft/lease.rs`).
     pub async fn linearize(&self, quorum: bool) -> Result<(), Error> {
-        if quorum || self.lease.is_waived(self.term()) {
-            return self.confirmations.confirm().await;
+        if !quorum && self.leased(|| ()).is_some() {
+            return Ok(());
         }
-        let option = LinearizerOption::new(Some(self.lease.usable()), false)
-            .with_wait_timeout(Duration::ZERO);
-        rounds::linearize(&self.raft, option).await
+        self.confirmations.confirm().await
     }
 
     /// What `view` makes of the state, if it holds every write acknowledged before the call; `None` when only
     /// [`Consensus::linearize`] can tell. Asks nobody and waits for nothing.
     pub fn leased<T>(&self, view: impl FnOnce() -> T) -> Option<T> {
-        let hold = self.lease.hold(&self.metrics.borrow_watched())?;
+        let hold = self
+            .lease
+            .hold(&self.metrics.borrow_watched(), &self.contacts)?;
         let view = view();
         // In this order: while the lease lasts nobody else can have acknowledged anything, so that what was made
         // before this moment is not stale.

@@ -19,6 +19,7 @@ use openraft::type_config::alias::InstantOf;
 use openraft::{RaftMetrics, ServerState};
 
 use super::TypeConfig;
+use super::contacts::{Contacts, Quorum};
 
 /// Length of the lease, and whether it may be used.
 #[derive(Debug)]
@@ -59,14 +60,23 @@ impl Lease {
     }
 
     /// The lease of a leader whose state is complete. A leader that is alone has none: nobody confirms it.
-    pub(super) fn hold(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<Hold> {
+    pub(super) fn hold(
+        &self,
+        metrics: &RaftMetrics<TypeConfig>,
+        contacts: &Contacts,
+    ) -> Option<Hold> {
         let leads = metrics.state == ServerState::Leader;
         let applied = metrics.last_applied?.leader_id.term;
-        let confirmed = *metrics.last_quorum_acked?;
-        (leads && applied == metrics.current_term).then_some(Hold {
-            term: metrics.current_term,
-            confirmed,
-        })
+        if !leads || applied != metrics.current_term {
+            return None;
+        }
+        match quorum(metrics, contacts) {
+            Quorum::At(confirmed) => Some(Hold {
+                term: metrics.current_term,
+                confirmed,
+            }),
+            Quorum::Alone | Quorum::Missing => None,
+        }
     }
 
     /// Whether it lasts at this moment.
@@ -75,10 +85,19 @@ impl Lease {
     }
 }
 
+/// What a quorum of the voters has confirmed in the present term.
+pub(super) fn quorum(metrics: &RaftMetrics<TypeConfig>, contacts: &Contacts) -> Quorum {
+    let configs = metrics.membership_config.membership().get_joint_config();
+    contacts.quorum(metrics.id, metrics.current_term, configs)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
     use openraft::Instant as _;
-    use openraft::metrics::SerdeInstant;
+    use openraft::type_config::alias::StoredMembershipOf;
 
     use super::*;
     use crate::raft::types::LogId;
@@ -89,14 +108,26 @@ mod tests {
         InstantOf::<TypeConfig>::now()
     }
 
-    /// A leader in term 3 that was confirmed at this moment.
-    fn leader(confirmed: InstantOf<TypeConfig>) -> RaftMetrics<TypeConfig> {
+    /// A leader of three in term 3.
+    fn leader() -> RaftMetrics<TypeConfig> {
         let mut metrics = RaftMetrics::new_initial(1);
         metrics.state = ServerState::Leader;
         metrics.current_term = 3;
         metrics.last_applied = Some(log_id(3));
-        metrics.last_quorum_acked = Some(SerdeInstant::new(confirmed));
+        let voters = BTreeSet::from([1, 2, 3]);
+        let membership = openraft::Membership::new_with_defaults(vec![voters], []);
+        metrics.membership_config = Arc::new(StoredMembershipOf::<TypeConfig>::new(
+            Some(log_id(3)),
+            membership,
+        ));
         metrics
+    }
+
+    /// One of the others confirmed it in that term at this moment.
+    fn confirmed(term: u64, at: InstantOf<TypeConfig>) -> Contacts {
+        let contacts = Contacts::default();
+        contacts.confirmed(2, term, at);
+        contacts
     }
 
     fn log_id(term: u64) -> LogId {
@@ -106,7 +137,7 @@ mod tests {
     #[test]
     fn a_lease_lasts_four_fifths_of_what_followers_grant() {
         let (lease, now) = (Lease::new(LENGTH), now());
-        let hold = lease.hold(&leader(now)).unwrap();
+        let hold = lease.hold(&leader(), &confirmed(3, now)).unwrap();
         assert!(lease.lasts(&hold, now + Duration::from_millis(319)));
         assert!(!lease.lasts(&hold, now + Duration::from_millis(320)));
     }
@@ -114,29 +145,30 @@ mod tests {
     #[test]
     fn handing_over_waives_it_for_the_term() {
         let (lease, now) = (Lease::new(LENGTH), now());
-        let hold = lease.hold(&leader(now)).unwrap();
+        let hold = lease.hold(&leader(), &confirmed(3, now)).unwrap();
         lease.waive(3);
         assert!(!lease.lasts(&hold, now));
-        let mut later = leader(now);
+        let mut later = leader();
         (later.current_term, later.last_applied) = (4, Some(log_id(4)));
-        assert!(lease.lasts(&lease.hold(&later).unwrap(), now));
+        assert_eq!(lease.hold(&later, &confirmed(3, now)), None);
+        let hold = lease.hold(&later, &confirmed(4, now)).unwrap();
+        assert!(lease.lasts(&hold, now));
     }
 
     #[test]
     fn who_does_not_lead_or_has_applied_nothing_of_the_term_has_none() {
         let (lease, now) = (Lease::new(LENGTH), now());
-        let mut metrics = leader(now);
+        let mut metrics = leader();
         metrics.last_applied = Some(log_id(2));
+        let contacts = confirmed(3, now);
         assert_eq!(
-            lease.hold(&metrics),
+            lease.hold(&metrics, &contacts),
             None,
             "what others acknowledged may be missing"
         );
-        let mut metrics = leader(now);
+        let mut metrics = leader();
         metrics.state = ServerState::Follower;
-        assert_eq!(lease.hold(&metrics), None);
-        let mut metrics = leader(now);
-        metrics.last_quorum_acked = None;
-        assert_eq!(lease.hold(&metrics), None);
+        assert_eq!(lease.hold(&metrics, &contacts), None);
+        assert_eq!(lease.hold(&leader(), &Contacts::default()), None);
     }
 }

@@ -19,7 +19,8 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{RaftNetworkFactory, RaftNetworkV2};
+use openraft::type_config::alias::InstantOf;
+use openraft::{Instant as _, RaftNetworkFactory, RaftNetworkV2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf};
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::codec::{WireVote, decode, encode};
+use super::contacts::Contacts;
 use super::identity::Identity;
 use super::off_loop::off_loop;
 use super::state_machine::{Content, Snapshot};
@@ -68,6 +70,7 @@ pub(super) struct Shared {
     pub(super) identity: Arc<Identity>,
     pub(super) addresses: AddressBook,
     pub(super) votes: Pool,
+    pub(super) contacts: Arc<Contacts>,
     /// Longest time to wait for an answer other than to a snapshot.
     pub(super) timeout: Duration,
 }
@@ -296,11 +299,19 @@ where
     ))
 }
 
+/// A request on its way.
+struct Sent {
+    /// The term of the leader that sends it.
+    term: u64,
+    /// Not after it left.
+    at: InstantOf<TypeConfig>,
+}
+
 /// Writes requests as they come; gives the connection back when there are no more.
 async fn pump<S>(
     input: S,
     mut write: WriteHalf<env::BoxStream>,
-    sent: mpsc::Sender<()>,
+    sent: mpsc::Sender<Sent>,
 ) -> io::Result<WriteHalf<env::BoxStream>>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin,
@@ -310,9 +321,11 @@ where
     while let Some(request) = input.next().await {
         frame.clear();
         put_frame(&mut frame, |out| encode_append(&request, out))?;
+        let term = request.vote.leader_id.term;
         drop(request);
         // Announced first: the reader then waits for the answer, or learns that the connection broke.
-        if sent.send(()).await.is_err() {
+        let at = InstantOf::<TypeConfig>::now();
+        if sent.send(Sent { term, at }).await.is_err() {
             break;
         }
         // In one piece: the other side is woken once.
@@ -327,14 +340,14 @@ where
 struct Answers<'s> {
     peer: &'s mut Peer,
     read: BufReader<ReadHalf<env::BoxStream>>,
-    sent: mpsc::Receiver<()>,
+    sent: mpsc::Receiver<Sent>,
     writer: AbortOnDropHandle<io::Result<WriteHalf<env::BoxStream>>>,
 }
 
 impl<'s> Answers<'s> {
     /// The next answer and, unless it was the last, the rest.
     async fn next(mut self) -> Option<(RpcResult<StreamAppendResult<TypeConfig>>, Option<Self>)> {
-        if self.sent.recv().await.is_none() {
+        let Some(sent) = self.sent.recv().await else {
             // Everything sent was answered: the connection can serve the next stream.
             if let Ok(Ok(write)) = self.writer.await {
                 self.peer.append = Some(AppendConnection {
@@ -343,7 +356,7 @@ impl<'s> Answers<'s> {
                 });
             }
             return None;
-        }
+        };
         let frame = tokio::time::timeout(self.peer.shared.timeout, read_frame(&mut self.read))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -355,6 +368,10 @@ impl<'s> Answers<'s> {
             Err(error) => Err(broken(error)),
         };
         let goes_on = matches!(answer, Ok(Ok(_)));
+        if goes_on {
+            let Peer { shared, target, .. } = &*self.peer;
+            shared.contacts.confirmed(*target, sent.term, sent.at);
+        }
         Some((answer, goes_on.then_some(self)))
     }
 }
@@ -505,6 +522,31 @@ mod tests {
             })
             .collect()
             .await
+    }
+
+    /// The answer to the first of two requests says nothing about the second one.
+    #[tokio::test]
+    async fn an_answer_counts_from_when_its_own_request_was_sent() {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let (input, requests) = mpsc::channel(4);
+        let requests = futures::stream::unfold(requests, |mut requests| async {
+            Some((requests.recv().await?, requests))
+        });
+        let (_read, write) = tokio::io::split(Box::new(near) as env::BoxStream);
+        let (announce, mut sent) = mpsc::channel(PIPELINE);
+        let pumped = tokio::spawn(pump(Box::pin(requests), write, announce));
+        let mut earliest = InstantOf::<TypeConfig>::now();
+        for request in [append(0, 1, 0), append(1, 0, 1)] {
+            input.send(request).await.unwrap();
+            read_frame(&mut far).await.unwrap().unwrap();
+            let arrived = InstantOf::<TypeConfig>::now();
+            let Sent { term, at } = sent.recv().await.unwrap();
+            assert_eq!(term, 1);
+            assert!(earliest <= at && at <= arrived, "it is another's time");
+            earliest = arrived;
+        }
+        drop(input);
+        pumped.await.unwrap().unwrap();
     }
 
     #[tokio::test]

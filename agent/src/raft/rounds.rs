@@ -13,13 +13,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::RaftError;
 use openraft::raft::linearizable_read::LinearizerOption;
+use openraft::type_config::alias::InstantOf;
+use openraft::{Instant as _, Raft};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::consensus::{Error, stopped, write_error};
+use super::contacts::{Contacts, Quorum};
+use super::lease::quorum;
 use super::state_machine::StateMachine;
 use super::{Payload, TypeConfig};
 use crate::state::Outcome;
@@ -189,13 +193,15 @@ impl Proposals {
 /// Readers that need a quorum to confirm this leader.
 pub(super) struct Confirmations {
     raft: Raft<TypeConfig, StateMachine>,
+    contacts: Arc<Contacts>,
     gathered: Gathered<Answer<()>>,
 }
 
 impl Confirmations {
-    pub(super) fn new(raft: Raft<TypeConfig, StateMachine>) -> Arc<Self> {
+    pub(super) fn new(raft: Raft<TypeConfig, StateMachine>, contacts: Arc<Contacts>) -> Arc<Self> {
         Arc::new(Self {
             raft,
+            contacts,
             gathered: Gathered::new(CONFIRMATIONS_UNDER_WAY),
         })
     }
@@ -228,24 +234,31 @@ impl Confirmations {
     }
 
     async fn ask(&self, readers: Vec<Answer<()>>) {
-        let option = LinearizerOption::new(Some(Duration::ZERO), true);
-        let confirmed = linearize(&self.raft, option).await;
+        let confirmed = self.linearize().await;
         for reader in readers {
             // One that went away has no use for it.
             let _ = reader.send(confirmed.clone());
         }
     }
-}
 
-/// Makes sure, in the way that `option` says, that this server leads and its state is complete.
-pub(super) async fn linearize(
-    raft: &Raft<TypeConfig, StateMachine>,
-    option: LinearizerOption,
-) -> Result<(), Error> {
-    match raft.ensure_linearizable(option).await {
-        Ok(_) => Ok(()),
-        Err(RaftError::APIError(_)) => Err(Error::NotLeader),
-        Err(RaftError::Fatal(fatal)) => Err(stopped(&fatal)),
+    async fn linearize(&self) -> Result<(), Error> {
+        let asked = InstantOf::<TypeConfig>::now();
+        let option = LinearizerOption::new(Some(Duration::ZERO), true);
+        match self.raft.ensure_linearizable(option).await {
+            Ok(_) => {}
+            Err(RaftError::APIError(_)) => return Err(Error::NotLeader),
+            Err(RaftError::Fatal(fatal)) => return Err(stopped(&fatal)),
+        }
+        // What openraft takes for a confirmation may be one of before (`contacts`).
+        let metrics = self.raft.metrics();
+        let enough = || match quorum(&metrics.borrow_watched(), &self.contacts) {
+            Quorum::Alone => true,
+            Quorum::At(confirmed) => confirmed >= asked,
+            Quorum::Missing => false,
+        };
+        timeout(STALLED, self.contacts.wait_until(enough))
+            .await
+            .map_err(|_| Error::NotLeader)
     }
 }
 

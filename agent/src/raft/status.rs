@@ -79,8 +79,6 @@ pub struct Status {
     pub matched_terms: BTreeMap<RaftId, u64>,
     /// On the leader: how long ago each other server's last answer was asked for.
     pub contacts: BTreeMap<RaftId, Duration>,
-    /// On the leader: how long ago a quorum last confirmed it.
-    pub quorum_acked: Option<Duration>,
     /// Why Raft has stopped, if it has.
     pub failed: Option<String>,
 }
@@ -133,7 +131,6 @@ impl Status {
                 .flatten()
                 .filter_map(|(id, acked)| Some((*id, (*acked)?.elapsed())))
                 .collect(),
-            quorum_acked: metrics.last_quorum_acked.map(|acked| acked.elapsed()),
             failed: metrics
                 .running_state
                 .as_ref()
@@ -164,7 +161,6 @@ impl Status {
             matched: BTreeMap::new(),
             matched_terms: BTreeMap::new(),
             contacts: BTreeMap::new(),
-            quorum_acked: None,
             failed: None,
         }
     }
