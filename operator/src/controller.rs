@@ -20,13 +20,12 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
 
 use crate::crd::{ConsulCluster, ConsulClusterStatus};
 use crate::driver::Driver as _;
@@ -95,9 +94,8 @@ pub async fn run(
     let namespace = options.namespace.clone();
     let worker = Arc::new(Worker::new(client.clone(), options, counters));
     let scope = Scope { client, namespace };
-    // Not typed: one resource that cannot be read must not keep the others from being served.
     let resource = ApiResource::erase::<ConsulCluster>(&());
-    let clusters: Api<DynamicObject> = match &scope.namespace {
+    let clusters: Api<Seen> = match &scope.namespace {
         Some(namespace) => Api::namespaced_with(scope.client.clone(), namespace, &resource),
         None => Api::all_with(scope.client.clone(), &resource),
     };
@@ -125,6 +123,10 @@ pub async fn run(
         .await;
 }
 
+/// What a watch shows: names, labels, whether it is being deleted. The rest is read when it is needed, so it is neither
+/// sent nor kept. Not typed, for one resource that cannot be read must not keep the others from being served.
+type Seen = PartialObjectMeta<DynamicObject>;
+
 struct Scope {
     client: Client,
     namespace: Option<String>,
@@ -133,28 +135,27 @@ struct Scope {
 /// Looks at a cluster when one of its objects of that kind changes. `around`: the kind is one of those that are only read
 /// again when they were touched.
 fn watch<K>(
-    controller: Controller<DynamicObject>,
+    controller: Controller<Seen>,
     scope: &Scope,
     worker: &Arc<Worker>,
     around: bool,
-) -> Controller<DynamicObject>
+) -> Controller<Seen>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
-        + DeserializeOwned
         + std::fmt::Debug
         + Send
         + Sync
         + 'static,
 {
-    let api: Api<K> = match &scope.namespace {
+    let api: Api<PartialObjectMeta<K>> = match &scope.namespace {
         Some(namespace) => Api::namespaced(scope.client.clone(), namespace),
         None => Api::all(scope.client.clone()),
     };
     let worker = Arc::clone(worker);
     let resource = ApiResource::erase::<ConsulCluster>(&());
     let config = watcher::Config::default().labels(&names::any());
-    controller.watches(api, config, move |object: K| {
+    controller.watches(api, config, move |object: PartialObjectMeta<K>| {
         let cluster = object.labels().get(names::CLUSTER).cloned()?;
         let namespace = object.namespace()?;
         if around {
@@ -166,7 +167,7 @@ where
     })
 }
 
-async fn reconcile(object: Arc<DynamicObject>, worker: Arc<Worker>) -> Result<Action, Error> {
+async fn reconcile(object: Arc<Seen>, worker: Arc<Worker>) -> Result<Action, Error> {
     let key: Key = (object.namespace().unwrap_or_default(), object.name_any());
     worker.counters.reconciles.fetch_add(1, Ordering::Relaxed);
     if object.metadata.deletion_timestamp.is_some() {
@@ -206,7 +207,7 @@ async fn reconcile(object: Arc<DynamicObject>, worker: Arc<Worker>) -> Result<Ac
     }
 }
 
-fn on_error(object: Arc<DynamicObject>, error: &Error, worker: Arc<Worker>) -> Action {
+fn on_error(object: Arc<Seen>, error: &Error, worker: Arc<Worker>) -> Action {
     let key: Key = (object.namespace().unwrap_or_default(), object.name_any());
     let failures = worker.memories.failed(&key);
     let delay = if error.is_passing() {

@@ -2,7 +2,7 @@
 //! while nothing happens. Needs a KUBECONFIG: `BENCH=kube make bench` makes a cluster for it.
 //!
 //! `BENCH_KUBE_ROUNDS` (default 20) is how many clusters are formed one after the other, `BENCH_FLEET` (default 200) how
-//! many are looked after, `BENCH_FLEET_SECONDS` (default 120) for how long they are watched.
+//! many are looked after, `BENCH_FLEET_SECONDS` (default 120) for how long they are watched. With 0 that part is left out.
 
 mod fleet;
 
@@ -18,8 +18,11 @@ const WAIT_SECONDS_MAX: f64 = 1.0;
 
 /// Prints both; whether every goal is reached.
 pub(crate) fn run() -> bool {
-    let ready = apply_to_ready(super::setting("BENCH_KUBE_ROUNDS", 20));
-    ready & fleet::run()
+    let (rounds, clusters) = (
+        super::setting("BENCH_KUBE_ROUNDS", 20),
+        super::setting("BENCH_FLEET", 200),
+    );
+    (rounds == 0 || apply_to_ready(rounds)) & (clusters == 0 || fleet::run(clusters))
 }
 
 /// One cluster of three servers after the other, the restart of the first server included.

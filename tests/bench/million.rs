@@ -17,6 +17,9 @@ const STALL_MAX: Duration = Duration::from_millis(50);
 /// Writers that keep the log growing while something is measured.
 const BESIDE: usize = 4;
 
+/// What each of their writes holds: a snapshot is due when the log has grown by as much as the state is large.
+static FILLER: [u8; 4096] = [b'f'; 4096];
+
 /// What was seen of the writes in some stretch of time.
 #[derive(Clone, Copy, Default)]
 struct Seen {
@@ -35,7 +38,7 @@ impl Probe {
         let mut connection = open(server);
         while !self.stop.load(Ordering::Relaxed) {
             let begun = Instant::now();
-            put(&mut connection, "probe");
+            put(&mut connection, "probe", &VALUE);
             let took = begun.elapsed();
             let mut seen = self.seen.lock().expect("nobody panics while it holds this");
             seen.writes += 1;
@@ -56,9 +59,9 @@ fn open(server: Http) -> Connection {
     Connection::open(server.address, REQUEST_LIMIT).expect("the server answers")
 }
 
-fn put(connection: &mut Connection, key: &str) {
+fn put(connection: &mut Connection, key: &str, value: &[u8]) {
     let reply = connection
-        .request("PUT", &format!("/v1/kv/{key}"), &VALUE)
+        .request("PUT", &format!("/v1/kv/{key}"), value)
         .expect("the server answers");
     assert_eq!(reply.status, 200, "{}", reply.text());
 }
@@ -156,14 +159,14 @@ fn fill(server: Http, keys: usize, writers: usize) {
                     if key >= keys {
                         break;
                     }
-                    put(&mut connection, &format!("m/{key}"));
+                    put(&mut connection, &format!("m/{key}"), &VALUE);
                 }
             });
         }
     });
 }
 
-/// Lets a few writers write over the keys while `work` goes on.
+/// Lets a few writers make the log grow while `work` goes on.
 fn beside(server: &Agent, work: impl FnOnce(&Agent)) {
     let stop = AtomicBool::new(false);
     let http = server.http();
@@ -172,11 +175,8 @@ fn beside(server: &Agent, work: impl FnOnce(&Agent)) {
             let stop = &stop;
             scope.spawn(move || {
                 let mut connection = open(http);
-                for serial in 0_usize.. {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    put(&mut connection, &format!("m/{}", serial * BESIDE + writer));
+                while !stop.load(Ordering::Relaxed) {
+                    put(&mut connection, &format!("filler/{writer}"), &FILLER);
                 }
             });
         }

@@ -164,11 +164,16 @@ impl World {
             };
         }
         let selector = parameter(query, "labelSelector").unwrap_or_default();
-        let items: Vec<_> = self
+        let mut items: Vec<_> = self
             .list(rest[0])
             .filter(|object| selected(object, &selector))
             .cloned()
             .collect();
+        // As the real one: the elements of a list of a built-in kind do not say what they are.
+        for item in items.iter_mut().filter_map(Value::as_object_mut) {
+            item.remove("kind");
+            item.remove("apiVersion");
+        }
         ok(&json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Sub;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 /// Used by some processes since they started, or between two looks.
@@ -10,17 +11,12 @@ use std::time::Duration;
 pub(crate) struct Usage {
     /// On a processor, by the name of the thread.
     pub(crate) threads: BTreeMap<String, Duration>,
-    /// Bytes that went to the disk.
-    pub(crate) written: u64,
 }
 
 impl Usage {
     /// Of one process so far.
     pub(crate) fn of(pid: u32) -> Self {
-        let mut usage = Self {
-            threads: BTreeMap::new(),
-            written: field(&read(&format!("/proc/{pid}/io")), "write_bytes:"),
-        };
+        let mut usage = Self::default();
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
         for task in tasks.flatten() {
             // A thread may have ended since the folder was listed.
@@ -47,9 +43,19 @@ impl Sub<&Usage> for Usage {
         for (thread, time) in &mut self.threads {
             *time = time.saturating_sub(earlier.threads.get(thread).copied().unwrap_or_default());
         }
-        self.written -= earlier.written;
         self
     }
+}
+
+/// Bytes written so far to the disk that temporary files are on, by whomever: the kernel counts for processes only what they
+/// make dirty in its cache, a page at a time. `None` where there is no disk of its own behind them.
+pub(crate) fn written_to_disk() -> Option<u64> {
+    let device = fs::metadata(std::env::temp_dir()).ok()?.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let text = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    // Sectors of 512 bytes, whatever the disk's own are.
+    let sectors: u64 = text.split_whitespace().nth(6)?.parse().ok()?;
+    Some(sectors * 512)
 }
 
 /// Memory of a process that is in use (RSS), in bytes.

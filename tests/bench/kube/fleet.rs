@@ -3,7 +3,7 @@
 
 mod agents;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use tests::{Kube, Options, Path, Process, Scene, binary, wait_for};
 
 use self::agents::Fleet;
-use super::metric;
 use crate::core::{Usage, memory};
 
 /// Largest that the operator may be, in MB.
@@ -23,14 +22,31 @@ const CORE_PERCENT_MAX: f64 = 2.0;
 /// It must write less often than this in a minute.
 const WRITES_MAX: f64 = 1.0;
 
+/// Calls that change something.
+const VERBS: [&str; 5] = ["POST", "PUT", "PATCH", "APPLY", "DELETE"];
+/// What nobody but the operator writes here, with the subresource.
+const RESOURCES: [(&str, &str); 9] = [
+    ("configmaps", ""),
+    ("consulclusters", ""),
+    ("consulclusters", "status"),
+    ("networkpolicies", ""),
+    ("persistentvolumeclaims", ""),
+    ("poddisruptionbudgets", ""),
+    ("serviceaccounts", ""),
+    ("services", ""),
+    ("statefulsets", ""),
+];
+
+/// Lines of the operator's log that are printed when it wrote something.
+const LINES_MAX: usize = 20;
+
 /// Selects no node.
 const NOWHERE: &str = "consulcluster.dev/bench-nowhere";
 
 /// Time for what the last bootstraps left to do.
 const SETTLE: Duration = Duration::from_secs(30);
 
-pub(super) fn run() -> bool {
-    let count = crate::setting("BENCH_FLEET", 200);
+pub(super) fn run(count: u64) -> bool {
     let seconds = crate::setting("BENCH_FLEET_SECONDS", 120);
     let options = Options {
         no_operator: true,
@@ -94,11 +110,17 @@ fn ready(scene: &Scene) -> u64 {
 
 /// What the operator uses and writes while nothing happens.
 fn watch(scene: &Scene, operator: &Process, count: u64, time: Duration) -> bool {
-    let (writes, used) = (writes(scene), Usage::of(operator.pid()));
+    let (before, used) = (writes(scene), Usage::of(operator.pid()));
+    let mark = operator.mark();
     std::thread::sleep(time);
     let used = Usage::of(operator.pid()) - &used;
-    let a_minute = 60.0 / time.as_secs_f64();
-    let writes = (self::writes(scene) - writes) * a_minute;
+    let mut more = writes(scene);
+    for (what, count) in &mut more {
+        *count -= before.get(what).copied().unwrap_or_default();
+    }
+    more.retain(|_, count| *count > 0.0);
+    // Of nothing it is -0.0, which reads oddly.
+    let writes = more.values().sum::<f64>().abs() * 60.0 / time.as_secs_f64();
     let core = 100.0 * used.cpu().as_secs_f64() / time.as_secs_f64();
     let megabytes = memory(operator.pid()) as f64 / 1e6;
     println!(
@@ -106,44 +128,44 @@ fn watch(scene: &Scene, operator: &Process, count: u64, time: Duration) -> bool 
          (goal below {CORE_PERCENT_MAX}), {writes:.1} API writes a minute (goal below {WRITES_MAX}; its own Lease apart)",
         time.as_secs()
     );
+    if !more.is_empty() {
+        println!("what it wrote: {more:?}; what it said:");
+        for line in operator.lines().iter().skip(mark).take(LINES_MAX) {
+            println!("    {}", line.text);
+        }
+    }
     assert_eq!(ready(scene), count, "every cluster is still Ready");
     megabytes <= MEGABYTES_MAX && core < CORE_PERCENT_MAX && writes < WRITES_MAX
 }
 
-/// Writes to everything that only the operator writes, as the API server counted them, and its Events.
-fn writes(scene: &Scene) -> f64 {
+/// Writes to everything that only the operator writes, by what they were, as the API server counted them, and its Events.
+fn writes(scene: &Scene) -> BTreeMap<String, f64> {
     let reply = scene
         .kube
         .raw("GET", "/metrics", b"")
         .expect("the API server answers");
     let text = reply.text();
-    let own = |line: &&str| {
-        let has = |label: &str, values: &[&str]| {
-            values
-                .iter()
-                .any(|value| line.contains(&format!("{label}=\"{value}\"")))
+    let mut counted = BTreeMap::new();
+    for line in text.lines() {
+        let label = |name: &str| {
+            let (_, rest) = line.split_once(&format!("{name}=\""))?;
+            rest.split_once('"').map(|(value, _)| value)
         };
-        let verbs = ["POST", "PUT", "PATCH", "APPLY", "DELETE"];
-        let kinds = [
-            "consulclusters",
-            "configmaps",
-            "poddisruptionbudgets",
-            "networkpolicies",
-            "persistentvolumeclaims",
-            "serviceaccounts",
-            "services",
-            "statefulsets",
-        ];
-        line.starts_with("apiserver_request_total{")
-            && has("verb", &verbs)
-            && has("resource", &kinds)
-            && !has("subresource", &["token"])
-    };
-    let count = |line: &str| -> Option<f64> { line.rsplit(' ').next()?.parse().ok() };
-    let counted: f64 = text.lines().filter(own).filter_map(count).sum();
+        let parts = ["verb", "resource", "subresource"].map(|name| label(name).unwrap_or_default());
+        let [verb, resource, subresource] = parts;
+        let own = line.starts_with("apiserver_request_total{")
+            && VERBS.contains(&verb)
+            && RESOURCES.contains(&(resource, subresource));
+        let count = line.rsplit(' ').next().and_then(|n| n.parse::<f64>().ok());
+        if let (true, Some(count)) = (own, count) {
+            *counted
+                .entry(parts.join(" ").trim().to_owned())
+                .or_default() += count;
+        }
+    }
     assert!(
-        metric(&text, "process_start_time_seconds ").is_some() && counted > 0.0,
-        "these are no metrics of an API server"
+        !counted.is_empty(),
+        "these are no metrics of an API server that an operator has written to"
     );
     let events = scene.kube.list(Path::EVENTS, &scene.namespace, "");
     let ours = |event: &&Value| event["involvedObject"]["kind"] == "ConsulCluster";
@@ -151,7 +173,9 @@ fn writes(scene: &Scene) -> f64 {
         let series = event["series"]["count"].as_f64();
         series.or(event["count"].as_f64()).unwrap_or(1.0)
     };
-    counted + events.iter().filter(ours).map(told).sum::<f64>()
+    let told = events.iter().filter(ours).map(told).sum();
+    counted.insert("Events".to_owned(), told);
+    counted
 }
 
 /// What a kubelet does: pods without an address get one, and run.

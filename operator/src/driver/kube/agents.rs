@@ -1,7 +1,6 @@
 //! The agents' HTTP: by pod IP inside the cluster, through the API server's pod proxy outside.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -17,9 +16,6 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Longest time for an agent to do what it is told: a leave, the slowest, ends well within.
 const CALL_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Connections kept by address; far more addresses than a namespace of clusters has at one time.
-const ADDRESSES_MAX: usize = 4096;
 
 /// How agents are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,21 +49,17 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// Speaks to agents.
+/// Speaks to agents. No connection outlives what it is for: a cluster at rest is asked once a minute, and thousands of
+/// idle connections would cost more memory than making them anew costs time.
 pub struct Agents {
     client: kube::Client,
     reach: Reach,
-    direct: Mutex<BTreeMap<String, agent::client::Client>>,
 }
 
 impl Agents {
     /// Nothing is sent yet.
     pub fn new(client: kube::Client, reach: Reach) -> Self {
-        Agents {
-            client,
-            reach,
-            direct: Mutex::default(),
-        }
+        Agents { client, reach }
     }
 
     /// Asks all of them; who does not answer is not in the result. The leader, if it is known, is asked before the
@@ -99,8 +91,8 @@ impl Agents {
     async fn ask(&self, targets: &[&Target]) -> Vec<(String, Answers)> {
         let asked = targets.iter().map(|target| async move {
             let agent = Asked {
-                agents: self,
                 target,
+                way: self.way(target).ok()?,
             };
             let answers = tokio::time::timeout(ANSWER_TIME_MAX, ask::ask(&target.node, &agent))
                 .await
@@ -115,7 +107,8 @@ impl Agents {
     /// # Errors
     /// It refused, or did not answer; then it may have done it all the same.
     pub async fn tell(&self, target: &Target, method: Method, path: &str) -> Result<(), Refused> {
-        let told = tokio::time::timeout(CALL_TIME_MAX, self.call(target, method, path)).await;
+        let call = async { self.way(target)?.call(target, method, path).await };
+        let told = tokio::time::timeout(CALL_TIME_MAX, call).await;
         let reason = match told {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(reason)) => reason,
@@ -127,10 +120,34 @@ impl Agents {
         })
     }
 
-    async fn call(&self, target: &Target, method: Method, path: &str) -> Result<String, String> {
+    fn way(&self, target: &Target) -> Result<Way, String> {
+        let address = &target.address;
         match self.reach {
+            Reach::Proxy => Ok(Way::Proxy(self.client.clone())),
             Reach::Direct => {
-                let client = self.direct(&target.address)?;
+                let host = if address.contains(':') {
+                    format!("[{address}]")
+                } else {
+                    address.clone()
+                };
+                let client = agent::client::Client::new(&format!("{host}:{HTTP_PORT}"))
+                    .map_err(|e| e.to_string())?;
+                Ok(Way::Direct(client.with_timeout(CALL_TIME_MAX)))
+            }
+        }
+    }
+}
+
+/// How one agent is reached.
+enum Way {
+    Direct(agent::client::Client),
+    Proxy(kube::Client),
+}
+
+impl Way {
+    async fn call(&self, target: &Target, method: Method, path: &str) -> Result<String, String> {
+        match self {
+            Way::Direct(client) => {
                 let response = client
                     .request(method, path, hyper::body::Bytes::new())
                     .await
@@ -138,53 +155,32 @@ impl Agents {
                 let response = response.success().map_err(|e| e.to_string())?;
                 Ok(String::from_utf8_lossy(&response.body).into_owned())
             }
-            Reach::Proxy => {
+            Way::Proxy(client) => {
                 let Target { pod, namespace, .. } = target;
                 let uri =
                     format!("/api/v1/namespaces/{namespace}/pods/{pod}:{HTTP_PORT}/proxy{path}");
                 let request = Request::builder().method(method).uri(uri).body(Vec::new());
                 let request = request.map_err(|e| e.to_string())?;
-                self.client
+                client
                     .request_text(request)
                     .await
                     .map_err(|e| e.to_string())
             }
         }
     }
-
-    fn direct(&self, address: &str) -> Result<agent::client::Client, String> {
-        let mut known = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = known.get(address) {
-            return Ok(client.clone());
-        }
-        // Addresses of pods that are gone: cheaper to make all anew, once in a long while, than to follow them.
-        if known.len() >= ADDRESSES_MAX {
-            known.clear();
-        }
-        let host = if address.contains(':') {
-            format!("[{address}]")
-        } else {
-            address.to_owned()
-        };
-        let client = agent::client::Client::new(&format!("{host}:{HTTP_PORT}"))
-            .map_err(|e| e.to_string())?;
-        let client = client.with_timeout(CALL_TIME_MAX);
-        known.insert(address.to_owned(), client.clone());
-        Ok(client)
-    }
 }
 
 /// One agent, to be asked.
 struct Asked<'a> {
-    agents: &'a Agents,
     target: &'a Target,
+    way: Way,
 }
 
 impl Fetch for Asked<'_> {
     type Error = String;
 
     async fn fetch(&self, path: &str) -> Result<Value, String> {
-        let text = self.agents.call(self.target, Method::GET, path).await?;
+        let text = self.way.call(self.target, Method::GET, path).await?;
         serde_json::from_str(&text).map_err(|e| e.to_string())
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kube::api::{ListParams, PropagationPolicy};
+use kube::api::{ListParams, PropagationPolicy, TypeMeta};
 use serde_json::{Value, json};
 
 use super::diff::{holds, quantity};
@@ -54,9 +54,19 @@ impl Kube {
         let live = self.live().await?;
         let find = |kind: Kind, name: &str| live.get(&(kind, name.to_owned()));
         for object in &objects {
-            if !find(object.kind, object.name()).is_some_and(|live| holds(live, &object.value)) {
-                self.put(object).await?;
+            let live = find(object.kind, object.name());
+            if live.is_some_and(|live| holds(live, &object.value)) {
+                continue;
             }
+            if live.is_some() {
+                tracing::info!(
+                    cluster = self.name,
+                    kind = ?object.kind,
+                    object = object.name(),
+                    "not as it should be, applied again"
+                );
+            }
+            self.put(object).await?;
         }
         for (kind, name) in objects::unwanted(&self.cluster) {
             if find(kind, &name).is_some() {
@@ -87,8 +97,13 @@ impl Kube {
         });
         let mut live = BTreeMap::new();
         for (kind, list) in futures::future::try_join_all(lists).await? {
-            for object in list {
+            for mut object in list {
                 let name = object.metadata.name.clone().unwrap_or_default();
+                // The elements of a list do not say what they are.
+                object.types = Some(TypeMeta {
+                    api_version: kind.resource().api_version,
+                    kind: kind.resource().kind,
+                });
                 let value = serde_json::to_value(&object).unwrap_or_default();
                 live.insert((kind, name), value);
             }
