@@ -36,7 +36,7 @@ use crate::observe::Observed;
 use crate::plan::{Stall, Step, plan};
 
 pub use health::{Health, serve};
-use memory::{Key, Memories};
+use memory::{AsOf, Key, Memories};
 
 /// Clusters looked at at the same time. Each waits for answers most of the time.
 const CONCURRENCY: u16 = 32;
@@ -158,10 +158,10 @@ where
     controller.watches(api, config, move |object: PartialObjectMeta<K>| {
         let cluster = object.labels().get(names::CLUSTER).cloned()?;
         let namespace = object.namespace()?;
+        let key = (namespace.clone(), cluster.clone());
+        worker.memories.stirred(&key);
         if around {
-            worker
-                .memories
-                .touched(&(namespace.clone(), cluster.clone()));
+            worker.memories.touched(&key);
         }
         Some(ObjectRef::new_with(&cluster, resource.clone()).within(&namespace))
     })
@@ -174,7 +174,7 @@ async fn reconcile(object: Arc<Seen>, worker: Arc<Worker>) -> Result<Action, Err
         // Owner references do the cleaning; volumes stay or go as the StatefulSet was told.
         return Ok(Action::await_change());
     }
-    match look(&key, &worker).await {
+    match visit(&key, object.resource_version(), &worker).await {
         Ok((_, pause)) => {
             worker.memories.succeeded(&key);
             let known = u64::try_from(worker.memories.len()).unwrap_or(u64::MAX);
@@ -219,8 +219,23 @@ fn on_error(object: Arc<Seen>, error: &Error, worker: Arc<Worker>) -> Action {
     Action::requeue(delay)
 }
 
+/// Looks at a cluster; at one that rests, no longer than it takes to hear that it does.
+async fn visit(
+    key: &Key,
+    version: Option<String>,
+    worker: &Worker,
+) -> Result<(Step, Duration), Error> {
+    let as_of = worker.memories.as_of(key, version);
+    if let Some(rest) = worker.memories.at_rest(key, &as_of)
+        && rest.lasts(&worker.shared.agents).await
+    {
+        return Ok((Step::Steady, pace::after(&Step::Steady, 0)));
+    }
+    look(key, as_of, worker).await
+}
+
 /// Observes, plans, carries one step out, and reports.
-async fn look(key: &Key, worker: &Worker) -> Result<(Step, Duration), Error> {
+async fn look(key: &Key, as_of: AsOf, worker: &Worker) -> Result<(Step, Duration), Error> {
     let (namespace, name) = key;
     let looked = worker.memories.since_last_wait(key);
     let mut driver = Kube::new(Arc::clone(&worker.shared), namespace, name).await?;
@@ -260,7 +275,8 @@ async fn look(key: &Key, worker: &Worker) -> Result<(Step, Duration), Error> {
     for milestone in milestones::turns(before.as_ref(), &status) {
         worker.tell(&reference, &milestone).await;
     }
-    if differs(driver.cluster().status.as_ref(), &status) {
+    let news = differs(driver.cluster().status.as_ref(), &status);
+    if news {
         driver.write_status(status).await?;
         worker
             .counters
@@ -268,6 +284,8 @@ async fn look(key: &Key, worker: &Worker) -> Result<(Step, Duration), Error> {
             .fetch_add(1, Ordering::Relaxed);
     }
     done?;
+    let rest = (step == Step::Steady && !news).then(|| driver.rest().cloned());
+    worker.memories.rests(key, as_of, rest.flatten());
     let same = worker.memories.planned(key, &step);
     let pause = pace::after(&step, same);
     Ok((step, pause))
@@ -343,13 +361,28 @@ impl Worker {
     /// # Errors
     /// What kept it from being done; trying again is safe.
     pub async fn look(&self, namespace: &str, name: &str) -> Result<(Step, Duration), Error> {
-        look(&(namespace.to_owned(), name.to_owned()), self).await
+        let key = (namespace.to_owned(), name.to_owned());
+        look(&key, self.memories.as_of(&key, None), self).await
+    }
+
+    /// The same, but a cluster at rest, whose resource is of that version still, is not looked at as a whole.
+    ///
+    /// # Errors
+    /// As of [`Worker::look`].
+    pub async fn visit(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: Option<String>,
+    ) -> Result<(Step, Duration), Error> {
+        visit(&(namespace.to_owned(), name.to_owned()), version, self).await
     }
 
     /// Something around the servers was touched: it is read again at the next look.
     pub fn touched(&self, namespace: &str, name: &str) {
-        self.memories
-            .touched(&(namespace.to_owned(), name.to_owned()));
+        let key = (namespace.to_owned(), name.to_owned());
+        self.memories.stirred(&key);
+        self.memories.touched(&key);
     }
 
     /// Tells it unless it was the same a moment ago.

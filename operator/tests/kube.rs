@@ -367,6 +367,43 @@ async fn a_steady_cluster_is_only_looked_at() {
 }
 
 #[tokio::test]
+async fn at_rest_only_the_agents_are_asked_until_something_changes() {
+    let platform = Platform::new(three());
+    let operator = platform.operator();
+    assert!(platform.settle(&operator).await);
+    platform.round(&operator).await;
+    let reads = async |version: &str| {
+        platform.world().reads = 0;
+        let version = Some(version.to_owned());
+        let (step, _) = operator.visit(PLACE.0, PLACE.1, version).await.unwrap();
+        assert_eq!(step, Step::Steady);
+        platform.world().reads
+    };
+    assert!(reads("1").await > 0, "nothing is known of this version");
+    for _ in 0..10 {
+        assert_eq!(reads("1").await, 0);
+    }
+    assert!(reads("2").await > 0, "the resource has changed");
+    assert_eq!(reads("2").await, 0);
+    operator.touched(PLACE.0, PLACE.1);
+    assert!(reads("2").await > 0, "an object has changed");
+    assert_eq!(reads("2").await, 0);
+    let leader = platform.world().cluster()["status"]["leader"].clone();
+    {
+        let mut world = platform.world();
+        let next = if leader == "demo-server-1" {
+            "demo-server-2"
+        } else {
+            "demo-server-1"
+        };
+        world.agents.tell_transfer(leader.as_str().unwrap(), next);
+        world.turn();
+    }
+    assert!(reads("2").await > 0, "another server leads");
+    assert_ne!(platform.world().cluster()["status"]["leader"], leader);
+}
+
+#[tokio::test]
 async fn a_paused_cluster_is_only_reported_on() {
     let platform = Platform::new(json!({"servers": 3, "paused": true}));
     let operator = platform.operator();

@@ -279,7 +279,9 @@ fn print_loads(samples: &[Samples]) -> bool {
             cpu(ours)
         );
     }
-    println!("CPU/op: of all three servers; a microsecond each is a millisecond for a thousand. Disk: all three, and all else that writes.");
+    println!(
+        "CPU/op: of all three servers; a microsecond each is a millisecond for a thousand. Disk: all three, and all else that writes."
+    );
     all
 }
 

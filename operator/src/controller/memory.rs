@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::driver::kube::converge::Surroundings;
+use crate::driver::kube::rest::Rest;
 use crate::plan::Step;
 
 /// Namespace and name.
@@ -13,6 +14,8 @@ pub(super) type Key = (String, String);
 
 /// Time after which objects that nobody seems to have touched are read again: a watch may have missed something.
 const TRUST: Duration = Duration::from_secs(1800);
+/// Time after which a cluster at rest is looked at as a whole, for the same reason.
+const REST_MAX: Duration = Duration::from_secs(600);
 /// Things told that are remembered of one cluster; a bootstrap of seven servers has about thirty.
 const TOLD_MAX: usize = 200;
 
@@ -28,6 +31,24 @@ struct Memory {
     /// Counts touches, so that one during a repair is not lost.
     touches: u64,
     converged_at: u64,
+    /// Counts everything that the watches told.
+    stirs: u64,
+    rest: Option<AtRest>,
+}
+
+/// A cluster that needed nothing, and as of when.
+struct AtRest {
+    rest: Rest,
+    as_of: AsOf,
+    since: Instant,
+}
+
+/// What was known before a look began: when it has not changed, neither has what the look saw of Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AsOf {
+    /// Of the resource.
+    version: Option<String>,
+    stirs: u64,
 }
 
 #[derive(Default)]
@@ -52,6 +73,39 @@ impl Memories {
         if let Some(memory) = self.lock().get_mut(key) {
             memory.touches += 1;
         }
+    }
+
+    /// A watch told of one of the cluster's objects.
+    pub(super) fn stirred(&self, key: &Key) {
+        if let Some(memory) = self.lock().get_mut(key) {
+            memory.stirs += 1;
+        }
+    }
+
+    /// What is known now, before a look at the resource of that version begins.
+    pub(super) fn as_of(&self, key: &Key, version: Option<String>) -> AsOf {
+        let mut all = self.lock();
+        let stirs = all.entry(key.clone()).or_default().stirs;
+        AsOf { version, stirs }
+    }
+
+    /// Notes that a look, begun as of then, found nothing to do; or, with no `rest`, that it did.
+    pub(super) fn rests(&self, key: &Key, as_of: AsOf, rest: Option<Rest>) {
+        if let Some(memory) = self.lock().get_mut(key) {
+            memory.rest = rest.map(|rest| AtRest {
+                rest,
+                as_of,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    /// What its agents said when the cluster needed nothing, if nothing is known to have changed since.
+    pub(super) fn at_rest(&self, key: &Key, now: &AsOf) -> Option<Rest> {
+        let all = self.lock();
+        let known = all.get(key)?.rest.as_ref()?;
+        let holds = known.as_of == *now && known.since.elapsed() < REST_MAX;
+        holds.then(|| known.rest.clone())
     }
 
     /// Whether the objects around the servers must be looked at.
@@ -121,6 +175,7 @@ impl Memories {
         memory.failures = before.saturating_add(1);
         // What was not finished is not to be trusted.
         memory.surroundings = None;
+        memory.rest = None;
         before
     }
 

@@ -13,6 +13,7 @@ pub mod milestones;
 pub mod names;
 pub mod objects;
 pub mod rbac;
+pub mod rest;
 pub mod see;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 use agents::{Agents, Refused, Target};
+use rest::Rest;
 use see::Snapshot;
 
 use super::Driver;
@@ -94,6 +96,7 @@ pub struct Kube {
     cluster: ConsulCluster,
     desired: Desired,
     snapshot: Snapshot,
+    rest: Option<Rest>,
 }
 
 impl Kube {
@@ -112,6 +115,7 @@ impl Kube {
             cluster,
             desired,
             snapshot: Snapshot::default(),
+            rest: None,
         })
     }
 
@@ -123,6 +127,11 @@ impl Kube {
     /// What is wanted.
     pub fn desired(&self) -> &Desired {
         &self.desired
+    }
+
+    /// What the agents said in the last observation, to be compared with what they say later.
+    pub fn rest(&self) -> Option<&Rest> {
+        self.rest.as_ref()
     }
 
     /// The status that belongs to this observation and step.
@@ -332,11 +341,13 @@ impl Driver for Kube {
             .status
             .as_ref()
             .and_then(|status| status.leader.clone());
+        let targets = self.targets();
         let answers = self
             .shared
             .agents
-            .ask_all(&self.targets(), leader.as_deref())
+            .ask_all(&targets, leader.as_deref())
             .await;
+        self.rest = Some(Rest::new(targets, &answers));
         Ok(self
             .snapshot
             .observed(&self.cluster, &self.desired, answers, Timestamp::now()))

@@ -126,6 +126,7 @@ impl World {
             );
         }
         if parts.method == Method::GET {
+            self.reads += 1;
             return self.read(&rest, &query);
         }
         self.writes

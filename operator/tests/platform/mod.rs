@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) agents: Fake,
     /// Calls that change something, as `METHOD plural/name`.
     pub(crate) writes: Vec<String>,
+    /// How often objects were read.
+    pub(crate) reads: usize,
     /// Reasons of Events, in order.
     pub(crate) events: Vec<String>,
     /// The write that is cut, counted from now, and how.
@@ -65,6 +67,7 @@ impl Platform {
             objects: BTreeMap::new(),
             agents: Fake::new(fake::desired(count(servers), count(clients))),
             writes: Vec::new(),
+            reads: 0,
             events: Vec::new(),
             cut: None,
             bad_image: "bad".into(),
