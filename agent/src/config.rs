@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 mod build;
 mod cursor;
+mod dns;
 pub mod files;
 mod hcl;
 mod json;
@@ -29,6 +30,7 @@ mod tree;
 pub(crate) mod unsupported;
 
 pub use build::{FlagSettings, Loaded, load};
+pub use dns::{Dns, Soa};
 pub use files::{Format, SourceFile};
 pub use machine::Machine;
 pub use reload::Diff;
@@ -72,6 +74,8 @@ pub struct Config {
     /// Where the HTTP API listens. Keys `client_addr` (several separated by spaces), `addresses.http`, `ports.http`.
     /// Default 127.0.0.1:8500; empty when the port is -1.
     pub http: Vec<HttpAddress>,
+    /// How DNS questions are answered.
+    pub dns: Dns,
     /// Port numbers.
     pub ports: Ports,
     /// Addresses to join once at start, which fails when none of them answers. Old; key `start_join`, flag `-join`. Default none.
@@ -140,7 +144,7 @@ pub struct Ports {
     pub serf_lan: u16,
     /// HTTP API. Flag `-http-port`. -1 (`None`) switches it off. Default 8500.
     pub http: Option<u16>,
-    /// DNS. Flag `-dns-port`. -1 is `None`. Default 8600. This version answers no DNS, and warns when it is set.
+    /// DNS, UDP and TCP. Flag `-dns-port`. -1 (`None`) switches it off. Default 8600.
     pub dns: Option<u16>,
 }
 
@@ -215,6 +219,8 @@ pub struct Limits {
     pub http_max_conns_per_client: u32,
     /// Largest request body and KV value in bytes. 1 to 16777216. Default 524288.
     pub kv_max_value_size: usize,
+    /// Largest body of a transaction in bytes; `kv_max_value_size` if that is more. 1 to 16777216. Default 524288.
+    pub txn_max_req_len: usize,
 }
 
 /// Where and how the log is written.

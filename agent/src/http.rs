@@ -38,6 +38,7 @@ mod server;
 mod session;
 mod settings;
 mod status;
+mod txn;
 mod views;
 mod wire;
 

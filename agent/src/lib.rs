@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod dns;
 pub mod duration;
 pub mod env;
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod lock_delay;
 mod query;
 mod session;
 mod snapshot;
+mod txn;
 mod watch;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use kv::KvEntry;
 pub use lock_delay::DelayedKey;
 pub use query::{Answer, Query};
 pub use session::{Behavior, ServiceCheck, Session};
+pub use txn::{KvRead, RowVerb, TXN_RESULT_BYTES_MAX, TxnError, TxnOp, TxnResult};
 pub use watch::Shared;
 
 use watch::Touched;
@@ -310,6 +312,7 @@ impl Tables {
             Command::SetAutopilot { config, cas } => {
                 autopilot::set(&mut self.autopilot, change, config, *cas)
             }
+            Command::Txn(ops) => self.transact(change, ops),
         }
     }
 
@@ -413,6 +416,11 @@ impl Tables {
             }
             Query::ClusterId => Answer::ClusterId(self.cluster_id.map(|(id, _)| id)),
             Query::Autopilot => Answer::Autopilot(self.autopilot.clone()),
+            Query::Txn(ops) => Answer::Txn(self.look(ops)),
+            Query::AddressOwners { address } => {
+                let (nodes, services) = catalog.owners_of(address);
+                Answer::AddressOwners { nodes, services }
+            }
         }
     }
 
@@ -424,11 +432,14 @@ impl Tables {
             ..
         } = self;
         match query {
-            Query::Noop => Indexes::same(self.last_index),
+            Query::Noop | Query::Txn(_) => Indexes::same(self.last_index),
             Query::KvGet { key } => kv.key_indexes(key),
             Query::KvList { prefix } | Query::KvKeys { prefix, .. } => kv.prefix_indexes(prefix),
             Query::Nodes { .. } => Indexes::same(catalog.index.nodes),
             Query::Services { .. } => Indexes::same(catalog.index.services),
+            Query::AddressOwners { .. } => {
+                Indexes::same(catalog.index.nodes.max(catalog.index.services))
+            }
             Query::StateChecks { .. } => Indexes::same(catalog.index.checks),
             Query::Node { node } | Query::NodeServices { node } | Query::NodeChecks { node } => {
                 catalog.node_indexes(node)

@@ -102,7 +102,13 @@ pub(super) fn invalid<T>(message: impl Into<String>) -> Result<T, Error> {
 }
 
 /// `number` as a `T` within `min..=max`.
-fn within<T>(key: &str, number: Option<Number>, default: T, min: i64, max: i64) -> Result<T, Error>
+pub(super) fn within<T>(
+    key: &str,
+    number: Option<Number>,
+    default: T,
+    min: i64,
+    max: i64,
+) -> Result<T, Error>
 where
     T: TryFrom<i64>,
 {
@@ -120,7 +126,7 @@ where
     }
 }
 
-fn at_least(
+pub(super) fn at_least(
     key: &str,
     value: Option<GoDuration>,
     default: Duration,
@@ -133,7 +139,7 @@ fn at_least(
     Ok(value)
 }
 
-fn parsed<T: FromStr>(key: &str, text: &str, wanted: &str) -> Result<T, Error> {
+pub(super) fn parsed<T: FromStr>(key: &str, text: &str, wanted: &str) -> Result<T, Error> {
     text.trim().parse().or_else(|_| {
         let hint = match text.contains("{{") {
             true => ": this version does not evaluate templates",
@@ -152,7 +158,7 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
     let dev = layer.dev == Some(true);
     let server = layer.server.unwrap_or(dev);
     let bootstrap = check_bootstrap(&layer, dev, server, warnings)?;
-    let ports = check_ports(&layer, warnings)?;
+    let ports = check_ports(&layer)?;
     let (bind_addr, serf_lan_bind, advertise_addr) = check_addresses(&layer, dev, machine)?;
     let (default_query_time, max_query_time) = check_query_times(&layer)?;
     let (data_dir, data_dir_is_temporary) = check_data_dir(&layer, dev, machine)?;
@@ -170,13 +176,14 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
             text => Some(parsed::<Uuid>("node_id", text, "a UUID")?),
         },
         datacenter: names::datacenter(&layer)?,
-        domain: names::domain(&layer, warnings)?,
+        domain: names::domain(&layer)?,
         data_dir,
         data_dir_is_temporary,
         bind_addr,
         serf_lan_bind,
         advertise_addr,
         http: check_http(&layer, ports.http)?,
+        dns: super::dns::check(&layer, ports.dns)?,
         ports,
         start_join: check_join("start_join", &layer.start_join)?,
         retry_join: check_join("retry_join", &layer.retry_join)?,
@@ -266,6 +273,13 @@ fn check_limits(layer: &Layer) -> Result<Limits, Error> {
             1,
             16 << 20,
         )?,
+        txn_max_req_len: within(
+            "limits.txn_max_req_len",
+            layer.limits.txn_max_req_len,
+            512 << 10,
+            1,
+            16 << 20,
+        )?,
     })
 }
 
@@ -331,15 +345,12 @@ fn check_bootstrap(
     Ok(Bootstrap::Expect(number))
 }
 
-fn check_ports(layer: &Layer, warnings: &mut Vec<String>) -> Result<Ports, Error> {
+fn check_ports(layer: &Layer) -> Result<Ports, Error> {
     let optional = |key, value: Option<Number>, default: u16| match value {
         Some(Number(-1)) => Ok(None),
         // 0 asks the system for a free port; tests do.
         value => within(key, value, default, 0, 65535).map(Some),
     };
-    if layer.ports.dns.is_some_and(|Number(port)| port > 0) || layer.addresses.dns.is_some() {
-        warnings.push("the DNS settings have no effect here: this version answers no DNS".into());
-    }
     Ok(Ports {
         server: within("ports.server", layer.ports.server, 8300, 1, 65535)?,
         serf_lan: within("ports.serf_lan", layer.ports.serf_lan, 8301, 1, 65535)?,

@@ -56,6 +56,7 @@ layers! {
     Layer {
         addresses: AddressesLayer,
         advertise_addr: Option<String>,
+        alt_domain: Option<String>,
         autopilot: AutopilotLayer,
         bind_addr: Option<String>,
         bootstrap: Option<bool>,
@@ -67,6 +68,7 @@ layers! {
         // Only a flag: in a file it is an unknown key.
         #[serde(skip)]
         dev: Option<bool>,
+        dns_config: DnsLayer,
         domain: Option<String>,
         gossip_lan: GossipLayer,
         leave_on_terminate: Option<bool>,
@@ -85,6 +87,9 @@ layers! {
         raft_snapshot_threshold: Option<Number>,
         raft_trailing_logs: Option<Number>,
         reconnect_timeout: Option<GoDuration>,
+        // The old key, of which there is one.
+        recursor: Option<String>,
+        recursors: Vec<String>,
         rejoin_after_leave: Option<bool>,
         retry_interval: Option<GoDuration>,
         retry_join: Vec<String>,
@@ -106,6 +111,27 @@ layers! {
         min_quorum: Option<Number>,
         server_stabilization_time: Option<GoDuration>,
     }
+    DnsLayer {
+        a_record_limit: Option<Number>,
+        allow_stale: Option<bool>,
+        disable_compression: Option<bool>,
+        enable_additional_node_meta_txt: Option<bool>,
+        enable_truncate: Option<bool>,
+        max_stale: Option<GoDuration>,
+        node_ttl: Option<GoDuration>,
+        only_passing: Option<bool>,
+        recursor_strategy: Option<String>,
+        recursor_timeout: Option<GoDuration>,
+        service_ttl: BTreeMap<String, GoDuration>,
+        soa: SoaLayer,
+        udp_answer_limit: Option<Number>,
+    }
+    SoaLayer {
+        expire: Option<Number>,
+        min_ttl: Option<Number>,
+        refresh: Option<Number>,
+        retry: Option<Number>,
+    }
     GossipLayer {
         gossip_interval: Option<GoDuration>,
         probe_interval: Option<GoDuration>,
@@ -115,6 +141,7 @@ layers! {
     LimitsLayer {
         http_max_conns_per_client: Option<Number>,
         kv_max_value_size: Option<Number>,
+        txn_max_req_len: Option<Number>,
     }
     PerformanceLayer {
         leave_drain_time: Option<GoDuration>,

@@ -47,10 +47,15 @@ pub(super) fn datacenter(layer: &Layer) -> Result<String, Error> {
     Ok(name)
 }
 
-pub(super) fn domain(layer: &Layer, warnings: &mut Vec<String>) -> Result<String, Error> {
-    let Some(domain) = &layer.domain else {
-        return Ok("consul.".into());
-    };
+pub(super) fn domain(layer: &Layer) -> Result<String, Error> {
+    match &layer.domain {
+        Some(domain) => one_domain("domain", domain),
+        None => Ok("consul.".into()),
+    }
+}
+
+/// A domain in lower case with its final dot.
+pub(super) fn one_domain(key: &str, domain: &str) -> Result<String, Error> {
     let name = domain.trim_matches('.');
     let label = |l: &str| {
         (1..64).contains(&l.len())
@@ -58,9 +63,8 @@ pub(super) fn domain(layer: &Layer, warnings: &mut Vec<String>) -> Result<String
                 .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
     };
     if !name.split('.').all(label) {
-        return invalid(format!("domain {domain:?} is not a domain name"));
+        return invalid(format!("{key} {domain:?} is not a domain name"));
     }
-    warnings.push("domain has no effect here: this version answers no DNS".into());
     Ok(format!("{}.", name.to_lowercase()))
 }
 

@@ -51,6 +51,7 @@ impl Config {
                 serf_lan_bind: "serf_lan",
                 advertise_addr: "advertise_addr",
                 http: "addresses.http",
+                dns: "dns_config",
                 ports: "ports",
                 start_join: "start_join",
                 retry_join: "retry_join",

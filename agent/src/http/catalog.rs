@@ -229,7 +229,7 @@ struct Registration {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct ServiceBody {
+pub(super) struct ServiceBody {
     kind: String,
     id: String,
     service: String,
@@ -259,8 +259,8 @@ struct WeightsBody {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct CheckBody {
-    node: String,
+pub(super) struct CheckBody {
+    pub(super) node: String,
     checkid: String,
     name: String,
     status: String,
@@ -313,7 +313,23 @@ impl Registration {
 }
 
 impl ServiceBody {
-    fn into_row(self) -> Result<Service, Error> {
+    /// A row of which only the id counts.
+    pub(super) fn into_id(self) -> Result<Service, Error> {
+        let id = if self.id.is_empty() {
+            self.service
+        } else {
+            self.id
+        };
+        if id.is_empty() {
+            return Err(Error::internal("Must provide service ID"));
+        }
+        Ok(Service {
+            id,
+            ..Service::default()
+        })
+    }
+
+    pub(super) fn into_row(self) -> Result<Service, Error> {
         if self.service.is_empty() {
             return Err(Error::internal("Must provide service name with ID"));
         }
@@ -347,7 +363,7 @@ impl ServiceBody {
 }
 
 impl CheckBody {
-    fn into_row(self, node: &str) -> Result<Check, Error> {
+    pub(super) fn into_row(self, node: &str) -> Result<Check, Error> {
         if !self.node.is_empty() && !self.node.eq_ignore_ascii_case(node) {
             return Err(Error::internal(format!(
                 "check node {:?} does not match node {node:?}",

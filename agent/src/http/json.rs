@@ -13,19 +13,23 @@ const DATA: [&str; 3] = ["meta", "nodemeta", "taggedaddresses"];
 /// # Errors
 /// 400 `Request decode failed: ...`.
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    let failed = |reason: &str| Error::bad_request(format!("Request decode failed: {reason}"));
+    parse(body).map_err(|reason| Error::bad_request(format!("Request decode failed: {reason}")))
+}
+
+/// As [`decode`], with the bare reason.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     if body.trim_ascii().is_empty() {
-        return Err(failed("EOF"));
+        return Err("EOF".to_owned());
     }
     let mut value: Value = serde_json::from_slice(body).map_err(|error| {
         if error.is_eof() {
-            failed("unexpected EOF")
+            "unexpected EOF".to_owned()
         } else {
-            failed(&error.to_string())
+            error.to_string()
         }
     })?;
     fold(&mut value);
-    T::deserialize(value).map_err(|error| failed(&error.to_string()))
+    T::deserialize(value).map_err(|error| error.to_string())
 }
 
 fn fold(value: &mut Value) {

@@ -150,7 +150,7 @@ async fn apply<A: Api>(
     match server.api().propose(command).await? {
         Outcome::Bool(made) => Ok(server.json(&request.params, &made)),
         Outcome::Error { text, .. } => Err(Error::internal(format!("raft apply failed: {text}"))),
-        Outcome::Done | Outcome::SessionId(_) => Ok(server.json(&request.params, &true)),
+        _ => Ok(server.json(&request.params, &true)),
     }
 }
 

@@ -41,6 +41,7 @@ pub(super) enum Route {
     RaftConfiguration,
     RaftPeer,
     RaftTransferLeader,
+    Txn,
 }
 
 /// One line of the table.
@@ -89,6 +90,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     // Not Consul's: what a readiness probe asks.
     endpoint("/v1/agent/ready", GET, Route::AgentReady),
     endpoint("/v1/agent/monitor", GET, Route::AgentMonitor),
+    endpoint("/v1/txn", PUT, Route::Txn),
     endpoint("/v1/status/leader", GET, Route::StatusLeader),
     endpoint("/v1/status/peers", GET, Route::StatusPeers),
     endpoint("/v1/operator/autopilot/configuration", &["GET", "PUT"], Route::AutopilotConfiguration),

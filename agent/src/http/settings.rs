@@ -24,6 +24,8 @@ pub struct Settings {
     pub build: Build,
     /// Largest request body and KV value in bytes. Default 524288.
     pub kv_max_value_size: usize,
+    /// Largest body of a transaction in bytes, if that is more than `kv_max_value_size`. Default 524288.
+    pub txn_max_req_len: usize,
     /// How long a blocking query without `wait` is held. Default 300 s.
     pub default_query_time: Duration,
     /// Longest `wait` of a blocking query; more is cut to this. Default 600 s.
@@ -61,6 +63,7 @@ impl Settings {
             server: config.server,
             build,
             kv_max_value_size: config.limits.kv_max_value_size,
+            txn_max_req_len: config.limits.txn_max_req_len,
             default_query_time: config.default_query_time,
             max_query_time: config.max_query_time,
             session_ttl_min: config.session_ttl_min,

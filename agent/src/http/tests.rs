@@ -32,6 +32,7 @@ mod catalog;
 mod connections;
 mod kv;
 mod sessions;
+mod txn;
 
 /// The settings of every test.
 pub(super) fn settings() -> Settings {
@@ -46,6 +47,7 @@ pub(super) fn settings() -> Settings {
             date: "2026-11-23T00:00:00Z",
         },
         kv_max_value_size: 524_288,
+        txn_max_req_len: 524_288,
         default_query_time: Duration::from_secs(300),
         max_query_time: Duration::from_secs(600),
         session_ttl_min: Duration::from_secs(10),

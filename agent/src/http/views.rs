@@ -115,7 +115,7 @@ pub(super) struct NodeService<'a> {
 }
 
 impl<'a> NodeService<'a> {
-    fn of(service: &'a Service) -> Self {
+    pub(super) fn of(service: &'a Service) -> Self {
         Self {
             kind: &service.kind,
             id: &service.id,

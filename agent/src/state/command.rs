@@ -10,6 +10,7 @@ use super::autopilot::Autopilot;
 use super::catalog::{Check, Node, Service};
 use super::lock_delay::DelayedKey;
 use super::session::Session;
+use super::txn::{TxnError, TxnOp, TxnResult};
 
 /// The first byte of an encoded [`Stamped`].
 ///
@@ -92,6 +93,8 @@ pub enum Command {
         /// Only if they were last set at this index; 0 stands for never.
         cas: Option<u64>,
     },
+    /// Several operations, all or nothing.
+    Txn(Vec<TxnOp>),
 }
 
 impl Command {
@@ -99,6 +102,7 @@ impl Command {
     fn payload_len(&self) -> usize {
         match self {
             Command::Kv(kv) => kv.key.len() + kv.op.value().map_or(0, Bytes::len),
+            Command::Txn(ops) => ops.iter().map(|op| 16 + op.payload_len()).sum(),
             _ => 0,
         }
     }
@@ -151,7 +155,7 @@ pub enum KvOp {
 }
 
 impl KvOp {
-    fn value(&self) -> Option<&Bytes> {
+    pub(super) fn value(&self) -> Option<&Bytes> {
         match self {
             KvOp::Set(write)
             | KvOp::Cas { write, .. }
@@ -225,6 +229,10 @@ pub enum Outcome {
         /// Why, for people, in Consul's words where it has them.
         text: String,
     },
+    /// Every operation of a transaction was carried out.
+    Txn(Vec<TxnResult>),
+    /// Some could not be, and nothing has changed. Never empty.
+    TxnFailed(Vec<TxnError>),
 }
 
 impl Outcome {
@@ -243,6 +251,11 @@ impl fmt::Display for Outcome {
             Outcome::Bool(made) => write!(f, "{made}"),
             Outcome::SessionId(id) => write!(f, "session {id}"),
             Outcome::Error { text, .. } => f.write_str(text),
+            Outcome::Txn(results) => write!(f, "{} results", results.len()),
+            Outcome::TxnFailed(errors) => match errors.first() {
+                Some(error) => write!(f, "operation {}: {}", error.op_index, error.what),
+                None => f.write_str("failed"),
+            },
         }
     }
 }

@@ -42,6 +42,21 @@ pub struct KvEntry {
     pub modify_index: u64,
 }
 
+impl KvEntry {
+    /// What `get-or-empty` of a transaction shows of a key that is not there.
+    pub(super) fn absent(key: &str) -> Self {
+        Self {
+            lock_index: 0,
+            key: key.into(),
+            flags: 0,
+            value: Bytes::new(),
+            session: None,
+            create_index: 0,
+            modify_index: 0,
+        }
+    }
+}
+
 impl Serialize for KvEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let json = serializer.is_human_readable();

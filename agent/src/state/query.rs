@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::autopilot::Autopilot;
-use super::catalog::{Check, Node, ServiceHealth, ServiceNode, ServicesOfNode};
+use super::catalog::{Check, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
 use super::kv::KvEntry;
 use super::session::Session;
+use super::txn::{TxnError, TxnOp, TxnResult};
 
 /// A read of the state. Append only: it travels between servers, and the variant's number is its wire form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +101,13 @@ pub enum Query {
     ClusterId,
     /// How the leader looks after the servers.
     Autopilot,
+    /// A transaction that changes nothing. Its index is that of the last command applied.
+    Txn(Vec<TxnOp>),
+    /// Nodes and services with this address.
+    AddressOwners {
+        /// An IP address in its usual form.
+        address: String,
+    },
 }
 
 /// The result of a [`Query`]. Append only.
@@ -135,4 +143,13 @@ pub enum Answer {
     ClusterId(Option<Uuid>),
     /// To [`Query::Autopilot`].
     Autopilot(Option<Autopilot>),
+    /// To [`Query::Txn`].
+    Txn(Result<Vec<TxnResult>, Vec<TxnError>>),
+    /// To [`Query::AddressOwners`].
+    AddressOwners {
+        /// By name.
+        nodes: Vec<Arc<Node>>,
+        /// Only those whose own address it is, by node and id.
+        services: Vec<Arc<Service>>,
+    },
 }

@@ -10,6 +10,7 @@ mod catalog;
 mod kv;
 mod model;
 mod sessions;
+mod txn;
 
 /// A store with a clock that advances with the index.
 struct Fixture {

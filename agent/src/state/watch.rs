@@ -42,7 +42,8 @@ impl Topic {
     fn of(query: &Query) -> Self {
         let lower = |name: &str| Arc::from(name.to_lowercase());
         match query {
-            Query::Noop => Topic::Applied,
+            // Nobody waits for an owner, who could come by either of two tables.
+            Query::Noop | Query::Txn(_) | Query::AddressOwners { .. } => Topic::Applied,
             Query::KvGet { key } => Topic::Key(key.as_str().into()),
             Query::KvList { prefix } | Query::KvKeys { prefix, .. } => {
                 Topic::Prefix(prefix.as_str().into())

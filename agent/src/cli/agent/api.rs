@@ -1,4 +1,4 @@
-//! The HTTP API of a running agent: its listeners, and what the process gives it.
+//! HTTP API and DNS of a running agent: their sockets, and what the process gives them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,9 @@ use tracing::Level;
 use super::reload::Reloader;
 use crate::cli::version::BUILD_DATE;
 use crate::config::Config;
+use crate::dns;
 use crate::env::{Env, Listener};
-use crate::http::{self, BindError, Build, Parts, Process, Server};
+use crate::http::{self, Build, Parts, Process, Server};
 use crate::log::{Log, Monitor};
 use crate::metrics::{self, Metrics};
 use crate::node::Node;
@@ -25,17 +26,24 @@ use crate::{REVISION, VERSION};
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Addresses that are taken, but not served yet: connections wait.
-pub(super) struct Bound(Vec<Box<dyn Listener>>);
+pub(super) struct Bound {
+    http: Vec<Box<dyn Listener>>,
+    dns: dns::Bound,
+}
 
 /// The API at work.
 pub(super) struct Api {
     shutdown: CancellationToken,
     task: JoinHandle<()>,
+    dns: JoinHandle<()>,
 }
 
 /// Takes the addresses, before anything else of the node is started: one that is in use should cost nothing.
-pub(super) async fn bind(env: &Env, config: &Config) -> Result<Bound, BindError> {
-    http::bind(&*env.net, &config.http).await.map(Bound)
+pub(super) async fn bind(env: &Env, config: &Config) -> anyhow::Result<Bound> {
+    Ok(Bound {
+        http: http::bind(&*env.net, &config.http).await?,
+        dns: dns::bind(&*env.net, &config.dns.addresses).await?,
+    })
 }
 
 impl Bound {
@@ -52,16 +60,29 @@ impl Bound {
             host,
             ..metrics::Settings::default()
         };
+        let metrics = Arc::new(Metrics::new(Arc::clone(&env.clock), settings));
+        let dns = dns::Server::new(
+            node.clone(),
+            env.clone(),
+            dns::Settings::new(&config),
+            &metrics,
+            shutdown.clone(),
+        );
+        let dns = tokio::spawn(dns.run(self.dns));
         let server = Server::new(Parts {
             api: node.clone(),
             settings: http::Settings::new(&config, node.id(), build),
-            metrics: Arc::new(Metrics::new(Arc::clone(&env.clock), settings)),
+            metrics,
             env,
             process: Arc::new(Around { log, reloader }),
             shutdown: shutdown.clone(),
         });
-        let task = tokio::spawn(server.run(self.0));
-        Api { shutdown, task }
+        let task = tokio::spawn(server.run(self.http));
+        Api {
+            shutdown,
+            task,
+            dns,
+        }
     }
 }
 
@@ -70,6 +91,7 @@ impl Api {
     pub(super) async fn close(self) {
         self.shutdown.cancel();
         let task = self.task.abort_handle();
+        self.dns.abort();
         if tokio::time::timeout(CLOSE_TIME_MAX, self.task)
             .await
             .is_err()

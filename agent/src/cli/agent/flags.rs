@@ -49,10 +49,13 @@ struct AgentFlags {
     /// Development mode: a lone server on loopback with a temporary data folder
     #[arg(long)]
     dev: Option<bool>,
-    /// Port of DNS; no effect in this version
+    /// A second domain of DNS names
+    #[arg(long)]
+    alt_domain: Option<String>,
+    /// Port of DNS; -1 switches it off [default: 8600]
     #[arg(long)]
     dns_port: Option<i64>,
-    /// Domain of DNS names; no effect in this version [default: consul.]
+    /// Domain of DNS names [default: consul.]
     #[arg(long)]
     domain: Option<String>,
     /// Configuration in HCL, over everything else; may be repeated
@@ -88,6 +91,9 @@ struct AgentFlags {
     /// File that holds the process id while the agent runs
     #[arg(long)]
     pid_file: Option<String>,
+    /// Address of a DNS server for names outside the domain; may be repeated
+    #[arg(long)]
+    recursor: Vec<String>,
     /// Contact remembered members at start also after a graceful leave
     #[arg(long)]
     rejoin: Option<bool>,
@@ -186,6 +192,7 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         datacenter,
         default_query_time,
         dev,
+        alt_domain,
         dns_port,
         domain,
         hcl: _,
@@ -199,6 +206,7 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         node_id,
         node_meta,
         pid_file,
+        recursor,
         rejoin,
         retry_interval,
         retry_join,
@@ -210,6 +218,7 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
     } = flags;
     let mut layer = Layer {
         advertise_addr: advertise,
+        alt_domain,
         bind_addr: bind,
         bootstrap,
         bootstrap_expect: bootstrap_expect.map(Number),
@@ -226,6 +235,7 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         node_id,
         node_name: node,
         pid_file,
+        recursors: recursor,
         rejoin_after_leave: rejoin,
         retry_interval,
         retry_join,
@@ -294,7 +304,7 @@ mod tests {
              -data-dir /d -bind 127.0.0.3 -advertise 127.0.0.4 -client 127.0.0.5 -http-port 1 -server-port 2 \
              -serf-lan-port 3 -serf-lan-bind 127.0.0.6 -dns-port 4 -join j -retry-join r -retry-interval 1s \
              -retry-max 5 -rejoin -hcl raft_trailing_logs=7 -log-level debug -log-json -log-file /l -pid-file /p \
-             -node-meta a:b -domain d -default-query-time 1s -max-query-time 2s",
+             -node-meta a:b -domain d -alt-domain e -recursor 9.9.9.9 -default-query-time 1s -max-query-time 2s",
         );
         let plain = config("-data-dir /x -bind 127.0.0.1");
         let diff = Config::reloadable_diff(&plain, &given);
@@ -319,6 +329,7 @@ mod tests {
             "log_file",
             "pid_file",
             "domain",
+            "dns_config",
             "default_query_time",
             "max_query_time",
             "raft_trailing_logs",

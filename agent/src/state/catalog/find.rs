@@ -94,6 +94,18 @@ impl Catalog {
             .collect()
     }
 
+    /// Who has this address. Looks at every row: reverse look-ups are rare, and an index would cost every registration.
+    pub(in crate::state) fn owners_of(&self, address: &str) -> (Vec<Arc<Node>>, Vec<Arc<Service>>) {
+        let rows = || self.nodes.values();
+        let nodes = rows().filter(|row| row.node.address == address);
+        let services = rows().flat_map(|row| row.services.values());
+        let services = services.filter(|service| service.address == address);
+        (
+            nodes.map(|row| row.node.clone()).collect(),
+            services.cloned().collect(),
+        )
+    }
+
     /// Checks in a state; `any` stands for all, and a word that is no state for none.
     pub(in crate::state) fn checks_in(&self, state: &str) -> Vec<Arc<Check>> {
         self.nodes

@@ -1,0 +1,42 @@
+//! DNS: names of nodes and services, answered from the state; everything else through recursors, if there are any.
+//!
+//! `name` understands a question's name, `answer` puts records together, `size` makes them fit: all three are pure. The
+//! wire format is hickory's; sockets are our own, so that an answer from the local state leaves in the same turn of
+//! the loop in which its question came, and so that a simulation could carry it.
+
+use std::future::Future;
+
+use crate::node::{Error as NodeError, Node, ReadOptions, Reply};
+use crate::state::Query;
+
+mod answer;
+mod lookup;
+mod name;
+mod recursor;
+mod server;
+mod size;
+
+#[cfg(test)]
+mod tests;
+
+pub use server::{BindError, Bound, Server, Settings, bind};
+
+/// What DNS needs of a node. Tests put a fake in its place.
+pub trait Api: Send + Sync + 'static {
+    /// See [`Node::read`].
+    fn read(
+        &self,
+        query: Query,
+        options: ReadOptions,
+    ) -> impl Future<Output = Result<Reply, NodeError>> + Send + '_;
+}
+
+impl Api for Node {
+    fn read(
+        &self,
+        query: Query,
+        options: ReadOptions,
+    ) -> impl Future<Output = Result<Reply, NodeError>> + Send + '_ {
+        Node::read(self, query, options)
+    }
+}

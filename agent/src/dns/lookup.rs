@@ -1,0 +1,154 @@
+//! From a question to its answer: what to read, and which part of it to show.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hickory_proto::op::{Query as Question, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+
+use super::Api;
+use super::answer::{Content, Group, Writer, is_healthy};
+use super::name::{Asked, Domains};
+use crate::config::Dns;
+use crate::env::Env;
+use crate::node::{self, Consistency, ReadOptions};
+use crate::state::{Answer, Query, ServiceHealth};
+
+/// The service that servers are registered as.
+const SERVERS: &str = "consul";
+
+/// Answers what is ours.
+pub(super) struct Lookup<A> {
+    pub(super) api: A,
+    pub(super) env: Env,
+    pub(super) settings: Dns,
+    pub(super) domains: Domains,
+}
+
+impl<A: Api> Lookup<A> {
+    /// Answers a question in one of our domains.
+    pub(super) async fn ours(
+        &self,
+        asked: Asked,
+        question: &Question,
+        domain: &Name,
+    ) -> Result<Content, node::Error> {
+        let writer = self.writer(question, domain);
+        match question.query_type() {
+            RecordType::AXFR | RecordType::IXFR => return Ok(Content::bare(ResponseCode::NotImp)),
+            RecordType::SOA => {
+                let mut servers = writer.name_servers(&self.servers().await?);
+                let mut content = writer.found(vec![Group {
+                    answers: vec![writer.soa()],
+                    extras: Vec::new(),
+                }]);
+                content
+                    .authorities
+                    .extend(servers.iter_mut().flat_map(|s| s.answers.drain(..)));
+                if let Some(group) = content.groups.first_mut() {
+                    group.extras = servers.into_iter().flat_map(|s| s.extras).collect();
+                }
+                return Ok(content);
+            }
+            RecordType::NS => {
+                let servers = self.servers().await?;
+                return Ok(writer.found(writer.name_servers(&servers)));
+            }
+            _ => {}
+        }
+        Ok(match asked {
+            Asked::Apex => writer.found(Vec::new()),
+            Asked::Node(node) => match self.read(Query::Node { node }).await? {
+                Answer::Node(Some(node)) => writer.node(&node),
+                _ => writer.no_such_name(),
+            },
+            Asked::Service { name, tag } => {
+                let instances = self.instances(&name, tag).await?;
+                writer.service(&name, &instances)
+            }
+            Asked::Address(ip) => writer.address(ip),
+            // There are no prepared queries, so that none has this name.
+            Asked::Query(_) | Asked::Nothing => writer.no_such_name(),
+        })
+    }
+
+    /// The names of an address; `None` when it is nobody's that we know.
+    pub(super) async fn reverse(
+        &self,
+        ip: IpAddr,
+        question: &Question,
+    ) -> Result<Option<Content>, node::Error> {
+        if !matches!(question.query_type(), RecordType::PTR | RecordType::ANY) {
+            return Ok(None);
+        }
+        let address = ip.to_string();
+        let Answer::AddressOwners { nodes, services } =
+            self.read(Query::AddressOwners { address }).await?
+        else {
+            return Ok(None);
+        };
+        if nodes.is_empty() && services.is_empty() {
+            return Ok(None);
+        }
+        let writer = self.writer(question, &self.domains.main);
+        Ok(Some(writer.pointer(&nodes, &services)))
+    }
+
+    fn writer<'a>(&'a self, question: &'a Question, domain: &'a Name) -> Writer<'a> {
+        Writer {
+            settings: &self.settings,
+            datacenter: &self.domains.datacenter,
+            domain,
+            name: question.name(),
+            kind: question.query_type(),
+            unix_seconds: self.env.clock.unix_ms() / 1000,
+        }
+    }
+
+    async fn servers(&self) -> Result<Vec<ServiceHealth>, node::Error> {
+        self.instances(SERVERS, None).await
+    }
+
+    /// Healthy instances in random order.
+    async fn instances(
+        &self,
+        service: &str,
+        tag: Option<String>,
+    ) -> Result<Vec<ServiceHealth>, node::Error> {
+        let query = Query::ServiceHealth {
+            service: service.to_owned(),
+            tags: tag.into_iter().collect(),
+            passing: false,
+        };
+        let Answer::ServiceHealth(mut instances) = self.read(query).await? else {
+            return Ok(Vec::new());
+        };
+        instances.retain(|entry| is_healthy(entry, self.settings.only_passing));
+        for at in (1..instances.len()).rev() {
+            let other = self.env.random.below(at as u64 + 1) as usize;
+            instances.swap(at, other);
+        }
+        Ok(instances)
+    }
+
+    /// From what this node has, unless that is older than the settings allow.
+    async fn read(&self, query: Query) -> Result<Answer, node::Error> {
+        let options = |consistency| ReadOptions {
+            consistency,
+            min_index: 0,
+            wait: Duration::ZERO,
+            max_stale: None,
+        };
+        if !self.settings.allow_stale {
+            let reply = self.api.read(query, options(Consistency::Default)).await?;
+            return Ok(reply.answer);
+        }
+        let again = query.clone();
+        let reply = self.api.read(query, options(Consistency::Stale)).await?;
+        if reply.last_contact <= self.settings.max_stale {
+            return Ok(reply.answer);
+        }
+        let reply = self.api.read(again, options(Consistency::Default)).await?;
+        Ok(reply.answer)
+    }
+}
