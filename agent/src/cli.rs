@@ -7,6 +7,9 @@ use std::process::ExitCode;
 
 mod agent;
 mod api;
+mod catalog;
+mod event;
+mod exec;
 mod flags;
 mod force_leave;
 mod info;
@@ -15,15 +18,20 @@ mod join;
 mod keygen;
 mod kv;
 mod leave;
+mod lock;
+mod maint;
 mod members;
 mod monitor;
 mod operator;
 mod reload;
+mod services;
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
 mod validate;
 pub mod version;
+mod watch;
 
 pub(crate) use io::{Done, Failure, Io};
 
@@ -33,18 +41,29 @@ const VERBS: &[(&str, &str)] = &[
         "agent",
         "Runs an agent: a server or a client (the word may be left out)",
     ),
+    ("catalog", "Reads the catalog"),
+    ("event", "Fires an event to all nodes"),
+    ("exec", "Not supported"),
     ("force-leave", "Makes a failed member one that left"),
     ("info", "Prints what an agent knows of itself"),
     ("join", "Makes an agent join a cluster"),
     ("keygen", "Prints a new gossip encryption key"),
     ("kv", "Reads and writes the key/value store"),
     ("leave", "Makes an agent leave gracefully and stop"),
+    ("lock", "Runs a command while holding a lock"),
+    ("maint", "Takes a node or a service out of use, and back"),
     ("members", "Lists the members of the cluster"),
     ("monitor", "Follows the log of an agent"),
     ("operator", "Tools for operators of a cluster"),
     ("reload", "Makes an agent read its configuration again"),
+    ("services", "Registers services on an agent"),
+    (
+        "snapshot",
+        "Saves, restores and shows the state of a cluster",
+    ),
     ("validate", "Checks configuration files"),
     ("version", "Prints the version"),
+    ("watch", "Runs a command at each change of something"),
 ];
 
 /// What a command line asks for.
@@ -97,19 +116,27 @@ fn run(args: &[String], io: &mut Io<'_>) -> u8 {
     };
     let result = match verb {
         "agent" => agent::run(rest, io),
+        "exec" => exec::run(rest, io),
         "keygen" => keygen::run(rest, io),
         "validate" => validate::run(rest, io),
         "version" => version::run(rest, io),
         _ => block_on(async {
             match verb {
+                "catalog" => catalog::run(rest, io).await,
+                "event" => event::run(rest, io).await,
                 "force-leave" => force_leave::run(rest, io).await,
                 "info" => info::run(rest, io).await,
                 "join" => join::run(rest, io).await,
                 "kv" => kv::run(rest, io).await,
                 "leave" => leave::run(rest, io).await,
+                "lock" => lock::run(rest, io).await,
+                "maint" => maint::run(rest, io).await,
                 "members" => members::run(rest, io).await,
                 "monitor" => monitor::run(rest, io).await,
                 "operator" => operator::run(rest, io).await,
+                "services" => services::run(rest, io).await,
+                "snapshot" => snapshot::run(rest, io).await,
+                "watch" => watch::run(rest, io).await,
                 _ => reload::run(rest, io).await,
             }
         }),

@@ -118,6 +118,11 @@ pub struct Config {
     pub session_ttl_min: Duration,
     /// Bounds on what clients of the HTTP API may do. Block `limits`.
     pub limits: Limits,
+    /// Whether `/v1/agent/metrics` speaks Prometheus' format. Key `telemetry.prometheus_retention_time`: any time above 0.
+    /// Default false.
+    pub prometheus: bool,
+    /// Whether gauges are named without the host. Key `telemetry.disable_hostname`. Default false.
+    pub disable_hostname: bool,
     /// Where and how the log is written.
     pub log: LogSettings,
     /// File that holds the process id while the agent runs. Default none.

@@ -16,7 +16,9 @@ use uuid::Uuid;
 
 use crate::gossip::{JoinError, Member};
 use crate::leader::autopilot::ClusterHealth;
-use crate::node::{Error as NodeError, Node, PeerRef, RaftServer, ReadOptions, Reply};
+use crate::node::{
+    Error as NodeError, Gauge, Node, PeerRef, RaftServer, ReadOptions, Reply, Saved,
+};
 use crate::state::{Command, Outcome, Query, Session};
 
 mod agent;
@@ -37,6 +39,7 @@ mod route;
 mod server;
 mod session;
 mod settings;
+mod snapshot;
 mod status;
 mod txn;
 mod views;
@@ -101,6 +104,10 @@ pub trait Api: Send + Sync + 'static {
     fn health(&self) -> impl Future<Output = Result<ClusterHealth, NodeError>> + Send;
     /// See [`Node::not_ready`].
     fn not_ready(&self) -> Option<String>;
+    /// See [`Node::save`].
+    fn save(&self, stale: bool) -> impl Future<Output = Result<Saved, NodeError>> + Send;
+    /// See [`Node::gauges`].
+    fn gauges(&self) -> Vec<Gauge>;
     /// See [`Node::info`].
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>>;
 }
@@ -197,6 +204,14 @@ impl Api for Node {
 
     fn not_ready(&self) -> Option<String> {
         Node::not_ready(self)
+    }
+
+    fn save(&self, stale: bool) -> impl Future<Output = Result<Saved, NodeError>> + Send {
+        Node::save(self, stale)
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        Node::gauges(self)
     }
 
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {

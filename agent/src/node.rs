@@ -2,12 +2,14 @@
 
 mod formation;
 mod gate;
+mod gauges;
 mod info;
 mod join;
 mod leave;
 mod listen;
 mod ready;
 mod route;
+mod save;
 mod space;
 mod start;
 #[cfg(test)]
@@ -23,6 +25,8 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+pub use gauges::Gauge;
+pub use save::Saved;
 pub use start::{StartError, start};
 
 use crate::config::Config;
@@ -182,6 +186,8 @@ struct Server {
     phase: watch::Receiver<Phase>,
     /// Requests of other nodes that are being worked on.
     in_flight: Arc<std::sync::atomic::AtomicUsize>,
+    /// Encoded states that others fetch.
+    kept: save::Kept,
 }
 
 impl Node {

@@ -21,6 +21,7 @@ mod command;
 mod kv;
 mod lock_delay;
 mod query;
+mod restore;
 mod session;
 mod snapshot;
 mod txn;
@@ -40,6 +41,7 @@ pub use command::{
 pub use kv::KvEntry;
 pub use lock_delay::DelayedKey;
 pub use query::{Answer, Query};
+pub use restore::{RESTORE_PART_BYTES, RestoreStep};
 pub use session::{Behavior, ServiceCheck, Session};
 pub use txn::{KvRead, RowVerb, TXN_RESULT_BYTES_MAX, TxnError, TxnOp, TxnResult};
 pub use watch::Shared;
@@ -63,6 +65,7 @@ struct Tables {
     sessions: session::Sessions,
     cluster_id: Option<(Uuid, u64)>,
     autopilot: Option<Autopilot>,
+    staging: Option<restore::Staging>,
     last_index: u64,
 }
 
@@ -114,6 +117,7 @@ impl Store {
             unix_ms: stamped.unix_ms,
             touched: &mut self.touched,
         };
+        self.tables.forget_abandoned(stamped.unix_ms);
         let outcome = self.tables.apply(&mut change, &stamped.command);
         self.advance(index);
         outcome
@@ -224,6 +228,16 @@ impl Store {
         decoder.push(bytes)?;
         decoder.finish()
     }
+
+    /// Rows of each kind with their encoded bytes, largest first, for people who look at a saved state.
+    pub fn sizes(&self) -> Vec<(&'static str, usize, usize)> {
+        snapshot::sizes(&self.tables)
+    }
+
+    /// Every entry of the key/value table, by key.
+    pub fn kv_entries(&self) -> impl Iterator<Item = &KvEntry> {
+        self.tables.kv.entries.values().map(|entry| &**entry)
+    }
 }
 
 /// Reads a [`Store`] that comes in pieces of any length.
@@ -313,6 +327,7 @@ impl Tables {
                 autopilot::set(&mut self.autopilot, change, config, *cas)
             }
             Command::Txn(ops) => self.transact(change, ops),
+            Command::Restore(step) => self.restore(change, step),
         }
     }
 

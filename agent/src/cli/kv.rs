@@ -3,14 +3,18 @@
 use super::{Done, Failure, Io};
 
 mod delete;
+mod export;
 mod get;
+mod import;
 mod put;
 
 const USAGE: &str = "Usage: agent kv COMMAND [FLAGS] [ARGUMENTS]
 
 Commands:
     delete  Deletes a key, or all keys with a prefix
+    export  Prints everything below a prefix
     get     Prints a value, or all with a prefix
+    import  Writes what export printed
     put     Writes a value
 ";
 
@@ -21,11 +25,13 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     };
     match word.as_str() {
         "delete" => delete::run(rest, io).await,
+        "export" => export::run(rest, io).await,
         "get" => get::run(rest, io).await,
+        "import" => import::run(rest, io).await,
         "put" => put::run(rest, io).await,
         "-h" | "-help" | "--help" => Err(Failure::Help(USAGE.into())),
         word => Err(Failure::Usage(format!(
-            "There is no command {word:?} here. The commands are get, put and delete."
+            "There is no command {word:?} here. The commands are get, put, delete, export and import."
         ))),
     }
 }

@@ -208,6 +208,9 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         max_query_time,
         session_ttl_min: at_least("session_ttl_min", session_ttl_min, SECOND * 10, MILLISECOND)?,
         limits: check_limits(&layer)?,
+        prometheus: (layer.telemetry.prometheus_retention_time)
+            .is_some_and(|GoDuration(time)| !time.is_zero()),
+        disable_hostname: layer.telemetry.disable_hostname.unwrap_or(false),
         log: check_log(&layer, dev)?,
         pid_file: path(layer.pid_file.as_deref()),
         node_meta: names::node_meta(layer)?,

@@ -115,6 +115,23 @@ fn read_file(path: &Path, format: Option<Format>) -> Result<SourceFile, Error> {
     })
 }
 
+/// A definition file as JSON, its keys as they are.
+///
+/// # Errors
+/// What is wrong, with its place.
+pub(crate) fn to_json(text: &str, format: Format) -> Result<serde_json::Value, String> {
+    let error = |e: TreeError| {
+        let at = e.at.unwrap_or(Position { line: 1, column: 1 });
+        format!("{at}: {e}")
+    };
+    let root = match format {
+        Format::Json => json::parse(text),
+        Format::Hcl => hcl::parse(text),
+    };
+    let root = root.map_err(error)?;
+    serde_json::Value::deserialize(&root).map_err(error)
+}
+
 /// The settings of one file, and those settings of it that this version does not have.
 pub(crate) fn parse(file: &SourceFile) -> Result<(Layer, Vec<Found>), Error> {
     let error = |e: TreeError| Error::File {

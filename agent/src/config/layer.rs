@@ -99,6 +99,7 @@ layers! {
         session_ttl_min: Option<GoDuration>,
         skip_leave_on_interrupt: Option<bool>,
         start_join: Vec<String>,
+        telemetry: TelemetryLayer,
     }
     AddressesLayer {
         dns: Option<String>,
@@ -125,6 +126,10 @@ layers! {
         service_ttl: BTreeMap<String, GoDuration>,
         soa: SoaLayer,
         udp_answer_limit: Option<Number>,
+    }
+    TelemetryLayer {
+        disable_hostname: Option<bool>,
+        prometheus_retention_time: Option<GoDuration>,
     }
     SoaLayer {
         expire: Option<Number>,

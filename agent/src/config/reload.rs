@@ -68,6 +68,8 @@ impl Config {
                 max_query_time: "max_query_time",
                 session_ttl_min: "session_ttl_min",
                 limits: "limits",
+                prometheus: "telemetry.prometheus_retention_time",
+                disable_hostname: "telemetry.disable_hostname",
                 pid_file: "pid_file",
             }
             apart { data_dir, raft, log, }

@@ -160,6 +160,9 @@ pub(super) fn reload<A: Api>(server: &Server<A>) -> Result<Response, Error> {
 
 /// What was counted and measured lately.
 pub(super) fn metrics<A: Api>(server: &Server<A>, request: &Request) -> Response {
+    for (name, value) in server.api().gauges() {
+        server.metrics().gauge(name, &[], value);
+    }
     if request.params.get("format") != Some("prometheus") {
         return server.json(&request.params, &server.metrics().summary());
     }

@@ -72,10 +72,19 @@ impl Request {
     /// 413 when it is larger, before it is read if the client announced it; 408 when it takes too long; 400 when the
     /// client breaks off.
     pub(super) async fn body(&mut self, limit: usize) -> Result<Bytes, Error> {
+        self.body_within(limit, BODY_TIMEOUT).await
+    }
+
+    /// As [`Request::body`], with another time.
+    pub(super) async fn body_within(
+        &mut self,
+        limit: usize,
+        time: Duration,
+    ) -> Result<Bytes, Error> {
         let Some(wire) = self.wire.take() else {
             return Ok(Bytes::new());
         };
-        match tokio::time::timeout(BODY_TIMEOUT, wire.body(limit)).await {
+        match tokio::time::timeout(time, wire.body(limit)).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(BodyError::TooLong(len))) => Err(Error::too_large(len, limit)),
             Ok(Err(BodyError::Broken(error))) => Err(Error::bad_request(error.to_string())),

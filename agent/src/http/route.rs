@@ -41,6 +41,7 @@ pub(super) enum Route {
     RaftConfiguration,
     RaftPeer,
     RaftTransferLeader,
+    Snapshot,
     Txn,
 }
 
@@ -90,6 +91,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     // Not Consul's: what a readiness probe asks.
     endpoint("/v1/agent/ready", GET, Route::AgentReady),
     endpoint("/v1/agent/monitor", GET, Route::AgentMonitor),
+    endpoint("/v1/snapshot", &["GET", "PUT"], Route::Snapshot),
     endpoint("/v1/txn", PUT, Route::Txn),
     endpoint("/v1/status/leader", GET, Route::StatusLeader),
     endpoint("/v1/status/peers", GET, Route::StatusPeers),

@@ -32,6 +32,7 @@ mod catalog;
 mod connections;
 mod kv;
 mod sessions;
+mod snapshot;
 mod txn;
 
 /// The settings of every test.
@@ -251,6 +252,22 @@ impl Api for Arc<Fake> {
 
     fn not_ready(&self) -> Option<String> {
         self.led().err().map(|error| error.to_string())
+    }
+
+    async fn save(&self, stale: bool) -> Result<Saved, NodeError> {
+        self.call(format!("save {stale}"))?;
+        let store = self.shared.load();
+        let state = store.encode();
+        let about = crate::archive::About::new(1, store.last_index(), 5, state.len() as u64);
+        let pieces = state.chunks(7).map(Bytes::copy_from_slice).collect();
+        Ok(Saved { about, pieces })
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        vec![(
+            "state.kv_entries",
+            self.shared.load().counts().kv_entries as f64,
+        )]
     }
 
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {

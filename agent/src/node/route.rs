@@ -316,7 +316,12 @@ impl Node {
         }
     }
 
-    async fn ask(&self, server: SocketAddr, request: &Request, timeout: Duration) -> Answered {
+    pub(super) async fn ask(
+        &self,
+        server: SocketAddr,
+        request: &Request,
+        timeout: Duration,
+    ) -> Answered {
         match self.inner.calls.request(server, request, timeout).await {
             Ok(answered) => answered,
             Err(rpc::Error::Busy(_)) => Answered(Err(Error::Busy)),
@@ -332,6 +337,8 @@ impl Node {
                         | Request::RaftConfiguration(_)
                         | Request::RenewSession(_)
                         | Request::Health
+                        | Request::Save { .. }
+                        | Request::SavedPiece { .. }
                 );
                 let lost = matches!(error, rpc::Error::Lost(_));
                 Answered(Err(if repeatable && lost {
@@ -374,6 +381,9 @@ impl Node {
             | Request::RenewSession(_)
             | Request::Health) => {
                 return server.command(&request, self).await;
+            }
+            request @ (Request::Save { .. } | Request::SavedPiece { .. }) => {
+                return self.answer_save(server, &request).await;
             }
             Request::HasRoom => match server.consensus.room().borrow().lacking() {
                 None => Ok(Answer::Done),
@@ -426,7 +436,7 @@ impl Node {
 }
 
 impl Server {
-    fn leads(&self) -> bool {
+    pub(super) fn leads(&self) -> bool {
         self.consensus.leads()
     }
 
@@ -545,7 +555,7 @@ impl Server {
         })
     }
 
-    fn health(&self, status: &raft::Status, node: &Node) -> ClusterHealth {
+    pub(super) fn health(&self, status: &raft::Status, node: &Node) -> ClusterHealth {
         let store = self.shared.load();
         let config = store.autopilot().cloned().unwrap_or_default();
         self.stability

@@ -254,6 +254,7 @@ fn open_server(
             timers: Arc::default(),
             stability: Arc::default(),
             in_flight: Arc::default(),
+            kept: Default::default(),
         };
         Ok((bound, server))
     }

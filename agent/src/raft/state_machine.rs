@@ -77,10 +77,11 @@ impl StateMachine {
 }
 
 /// What one entry did, and who waits to hear of it.
-fn apply_one(
+async fn apply_one(
     store: &mut Store,
     applied: &mut Applied,
     (entry, responder): EntryResponder<TypeConfig>,
+    threads: bool,
 ) -> io::Result<(Option<ApplyResponder<TypeConfig>>, Outcome)> {
     applied.last = Some(entry.log_id);
     let outcome = match entry.payload {
@@ -102,10 +103,31 @@ fn apply_one(
                     format!("log entry {}: {error}", entry.log_id.index),
                 )
             })?;
-            store.apply(entry.log_id.index, &stamped)
+            if stamped.command.is_slow() {
+                apply_off_loop(store, entry.log_id.index, stamped, threads).await?
+            } else {
+                store.apply(entry.log_id.index, &stamped)
+            }
         }
     };
     Ok((responder, outcome))
+}
+
+/// Applies what takes seconds while heartbeats are answered. What it replaces is forgotten there too.
+async fn apply_off_loop(
+    store: &mut Store,
+    index: u64,
+    stamped: Stamped,
+    threads: bool,
+) -> io::Result<Outcome> {
+    let mut changed = std::mem::take(store);
+    let (changed, outcome) = off_loop(threads, move || {
+        let outcome = changed.apply(index, &stamped);
+        (changed, outcome)
+    })
+    .await?;
+    *store = changed;
+    Ok(outcome)
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
@@ -127,7 +149,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let mut store = Store::clone(&self.shared.load());
             let mut answers = Vec::with_capacity(batch.len());
             for entry in batch {
-                answers.push(apply_one(&mut store, &mut applied, entry?)?);
+                let threads = self.snapshots.wants_threads();
+                answers.push(apply_one(&mut store, &mut applied, entry?, threads).await?);
             }
             self.shared.publish(&mut store);
             *self

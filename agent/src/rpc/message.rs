@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::archive::About;
 use crate::leader::autopilot::ClusterHealth;
 use crate::node::{Error, PeerRef, RaftServer, ReadOptions, Reply};
 use crate::state::{Outcome, Query, Session};
@@ -39,6 +40,18 @@ pub enum Request {
     HasRoom,
     /// How well are the servers? Answered by the leader.
     Health,
+    /// Keep the state as it is now, encoded, until it is fetched.
+    Save {
+        /// Whether a server that does not lead may do so.
+        stale: bool,
+    },
+    /// A piece of a state that was kept.
+    SavedPiece {
+        /// Which state.
+        id: Uuid,
+        /// Which piece, from 0. The last one ends it.
+        number: u32,
+    },
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
@@ -74,6 +87,17 @@ pub enum Answer {
     Session(Option<Arc<Session>>),
     /// To [`Request::Health`].
     Health(ClusterHealth),
+    /// To [`Request::Save`].
+    Saved {
+        /// Its name until it is fetched.
+        id: Uuid,
+        /// What it is.
+        about: About,
+        /// How many pieces it has.
+        pieces: u32,
+    },
+    /// To [`Request::SavedPiece`].
+    Bytes(Bytes),
 }
 
 /// An answer, or why there is none.

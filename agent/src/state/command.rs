@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::autopilot::Autopilot;
 use super::catalog::{Check, Node, Service};
 use super::lock_delay::DelayedKey;
+use super::restore::RestoreStep;
 use super::session::Session;
 use super::txn::{TxnError, TxnOp, TxnResult};
 
@@ -95,13 +96,21 @@ pub enum Command {
     },
     /// Several operations, all or nothing.
     Txn(Vec<TxnOp>),
+    /// A step in putting back a saved state.
+    Restore(RestoreStep),
 }
 
 impl Command {
+    /// Whether applying it may take seconds.
+    pub fn is_slow(&self) -> bool {
+        matches!(self, Command::Restore(RestoreStep::Commit { .. }))
+    }
+
     /// Bytes of the part that has no bound of its own.
     fn payload_len(&self) -> usize {
         match self {
             Command::Kv(kv) => kv.key.len() + kv.op.value().map_or(0, Bytes::len),
+            Command::Restore(RestoreStep::Part { bytes, .. }) => bytes.len(),
             Command::Txn(ops) => ops.iter().map(|op| 16 + op.payload_len()).sum(),
             _ => 0,
         }
@@ -281,6 +290,8 @@ pub enum Refusal {
     ClusterIdTaken,
     /// Settings of autopilot that cannot be.
     InvalidAutopilot,
+    /// A saved state that is not whole.
+    InvalidSnapshot,
 }
 
 /// Why bytes are not a command, or not a store.

@@ -17,6 +17,7 @@ use super::catalog::{Catalog, NodeDump};
 use super::command::DecodeError;
 use super::kv::{Grave, KvEntry, KvTable};
 use super::lock_delay::{LockDelay, LockDelays};
+use super::restore::{StagedPart, Staging};
 use super::session::{Session, Sessions};
 
 const VERSION: u32 = 1;
@@ -29,6 +30,7 @@ const SERVICE_INDEXES: u8 = 5;
 const SESSIONS: u8 = 6;
 const LOCK_DELAYS: u8 = 7;
 const AUTOPILOT: u8 = 8;
+const STAGING: u8 = 9;
 
 /// What is no row. One row in its section.
 #[derive(Default, Serialize, Deserialize)]
@@ -60,6 +62,7 @@ pub(super) fn encode<E>(
         sessions,
         cluster_id,
         autopilot,
+        staging,
         last_index,
     } = tables;
     let state = TableState {
@@ -84,7 +87,41 @@ pub(super) fn encode<E>(
     pieces.rows(SESSIONS, sessions.rows.values())?;
     pieces.rows(LOCK_DELAYS, kv.delays.rows())?;
     pieces.rows(AUTOPILOT, autopilot)?;
+    let parts = staging.iter().flat_map(Staging::dump);
+    pieces.rows(STAGING, parts)?;
     pieces.end()
+}
+
+/// Rows of each kind with their encoded bytes, largest first.
+pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
+    fn of<T: Serialize>(rows: impl IntoIterator<Item = T>) -> (usize, usize) {
+        let len = |row: T| postcard::to_stdvec(&row).map_or(0, |bytes| bytes.len());
+        rows.into_iter()
+            .fold((0, 0), |(count, bytes), row| (count + 1, bytes + len(row)))
+    }
+    let Tables {
+        kv,
+        catalog,
+        sessions,
+        cluster_id: _,
+        autopilot,
+        staging: _,
+        last_index: _,
+    } = tables;
+    let kinds = [
+        ("KVS", of(kv.entries.values())),
+        ("Tombstone", of(kv.graves.iter())),
+        ("Register", of(catalog.dump())),
+        ("Session", of(sessions.rows.values())),
+        ("Autopilot", of(autopilot)),
+    ];
+    let mut kinds: Vec<_> = kinds
+        .into_iter()
+        .filter(|(_, (count, _))| *count > 0)
+        .map(|(kind, (count, bytes))| (kind, count, bytes))
+        .collect();
+    kinds.sort_by_key(|(kind, _, bytes)| (std::cmp::Reverse(*bytes), *kind));
+    kinds
 }
 
 struct Pieces<F> {
@@ -145,6 +182,7 @@ struct Rows {
     sessions: Vec<Arc<Session>>,
     delays: Vec<(Arc<str>, LockDelay)>,
     autopilot: Vec<Autopilot>,
+    staging: Vec<StagedPart>,
 }
 
 impl Decoder {
@@ -228,6 +266,7 @@ impl Rows {
             SESSIONS => rows(bytes, complete, &mut self.sessions),
             LOCK_DELAYS => rows(bytes, complete, &mut self.delays),
             AUTOPILOT => rows(bytes, complete, &mut self.autopilot),
+            STAGING => rows(bytes, complete, &mut self.staging),
             tag => Err(DecodeError::Section { tag }),
         }
     }
@@ -259,6 +298,7 @@ impl Rows {
             sessions: Sessions::restore(self.sessions, state.sessions, state.sessions_ended),
             cluster_id: state.cluster_id,
             autopilot: self.autopilot.pop(),
+            staging: Staging::restore(self.staging),
             last_index: state.last_index,
         })
     }

@@ -9,6 +9,7 @@ use super::*;
 mod catalog;
 mod kv;
 mod model;
+mod restore;
 mod sessions;
 mod txn;
 

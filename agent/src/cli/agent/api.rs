@@ -55,10 +55,9 @@ impl Bound {
             revision: REVISION,
             date: BUILD_DATE,
         };
-        let host = Some(config.node_name.clone());
         let settings = metrics::Settings {
-            host,
-            ..metrics::Settings::default()
+            host: (!config.disable_hostname).then(|| config.node_name.clone()),
+            prometheus: config.prometheus,
         };
         let metrics = Arc::new(Metrics::new(Arc::clone(&env.clock), settings));
         let dns = dns::Server::new(

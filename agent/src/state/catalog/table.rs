@@ -120,6 +120,49 @@ impl Catalog {
         catalog
     }
 
+    /// The same rows, all written at one index.
+    pub(in crate::state) fn moved_to(&self, index: u64) -> Self {
+        let nodes = self.dump().map(|dump| NodeDump {
+            node: Arc::new(Node {
+                create_index: dump.node.create_index.min(index),
+                modify_index: index,
+                ..Node::clone(&dump.node)
+            }),
+            services: dump
+                .services
+                .iter()
+                .map(|service| {
+                    Arc::new(Service {
+                        create_index: service.create_index.min(index),
+                        modify_index: index,
+                        ..Service::clone(service)
+                    })
+                })
+                .collect(),
+            checks: dump
+                .checks
+                .iter()
+                .map(|check| {
+                    Arc::new(Check {
+                        create_index: check.create_index.min(index),
+                        modify_index: index,
+                        ..Check::clone(check)
+                    })
+                })
+                .collect(),
+            index,
+        });
+        let names = self.services.keys().map(|name| (name.to_string(), index));
+        let all = TableIndexes {
+            nodes: index,
+            services: index,
+            checks: index,
+            nodes_gone: index,
+            services_gone: index,
+        };
+        Self::restore(nodes.collect(), names.collect(), all)
+    }
+
     /// Writes a node with services and checks. On a refusal the caller puts the old tables back.
     pub(in crate::state) fn register(
         &mut self,

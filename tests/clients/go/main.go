@@ -1,0 +1,319 @@
+// Calls an agent through Consul's own Go client, and says what did not come out as it should.
+//
+// Usage: clients ADDRESS (host:port of an agent's HTTP API)
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// Every part is told apart in the output, and one that fails does not keep the others from being tried.
+var parts = []struct {
+	name string
+	run  func(*api.Client) error
+}{
+	{"kv", kv},
+	{"txn", txn},
+	{"sessions and locks", locks},
+	{"semaphore", semaphore},
+	{"catalog and health", catalog},
+	{"blocking", blocking},
+	{"status and operator", operator},
+	{"snapshot", snapshot},
+}
+
+func main() {
+	client, err := api.NewClient(&api.Config{Address: os.Args[1]})
+	if err != nil {
+		fmt.Println("client:", err)
+		os.Exit(1)
+	}
+	failed := false
+	for _, part := range parts {
+		if err := part.run(client); err != nil {
+			fmt.Printf("%s: %v\n", part.name, err)
+			failed = true
+			continue
+		}
+		fmt.Printf("%s: ok\n", part.name)
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+func want(what string, got, wanted any) error {
+	if fmt.Sprint(got) != fmt.Sprint(wanted) {
+		return fmt.Errorf("%s is %v instead of %v", what, got, wanted)
+	}
+	return nil
+}
+
+func kv(client *api.Client) error {
+	kv := client.KV()
+	if _, err := kv.Put(&api.KVPair{Key: "go/a", Value: []byte("1"), Flags: 42}, nil); err != nil {
+		return err
+	}
+	pair, meta, err := kv.Get("go/a", nil)
+	if err != nil {
+		return err
+	}
+	if err := want("the value", string(pair.Value), "1"); err != nil {
+		return err
+	}
+	if err := want("the index", meta.LastIndex, pair.ModifyIndex); err != nil {
+		return err
+	}
+	pair.Value = []byte("2")
+	if ok, _, err := kv.CAS(pair, nil); err != nil || !ok {
+		return fmt.Errorf("CAS: %v, %v", ok, err)
+	}
+	if ok, _, err := kv.CAS(pair, nil); err != nil || ok {
+		return fmt.Errorf("CAS with an old index: %v, %v", ok, err)
+	}
+	keys, _, err := kv.Keys("go/", "/", nil)
+	if err != nil {
+		return err
+	}
+	if err := want("keys", keys, []string{"go/a"}); err != nil {
+		return err
+	}
+	if absent, _, err := kv.Get("go/none", nil); err != nil || absent != nil {
+		return fmt.Errorf("an absent key: %v, %v", absent, err)
+	}
+	if _, err := kv.DeleteTree("go/", nil); err != nil {
+		return err
+	}
+	pairs, _, err := kv.List("go/", nil)
+	if err != nil {
+		return err
+	}
+	return want("what is left", len(pairs), 0)
+}
+
+func txn(client *api.Client) error {
+	ok, response, _, err := client.KV().Txn(api.KVTxnOps{
+		{Verb: api.KVSet, Key: "txn/a", Value: []byte("1")},
+		{Verb: api.KVGet, Key: "txn/a"},
+	}, nil)
+	if err != nil || !ok {
+		return fmt.Errorf("transaction: %v, %v", ok, err)
+	}
+	if err := want("the value", string(response.Results[1].Value), "1"); err != nil {
+		return err
+	}
+	ok, response, _, err = client.KV().Txn(api.KVTxnOps{{Verb: api.KVGet, Key: "txn/none"}}, nil)
+	if err != nil || ok {
+		return fmt.Errorf("a transaction that fails: %v, %v", ok, err)
+	}
+	if err := want("the error", response.Errors[0].What, `key "txn/none" doesn't exist`); err != nil {
+		return err
+	}
+	node := &api.NodeTxnOp{Verb: api.NodeSet, Node: api.Node{Node: "go-node", Address: "10.1.1.1"}}
+	service := &api.ServiceTxnOp{
+		Verb: api.ServiceSet, Node: "go-node",
+		Service: api.AgentService{ID: "go1", Service: "go", Port: 99},
+	}
+	check := &api.CheckTxnOp{
+		Verb:  api.CheckSet,
+		Check: api.HealthCheck{Node: "go-node", CheckID: "c1", Name: "c", Status: "passing", ServiceID: "go1"},
+	}
+	ok, all, _, err := client.Txn().Txn(api.TxnOps{{Node: node}, {Service: service}, {Check: check}}, nil)
+	if err != nil || !ok {
+		return fmt.Errorf("rows of the catalog: %v, %v, %v", ok, all, err)
+	}
+	// Consul answers with a service of a node here, of which this type of the client shows the id.
+	if err := want("the service", all.Results[1].Service.ID, "go1"); err != nil {
+		return err
+	}
+	return want("the check", all.Results[2].Check.ServiceName, "go")
+}
+
+func locks(client *api.Client) error {
+	lock, err := client.LockOpts(&api.LockOptions{Key: "locks/a", SessionTTL: "10s"})
+	if err != nil {
+		return err
+	}
+	lost, err := lock.Lock(nil)
+	if err != nil {
+		return err
+	}
+	other, err := client.LockOpts(&api.LockOptions{Key: "locks/a", LockTryOnce: true, LockWaitTime: time.Second})
+	if err != nil {
+		return err
+	}
+	if second, err := other.Lock(nil); err != nil || second != nil {
+		return fmt.Errorf("a lock that is held was given again: %v, %v", second, err)
+	}
+	select {
+	case <-lost:
+		return fmt.Errorf("the lock was lost")
+	default:
+	}
+	if err := lock.Unlock(); err != nil {
+		return err
+	}
+	if err := lock.Destroy(); err != nil {
+		return err
+	}
+	id, _, err := client.Session().Create(&api.SessionEntry{TTL: "10s", Behavior: api.SessionBehaviorDelete}, nil)
+	if err != nil {
+		return err
+	}
+	if entry, _, err := client.Session().Renew(id, nil); err != nil || entry == nil {
+		return fmt.Errorf("renewal: %v, %v", entry, err)
+	}
+	if info, _, err := client.Session().Info(id, nil); err != nil || info.TTL != "10s" {
+		return fmt.Errorf("info: %v, %v", info, err)
+	}
+	_, err = client.Session().Destroy(id, nil)
+	return err
+}
+
+func semaphore(client *api.Client) error {
+	semaphore, err := client.SemaphorePrefix("semaphores/a", 2)
+	if err != nil {
+		return err
+	}
+	if _, err := semaphore.Acquire(nil); err != nil {
+		return err
+	}
+	return semaphore.Release()
+}
+
+func catalog(client *api.Client) error {
+	registration := &api.CatalogRegistration{
+		Node: "go-web", Address: "10.1.1.2",
+		Service: &api.AgentService{ID: "web1", Service: "go-web", Port: 80, Tags: []string{"v1"}},
+		Checks: api.HealthChecks{{
+			Node: "go-web", CheckID: "c", Name: "c", Status: "passing", ServiceID: "web1",
+		}},
+	}
+	if _, err := client.Catalog().Register(registration, nil); err != nil {
+		return err
+	}
+	entries, _, err := client.Health().Service("go-web", "v1", true, nil)
+	if err != nil {
+		return err
+	}
+	if err := want("healthy instances", len(entries), 1); err != nil {
+		return err
+	}
+	if err := want("the port", entries[0].Service.Port, 80); err != nil {
+		return err
+	}
+	services, _, err := client.Catalog().Services(nil)
+	if err != nil {
+		return err
+	}
+	if err := want("the tags", services["go-web"], []string{"v1"}); err != nil {
+		return err
+	}
+	node, _, err := client.Catalog().Node("go-web", nil)
+	if err != nil {
+		return err
+	}
+	if err := want("services of the node", len(node.Services), 1); err != nil {
+		return err
+	}
+	checks, _, err := client.Health().State(api.HealthAny, nil)
+	if err != nil || len(checks) < 2 {
+		return fmt.Errorf("checks: %v, %v", checks, err)
+	}
+	datacenters, err := client.Catalog().Datacenters()
+	if err != nil {
+		return err
+	}
+	if err := want("datacenters", datacenters, []string{"dc1"}); err != nil {
+		return err
+	}
+	_, err = client.Catalog().Deregister(&api.CatalogDeregistration{Node: "go-web"}, nil)
+	return err
+}
+
+func blocking(client *api.Client) error {
+	kv := client.KV()
+	if _, err := kv.Put(&api.KVPair{Key: "blocking", Value: []byte("1")}, nil); err != nil {
+		return err
+	}
+	_, meta, err := kv.Get("blocking", nil)
+	if err != nil {
+		return err
+	}
+	woken := make(chan error, 1)
+	go func() {
+		pair, _, err := kv.Get("blocking", &api.QueryOptions{WaitIndex: meta.LastIndex, WaitTime: 10 * time.Minute})
+		if err == nil {
+			err = want("the value", string(pair.Value), "2")
+		}
+		woken <- err
+	}()
+	if _, err := kv.Put(&api.KVPair{Key: "blocking", Value: []byte("2")}, nil); err != nil {
+		return err
+	}
+	return <-woken
+}
+
+func operator(client *api.Client) error {
+	leader, err := client.Status().Leader()
+	if err != nil || leader == "" {
+		return fmt.Errorf("leader: %q, %v", leader, err)
+	}
+	configuration, err := client.Operator().RaftGetConfiguration(nil)
+	if err != nil {
+		return err
+	}
+	if err := want("servers", len(configuration.Servers), 3); err != nil {
+		return err
+	}
+	if _, err := client.Operator().AutopilotServerHealth(nil); err != nil {
+		return err
+	}
+	self, err := client.Agent().Self()
+	if err != nil {
+		return err
+	}
+	if err := want("the datacenter", self["Config"]["Datacenter"], "dc1"); err != nil {
+		return err
+	}
+	members, err := client.Agent().Members(false)
+	if err != nil {
+		return err
+	}
+	if len(members) < 3 {
+		return fmt.Errorf("members: %v", members)
+	}
+	_, err = client.Agent().Metrics()
+	return err
+}
+
+func snapshot(client *api.Client) error {
+	if _, err := client.KV().Put(&api.KVPair{Key: "snapshot", Value: []byte("1")}, nil); err != nil {
+		return err
+	}
+	saved, _, err := client.Snapshot().Save(nil)
+	if err != nil {
+		return err
+	}
+	defer saved.Close()
+	var archive bytes.Buffer
+	if _, err := archive.ReadFrom(saved); err != nil {
+		return err
+	}
+	if _, err := client.KV().Put(&api.KVPair{Key: "snapshot", Value: []byte("2")}, nil); err != nil {
+		return err
+	}
+	if err := client.Snapshot().Restore(nil, &archive); err != nil {
+		return err
+	}
+	pair, _, err := client.KV().Get("snapshot", nil)
+	if err != nil {
+		return err
+	}
+	return want("the restored value", string(pair.Value), "1")
+}

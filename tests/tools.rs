@@ -1,0 +1,124 @@
+//! The command line's tools against a cluster: saving and restoring, export and import, watching and locking.
+
+use serde_json::Value;
+use tests::{Cluster, SERVERS, binary, run};
+
+/// The servers that do not lead, and the one that does.
+fn roles(cluster: &Cluster) -> (Vec<&'static str>, String) {
+    let leader = cluster.leader_among(&SERVERS);
+    let followers = SERVERS.into_iter().filter(|name| *name != leader).collect();
+    (followers, leader)
+}
+
+#[test]
+fn a_saved_state_comes_back_on_every_server() {
+    let mut cluster = Cluster::formed();
+    let (followers, leader) = roles(&cluster);
+    let file = cluster.folder().join("state.snap");
+    let file = file.to_str().expect("a plain path");
+    // Several parts in the log.
+    for n in 0..8 {
+        cluster["A"].put(&format!("/v1/kv/big/{n}"), &"x".repeat(400_000));
+    }
+    cluster["A"].put("/v1/kv/small", "before");
+    let said = cluster[followers[0]]
+        .cli(&["snapshot", "save", file])
+        .success();
+    assert!(
+        said.starts_with("Saved and verified snapshot to index "),
+        "{said}"
+    );
+    let said = run("agent", &["snapshot", "inspect", file]).success();
+    assert!(said.contains(" KVS ") && said.contains(" Index"), "{said}");
+    let said = run(
+        "agent",
+        &["snapshot", "inspect", "-kvdetails", "-format=json", file],
+    )
+    .success();
+    let shown: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(shown["StatsKV"][0]["Name"], "big/0");
+
+    cluster["A"].put("/v1/kv/small", "after");
+    cluster["A"].put("/v1/kv/new", "after");
+    let said = cluster[followers[1]]
+        .cli(&["snapshot", "restore", file])
+        .success();
+    assert_eq!(said, "Restored snapshot\n");
+    cluster.wait_until_equal(&SERVERS);
+    for name in SERVERS {
+        let agent = &cluster[name];
+        assert_eq!(agent.value("small", "stale").as_deref(), Some("before"));
+        assert_eq!(agent.value("new", "stale"), None);
+        assert_eq!(
+            agent.value("big/7", "stale").map(|v| v.len()),
+            Some(400_000)
+        );
+    }
+    // The cluster goes on, and a restart finds the restored state again.
+    cluster["A"].put("/v1/kv/next", "x");
+    cluster[leader.as_str()].kill();
+    cluster[leader.as_str()].start(&["-server"]);
+    cluster[leader.as_str()].wait_until_up();
+    cluster.wait_for_voters(&SERVERS);
+    cluster.wait_until_equal(&SERVERS);
+    let value = cluster[leader.as_str()].value("small", "stale");
+    assert_eq!(value.as_deref(), Some("before"));
+
+    std::fs::write(file, b"\x1f\x8b\x08\x00").expect("a writable file");
+    let said = cluster["A"].cli(&["snapshot", "restore", file]).failure();
+    assert!(said.contains("this is an archive of Consul"), "{said}");
+}
+
+#[test]
+fn keys_are_exported_and_imported() {
+    let cluster = Cluster::bootstrapped();
+    let a = &cluster["A"];
+    a.put("/v1/kv/app/one?flags=5", "1");
+    a.put("/v1/kv/app/two", "2");
+    let exported = a.cli(&["kv", "export", "app/"]).success();
+    let entries: Value = serde_json::from_str(&exported).expect("JSON");
+    assert_eq!(entries[0]["key"], "app/one");
+    assert_eq!(entries[0]["flags"], 5);
+    assert!(exported.starts_with("[\n\t{\n\t\t\"key\""), "{exported}");
+    let said = a
+        .cli(&["kv", "import", "-prefix=copy/", &exported])
+        .success();
+    assert_eq!(said, "Imported: copy/app/one\nImported: copy/app/two\n");
+    assert_eq!(a.value("copy/app/two", "").as_deref(), Some("2"));
+    let nodes = a.cli(&["catalog", "nodes"]).success();
+    assert!(nodes.starts_with("Node  ID"), "{nodes}");
+    let services = a.cli(&["catalog", "services"]).success();
+    assert_eq!(services, "consul\n");
+    assert_eq!(a.cli(&["catalog", "datacenters"]).success(), "dc1\n");
+    let refused = a.cli(&["exec", "true"]).failure();
+    assert!(refused.contains("exec is not supported"), "{refused}");
+}
+
+#[test]
+fn a_watch_prints_and_a_lock_excludes() {
+    let cluster = Cluster::bootstrapped();
+    let a = &cluster["A"];
+    a.put("/v1/kv/k", "v");
+    let shown = a.cli(&["watch", "-type=key", "-key=k"]).success();
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["Key"], "k");
+    assert!(a.cli(&["watch", "-type=zz"]).failure().contains("zz"));
+
+    assert_eq!(a.cli(&["lock", "job", "true"]).success(), "");
+    // What runs under the lock cannot have it a second time.
+    let agent = binary("agent");
+    let address = a.http().address;
+    let second = format!(
+        "{} lock -http-addr={address} -try=1s job true",
+        agent.display()
+    );
+    let refused = a.cli(&["lock", "-child-exit-code", "job", &second]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("Lock acquisition failed"));
+    let failed = a.cli(&["lock", "-child-exit-code", "job", "exit 3"]);
+    assert_eq!(failed.code, Some(2), "{failed:?}");
+    let gone = a.get("/v1/kv/job/.lock");
+    assert_eq!(gone.status, 404, "the lock is cleaned up");
+    let sessions = a.json("/v1/session/list");
+    assert_eq!(sessions.as_array().map(Vec::len), Some(0));
+}
