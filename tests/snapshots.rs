@@ -58,3 +58,31 @@ fn a_follower_that_was_away_while_the_log_was_purged_gets_everything() {
     cluster.wait_until_equal(&SERVERS);
     written.check(cluster["B"].http(), "w", "stale");
 }
+
+/// A load balancer, or a Kubernetes that replaces servers one by one, must not count on a copy that is old.
+#[test]
+fn a_follower_that_was_away_is_ready_only_once_it_has_nearly_everything() {
+    let mut cluster = Cluster::formed();
+    cluster["B"].kill();
+    let load = Load::start(&cluster.https(&["A", "C"]), 32, "w");
+    load.wait_for_progress(12_000);
+    load.stop();
+    let index = |cluster: &Cluster, name: &str, of: &str| -> Result<u64, String> {
+        let index = cluster[name].info("raft", of)?;
+        index.parse().map_err(|_| index)
+    };
+    let written = index(&cluster, "A", "commit_index").expect("an answer");
+    cluster["B"].start(&["-server"]);
+    let ready = eventually("B is ready", || {
+        match cluster["B"].http().get("/v1/agent/ready") {
+            Ok(reply) if reply.status == 200 => Ok(index(&cluster, "B", "applied_index")),
+            Ok(reply) => Err(reply.text()),
+            Err(error) => Err(error.to_string()),
+        }
+    });
+    let applied = ready.expect("an answer");
+    assert!(
+        applied + 1024 >= written,
+        "ready with {applied} of {written} entries"
+    );
+}

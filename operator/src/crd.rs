@@ -117,6 +117,10 @@ pub const OWN_KEYS: [&str; 20] = [
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.ephemeral) || !self.ephemeral || self.servers == 1").message("ephemeral storage is only for servers: 1"),
+    validation = Rule::new("(has(self.ephemeral) && self.ephemeral) == (has(oldSelf.ephemeral) && oldSelf.ephemeral)").message("ephemeral cannot change"),
+    // Here and not at the fields, for a field that is taken away and set anew is not seen to change there.
+    validation = Rule::new("quantity(has(self.storage) ? string(self.storage.size) : '10Gi').compareTo(quantity(has(oldSelf.storage) ? string(oldSelf.storage.size) : '10Gi')) >= 0").message("storage.size can only grow"),
+    validation = Rule::new("(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : '') == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : '')").message("storage.storageClassName cannot change"),
     validation = Rule::new("has(self.nodePrefix) == has(oldSelf.nodePrefix) && (!has(self.nodePrefix) || self.nodePrefix == oldSelf.nodePrefix)").message("nodePrefix cannot change"),
     validation = Rule::new("has(self.restoreFrom) == has(oldSelf.restoreFrom) && (!has(self.restoreFrom) || self.restoreFrom == oldSelf.restoreFrom)").message("restoreFrom is only read when the cluster is created"),
     validation = Rule::new("!has(oldSelf.gossip) || has(self.gossip)").message("gossip encryption cannot be taken away again"),
@@ -154,7 +158,7 @@ pub struct ConsulClusterSpec {
 
     /// Image of the agent, with a tag or a digest. Absent: the one that this operator was released with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512))]
+    #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
 
     /// When the kubelet pulls the image. Absent: Kubernetes' own rule.
@@ -211,7 +215,7 @@ pub struct ConsulClusterSpec {
         deserialize_with = "validate::extra_args"
     )]
     #[schemars(length(max = 32), inner(length(max = 256)))]
-    #[x_kube(validation = Rule::new(extra_args_rule()).message("extraArgs holds a flag that the operator sets itself"))]
+    #[x_kube(validation = Rule::new(extra_args_rule()).message(Message::Message(extra_args_message())))]
     pub extra_args: Vec<String>,
 
     /// Memory and processor time of each server.
@@ -304,16 +308,52 @@ fn extra_args_rule() -> String {
     format!("self.all(a, !a.matches('^--?({})'))", OWN_FLAGS.join("|"))
 }
 
-/// An object of any shape without the operator's own keys. CEL cannot see into unknown fields; `not` with `required` can.
+fn extra_args_message() -> String {
+    format!(
+        "extraArgs must not hold flags that the operator sets itself: none that begin with -{}",
+        OWN_FLAGS.join(", -")
+    )
+}
+
+/// An object of any shape without the operator's own keys. CEL sees only the fields that a schema names, so these are
+/// named, with their types, to be refused with a sentence.
 fn config_schema(_: &mut SchemaGenerator) -> Schema {
-    let refused: Vec<_> = OWN_KEYS
+    let list =
+        serde_json::json!({ "type": "array", "items": { "type": "string" }, "maxItems": 64 });
+    let object =
+        serde_json::json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let named: serde_json::Map<_, _> = OWN_KEYS
         .iter()
-        .map(|key| serde_json::json!({ "required": [key] }))
+        .map(|key| {
+            let schema = match *key {
+                "bootstrap"
+                | "server"
+                | "rejoin_after_leave"
+                | "leave_on_terminate"
+                | "skip_leave_on_interrupt"
+                | "dev_mode" => serde_json::json!({ "type": "boolean" }),
+                "bootstrap_expect" => serde_json::json!({ "type": "integer" }),
+                "start_join" | "retry_join" => list.clone(),
+                "addresses" | "ports" => object.clone(),
+                _ => serde_json::json!({ "type": "string" }),
+            };
+            let mut schema = schema;
+            schema["description"] = "Set by the operator, and refused here.".into();
+            ((*key).to_owned(), schema)
+        })
+        .collect();
+    let absent: Vec<_> = OWN_KEYS
+        .iter()
+        .map(|key| format!("!has(self.{key})"))
         .collect();
     json_schema!({
         "type": "object",
         "x-kubernetes-preserve-unknown-fields": true,
-        "not": { "anyOf": refused },
+        "properties": named,
+        "x-kubernetes-validations": [{
+            "rule": absent.join(" && "),
+            "message": format!("config must not hold keys that the operator sets itself: {}", OWN_KEYS.join(", ")),
+        }],
     })
 }
 

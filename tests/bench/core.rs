@@ -126,9 +126,31 @@ pub(crate) fn run() -> bool {
     for peer in [&etcd as &dyn Peer, &ours] {
         peer.fill(FEW_KEYS, KEYS);
     }
-    let mut samples: Vec<Samples> = SUBJECTS.iter().map(|_| Samples::default()).collect();
+    let samples = put_loads_on(&etcd, &ours, rounds, seconds);
+    let largest = |peer: &dyn Peer| peer.pids().map(memory).into_iter().max().unwrap_or(0) as f64;
+    let memories = (largest(&ours), largest(&etcd));
+    let waited = waiters::measure(ours.leader());
+    for peer in [&etcd as &dyn Peer, &ours] {
+        peer.fill(KEYS, many);
+    }
+    let grown = write_costs(&ours, &etcd, many, seconds);
+    let reached = print_loads(&samples);
+    print_tails(&samples);
+    print_profile(&samples[0]);
+    let rest = Rest {
+        memories,
+        waited,
+        many,
+        growth: (grown.0 / few.0, grown.1 / few.1),
+    };
+    print_rest(&rest, &samples) & reached
+}
+
+/// Every load in turns, so that what the machine does meanwhile counts for both.
+fn put_loads_on(etcd: &Etcd, ours: &Ours, rounds: u64, seconds: u64) -> Vec<Samples> {
+    let mut all: Vec<Samples> = SUBJECTS.iter().map(|_| Samples::default()).collect();
     for _ in 0..rounds {
-        for (subject, samples) in SUBJECTS.iter().zip(&mut samples) {
+        for (subject, samples) in SUBJECTS.iter().zip(&mut all) {
             let plan = Plan {
                 op: subject.op,
                 connections: subject.connections,
@@ -137,55 +159,61 @@ pub(crate) fn run() -> bool {
                 first_key: 0,
             };
             if subject.same_as.is_none() {
-                let sample = Sample::take(&etcd, subject.at_leader, &plan);
+                let sample = Sample::take(etcd, subject.at_leader, &plan);
                 samples.etcd.push(sample);
             }
-            samples
-                .ours
-                .push(Sample::take(&ours, subject.at_leader, &plan));
+            let sample = Sample::take(ours, subject.at_leader, &plan);
+            samples.ours.push(sample);
         }
     }
-    let largest = |peer: &dyn Peer| peer.pids().map(memory).into_iter().max().unwrap_or(0) as f64;
-    let memories = (largest(&ours), largest(&etcd));
-    let waited = waiters::measure(ours.leader());
-    for peer in [&etcd as &dyn Peer, &ours] {
-        peer.fill(KEYS, many);
-    }
-    let grown = write_costs(&ours, &etcd, many, seconds);
-    let mut reached_all = print_loads(&samples);
-    print_tails(&samples);
-    print_profile(&samples[0]);
-    let written = |samples: &[Sample]| median(samples.iter().map(Sample::written));
+    all
+}
+
+/// What is measured beside the loads; of pairs, ours first.
+struct Rest {
+    /// Bytes.
+    memories: (f64, f64),
+    waited: waiters::Waited,
+    /// Keys in the end.
+    many: usize,
+    /// Cost of a write then, times that at first.
+    growth: (f64, f64),
+}
+
+/// Whether every goal was reached.
+fn print_rest(rest: &Rest, samples: &[Samples]) -> bool {
     println!();
     println!(
         "{:<60}  {:>10}  {:>10}  {:>10}",
         "what else", "etcd", "ours", "goal"
     );
-    let megabytes = |bytes: f64| bytes / (1 << 20) as f64;
-    let mut row = |what: String, etcd: f64, ours: f64, goal: f64| {
-        let shown = |n: f64| {
-            if n.is_nan() {
+    let mut reached = true;
+    let mut row = |what: &str, etcd: f64, ours: f64, goal: f64| {
+        let [etcd, shown, wanted] = [etcd, ours, goal].map(|number| {
+            if number.is_nan() {
                 "-".to_owned()
             } else {
-                format!("{n:.2}")
+                format!("{number:.2}")
             }
-        };
-        println!(
-            "{what:<60}  {:>10}  {:>10}  {:>10}",
-            shown(etcd),
-            shown(ours),
-            shown(goal)
-        );
-        reached_all &= goal.is_nan() || ours <= goal;
+        });
+        println!("{what:<60}  {etcd:>10}  {shown:>10}  {wanted:>10}");
+        reached &= goal.is_nan() || ours <= goal;
     };
+    let Rest {
+        memories,
+        waited,
+        many,
+        growth,
+    } = rest;
+    let megabytes = |bytes: f64| bytes / f64::from(1 << 20);
     row(
-        format!("memory after {KEYS} keys and the load, MB (RSS, largest)"),
+        &format!("memory after {KEYS} keys and the load, MB (RSS, largest)"),
         megabytes(memories.1),
         megabytes(memories.0),
         40.0,
     );
     row(
-        format!(
+        &format!(
             "{} blocking queries on a key: KB for each",
             waiters::WAITERS
         ),
@@ -194,26 +222,27 @@ pub(crate) fn run() -> bool {
         4.0,
     );
     row(
-        "the last of them awake after the write, ms".to_owned(),
+        "the last of them awake after the write, ms",
         f64::NAN,
         waited.last_awake_ms,
         100.0,
     );
     row(
-        format!("cost of a PUT with {many} keys, times that with {FEW_KEYS}"),
-        grown.1 / few.1,
-        grown.0 / few.0,
+        &format!("cost of a PUT with {many} keys, times that with {FEW_KEYS}"),
+        growth.1,
+        growth.0,
         2.0,
     );
+    let written = |samples: &[Sample]| median(samples.iter().map(Sample::written));
     for subject in [0, 2] {
         row(
-            format!("{}: bytes to the disk a byte put", SUBJECTS[subject].what),
+            &format!("{}: bytes to the disk a byte put", SUBJECTS[subject].what),
             written(&samples[subject].etcd),
             written(&samples[subject].ours),
             f64::NAN,
         );
     }
-    reached_all
+    reached
 }
 
 /// Processor time of a PUT while `keys` exist, ours and etcd's.

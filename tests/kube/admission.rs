@@ -28,13 +28,74 @@ fn every_invalid_cluster_is_refused_with_a_sentence_that_names_the_field() {
             json!({"servers": 3, "ephemeral": true}),
             &["ephemeral", "servers: 1"],
         ),
-        ("c", json!({"extraArgs": ["-bootstrap"]}), &["extraArgs"]),
+        (
+            "c",
+            json!({"extraArgs": ["-bootstrap"]}),
+            &["extraArgs", "sets itself", "-bootstrap"],
+        ),
         (
             "c",
             json!({"extraArgs": ["--bootstrap-expect=3"]}),
-            &["extraArgs"],
+            &["extraArgs", "sets itself"],
         ),
-        ("c", json!({"config": {"bootstrap": true}}), &["config"]),
+        (
+            "c",
+            json!({"config": {"bootstrap": true}}),
+            &["config", "sets itself: bootstrap"],
+        ),
+        (
+            "c",
+            json!({"config": {"retry_join": ["10.0.0.1"]}}),
+            &["config", "retry_join"],
+        ),
+        ("c", json!({"image": ""}), &["image", "at least 1"]),
+        ("c", json!({"domain": ""}), &["domain"]),
+        (
+            "c",
+            json!({"storage": {"size": "lots"}}),
+            &["storage.size", "such as 10Gi"],
+        ),
+        (
+            "c",
+            json!({"storage": {"size": "0"}}),
+            &["storage.size", "above 0"],
+        ),
+        (
+            "c",
+            json!({"storage": {"retain": {"whenDeleted": "Perhaps"}}}),
+            &["whenDeleted", "Retain", "Delete"],
+        ),
+        (
+            "c",
+            json!({"imagePullPolicy": "Sometimes"}),
+            &["imagePullPolicy", "IfNotPresent"],
+        ),
+        (
+            "c",
+            json!({"updatePolicy": {"maxLag": -1}}),
+            &["updatePolicy.maxLag"],
+        ),
+        ("c", json!({"gossip": {}}), &["gossip is not implemented"]),
+        (
+            "c",
+            json!({"tls": {"mode": "Generated"}}),
+            &["tls.mode can only be Disabled"],
+        ),
+        (
+            "c",
+            json!({"acl": {"enabled": true}}),
+            &["acl.enabled can only be false"],
+        ),
+        (
+            "c",
+            json!({"backup": {"schedule": "@daily", "destination": "pvc://x"}}),
+            &["backup"],
+        ),
+        (
+            "c",
+            json!({"restoreFrom": "pvc://x/y"}),
+            &["restoreFrom is not implemented"],
+        ),
         ("c", json!({"datacenter": "no spaces"}), &["datacenter"]),
         ("c", json!({"clients": -1}), &["clients"]),
         ("c", json!({"nodePrefix": "-x"}), &["nodePrefix"]),
@@ -83,7 +144,20 @@ fn what_cannot_change_is_refused_when_it_changes() {
             changed("nodePrefix", json!("x")),
             &["nodePrefix cannot change"],
         ),
-        (changed("storage", storage("1Gi")), &["storage"]),
+        (
+            changed("domain", json!("example.")),
+            &["domain cannot change"],
+        ),
+        (changed("ephemeral", json!(true)), &["ephemeral"]),
+        (
+            changed("storage", storage("1Gi")),
+            &["storage.size can only grow"],
+        ),
+        // Neither by taking the whole away, which means the default.
+        (
+            changed("storage", Value::Null),
+            &["storage.storageClassName cannot change"],
+        ),
         (
             changed(
                 "storage",

@@ -1,6 +1,6 @@
 //! The manual sequence, watched from outside.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{Invariants, KubeLoad, Path, Scene, wait_for};
 
 fn forms(servers: usize) {
@@ -27,6 +27,8 @@ fn forms(servers: usize) {
     assert_eq!(rules.flagged_ever(), 1, "one pod carried the flag, once");
     assert_eq!(rules.cluster().as_deref(), status["clusterID"].as_str());
 
+    shows(&scene, status, servers);
+
     // Nothing was wrong at any moment, so nothing was said to be.
     let events = scene.events("c");
     let warned = |reason: &str| events.iter().any(|(told, _)| told == reason);
@@ -49,6 +51,37 @@ fn forms(servers: usize) {
     load.wait_for_progress(10);
     load.check(&scene.kube, "c-server-0");
     rules.finish();
+}
+
+/// What a person sees of a cluster at rest: the columns of `kubectl get`, and each server in its status.
+fn shows(scene: &Scene, status: &Value, servers: usize) {
+    let members = status["members"].as_array().expect("members are listed");
+    assert_eq!(members.len(), servers, "{status:#}");
+    for (number, member) in members.iter().enumerate() {
+        let name = format!("c-server-{number}");
+        for (field, expected) in [("name", json!(name)), ("pod", json!(name))] {
+            assert_eq!(member[field], expected, "{field} of {member:#}");
+        }
+        assert_ne!(member["bootstrapFlag"], json!(true), "{member:#}");
+        assert!(member["nodeID"].is_string(), "{member:#}");
+        let role = member["role"].as_str();
+        assert!(matches!(role, Some("leader" | "voter")), "{member:#}");
+        assert!(member["lastLogIndex"].as_i64() > Some(0), "{member:#}");
+    }
+    let table = tests::kubectl(&["get", "consulclusters", "--namespace", &scene.namespace])
+        .expect("kubectl answers");
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let columns = [
+        "NAME", "READY", "PHASE", "LEADER", "VOTERS", "VERSION", "AGE",
+    ];
+    assert_eq!(lines[0], columns, "{table}");
+    let ready = format!("{servers}/{servers}");
+    assert_eq!(lines[1][..3], ["c", &ready, "Running"], "{table}");
+    assert!(lines[1][3].starts_with("c-server-"), "{table}");
+    assert_eq!(lines[1][4], servers.to_string(), "{table}");
 }
 
 /// What Events say, in the order of the manual: what the first server did, what the others waited for, what was
@@ -117,30 +150,43 @@ fn two_clusters_in_one_namespace_do_not_meet() {
     right.finish();
 }
 
-/// The sequence goes on from wherever the operator was killed. Each run kills it as soon as another step is under way.
+/// The sequence goes on from wherever the operator was killed. It is killed as soon as it has told of anything new: every
+/// step is told of, and so is what led to it.
 #[test]
 fn the_operator_is_killed_at_every_step() {
     let scene = Scene::new("operator-killed");
     let rules = Invariants::watch(&scene.kube, &scene.namespace, "c");
     let load = KubeLoad::start(&scene.kube, &scene.namespace, "c", 3);
     scene.apply("c", json!({"servers": 3}));
-    let mut killed = std::collections::BTreeSet::new();
+    let mut killed_at = std::collections::BTreeSet::new();
     wait_for("the cluster is Ready though the operator is killed", || {
-        let object = scene.get("c").map_err(|e| e.to_string())?;
-        let status = &object["status"];
-        let phase = status["phase"].as_str().unwrap_or_default().to_owned();
-        if !phase.is_empty() && phase != "Running" && killed.insert(phase.clone()) {
+        let told = scene.events("c");
+        let news: Vec<_> = told
+            .into_iter()
+            .filter(|(reason, _)| reason != "Ready")
+            .filter(|told| !killed_at.contains(told))
+            .collect();
+        if !news.is_empty() {
+            killed_at.extend(news);
             scene.kill_operators();
         }
+        let object = scene.get("c").map_err(|e| e.to_string())?;
+        let status = &object["status"];
         scene
             .ready_now("c")
             .then_some(())
-            .ok_or(format!("{phase}: {}", status["message"]))
+            .ok_or(format!("{}: {}", status["phase"], status["message"]))
     });
-    assert!(
-        killed.len() >= 3,
-        "the operator was killed in too few phases: {killed:?}"
-    );
+    for step in [
+        "BootstrapReserved",
+        "StartServers",
+        "RestartWithoutBootstrap",
+    ] {
+        assert!(
+            killed_at.iter().any(|(reason, _)| reason == step),
+            "not killed after {step}: {killed_at:?}"
+        );
+    }
     load.check(&scene.kube, "c-server-1");
     rules.finish();
 }
@@ -159,6 +205,7 @@ fn the_leading_operator_of_two_is_killed() {
         },
     );
     let rules = Invariants::watch(&scene.kube, &scene.namespace, "c");
+    let load = KubeLoad::start(&scene.kube, &scene.namespace, "c", 3);
     let holder = |not: &str| {
         wait_for("an operator holds the Lease", || {
             let leases = scene.kube.list(Path::LEASES, &scene.namespace, "");
@@ -182,5 +229,7 @@ fn the_leading_operator_of_two_is_killed() {
     let second = holder(&first);
     assert_ne!(first, second);
     scene.wait_ready("c");
+    load.wait_for_progress(5);
+    load.check(&scene.kube, "c-server-0");
     rules.finish();
 }

@@ -5,15 +5,6 @@ use std::sync::Arc;
 use serde_json::json;
 use tests::{Invariants, KubeLoad, Path, Scene, try_bed, wait_for};
 
-/// Phases in which pod 0 exists and the bootstrap is under way.
-const PHASES: [&str; 5] = [
-    "Bootstrapping",
-    "Expanding",
-    "Joining",
-    "Verifying",
-    "Rotating",
-];
-
 /// What is done to pod 0.
 #[derive(Clone, Copy)]
 enum Blow {
@@ -51,13 +42,7 @@ fn forming(name: &str, phase: &str) -> (Scene, Invariants, KubeLoad) {
     let rules = Invariants::watch(&scene.kube, &scene.namespace, "c");
     let load = KubeLoad::start(&scene.kube, &scene.namespace, "c", 3);
     scene.apply("c", json!({"servers": 3}));
-    wait_for(&format!("phase {phase} or later"), || {
-        let object = scene.get("c").map_err(|e| e.to_string())?;
-        let now = object["status"]["phase"].as_str().unwrap_or_default();
-        let place = |of: &str| PHASES.iter().position(|phase| *phase == of);
-        let reached = place(now) >= place(phase) || now == "Settling" || now == "Running";
-        reached.then_some(()).ok_or(now.to_owned())
-    });
+    scene.wait_phase("c", phase);
     (scene, rules, load)
 }
 
@@ -145,6 +130,11 @@ fn all_pods_are_deleted_at_once() {
     let before = scene.wait_ready("c");
     load.wait_for_progress(20);
     let uids = scene.server_uids("c");
+    let addresses = || -> Vec<String> {
+        let address = |pod: &serde_json::Value| pod["status"]["podIP"].as_str().map(str::to_owned);
+        scene.servers("c").iter().filter_map(address).collect()
+    };
+    let old = addresses();
     for ordinal in 0..3 {
         scene.kill_pod(&format!("c-server-{ordinal}"));
     }
@@ -158,6 +148,11 @@ fn all_pods_are_deleted_at_once() {
     load.wait_for_progress(20);
     let after = scene.wait_ready("c");
     assert_eq!(before["status"]["clusterID"], after["status"]["clusterID"]);
+    let new = addresses();
+    assert!(
+        new.iter().all(|address| !old.contains(address)),
+        "{new:?} after {old:?}"
+    );
     load.check(&scene.kube, "c-server-2");
     rules.finish();
 }
@@ -165,7 +160,9 @@ fn all_pods_are_deleted_at_once() {
 #[test]
 fn a_hand_edited_statefulset_is_put_back() {
     let scene = Scene::new("hand-edit");
-    scene.apply("c", json!({"servers": 1}));
+    let rules = Invariants::watch(&scene.kube, &scene.namespace, "c");
+    let load = KubeLoad::start(&scene.kube, &scene.namespace, "c", 3);
+    scene.apply("c", json!({"servers": 3}));
     scene.wait_ready("c");
     let path = Path::STATEFUL_SETS.one(&scene.namespace, "c-server");
     let args = |object: &serde_json::Value| {
@@ -185,6 +182,10 @@ fn a_hand_edited_statefulset_is_put_back() {
         let now = args(&kube.get(&path).map_err(|e| e.to_string())?);
         (now == before).then_some(()).ok_or(now.to_string())
     });
+    load.wait_for_progress(5);
+    load.check(&scene.kube, "c-server-0");
+    assert_eq!(rules.flagged_ever(), 1, "the hand's flag reached a pod");
+    rules.finish();
 }
 
 #[test]

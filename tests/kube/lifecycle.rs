@@ -12,6 +12,10 @@ fn gone(scene: &Scene, name: &str) {
             Path::PODS,
             Path::SERVICES,
             Path::BUDGETS,
+            Path::CONFIG_MAPS,
+            Path::SERVICE_ACCOUNTS,
+            Path::NETWORK_POLICIES,
+            Path::DAEMON_SETS,
         ] {
             for object in scene.kube.list(kind, &scene.namespace, "") {
                 let object = object["metadata"]["name"]
@@ -54,15 +58,12 @@ fn a_deleted_cluster_is_adopted_when_it_is_made_again() {
     rules.finish();
 }
 
-#[test]
-fn a_cluster_deleted_in_the_middle_leaves_only_its_volumes() {
-    let scene = Scene::new("deleted");
-    scene.apply("c", json!({"servers": 3}));
-    wait_for("the first server is there", || {
-        scene
-            .kube
-            .get(&Path::PODS.one(&scene.namespace, "c-server-0"))
-    });
+/// A cluster that is deleted in `phase`, or as soon after it as that is seen, is gone, and its volumes are there.
+fn deleted_in(phase: &str) {
+    let scene = Scene::new(&format!("deleted-{}", phase.to_lowercase()));
+    let rules = Invariants::watch(&scene.kube, &scene.namespace, "c");
+    scene.apply("c", json!({"servers": 3, "networkPolicy": true}));
+    scene.wait_phase("c", phase);
     scene
         .kube
         .delete(&Path::CLUSTERS.one(&scene.namespace, "c"))
@@ -75,6 +76,47 @@ fn a_cluster_deleted_in_the_middle_leaves_only_its_volumes() {
             .is_empty(),
         "the volumes are kept"
     );
+    rules.finish();
+}
+
+#[test]
+fn a_cluster_deleted_while_it_forms_leaves_only_its_volumes() {
+    deleted_in("Bootstrapping");
+}
+
+#[test]
+fn a_cluster_deleted_while_others_join_leaves_only_its_volumes() {
+    deleted_in("Joining");
+}
+
+#[test]
+fn a_cluster_deleted_while_its_first_server_is_replaced_leaves_only_its_volumes() {
+    deleted_in("Rotating");
+}
+
+#[test]
+fn a_network_policy_comes_and_goes_with_the_spec() {
+    let scene = Scene::new("policy");
+    let path = Path::NETWORK_POLICIES.one(&scene.namespace, "c-server");
+    scene.apply("c", json!({"servers": 1, "networkPolicy": true}));
+    scene.wait_ready("c");
+    let policy = scene.kube.get(&path).expect("there is one");
+    let ports: Vec<i64> = policy["spec"]["ingress"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|rule| rule["ports"].as_array().cloned().unwrap_or_default())
+        .filter_map(|port| port["port"].as_i64())
+        .collect();
+    for port in [8300, 8301, 8500] {
+        assert!(ports.contains(&port), "no rule for {port}: {policy:#}");
+    }
+    scene.apply("c", json!({"servers": 1, "networkPolicy": false}));
+    wait_for("the policy is gone", || match scene.kube.get(&path) {
+        Ok(_) => Err("it is there".to_owned()),
+        Err(refused) if refused.status == 404 => Ok(()),
+        Err(refused) => Err(refused.to_string()),
+    });
 }
 
 #[test]

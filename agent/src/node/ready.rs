@@ -45,6 +45,14 @@ fn server_not_ready(server: &Server) -> Option<String> {
             _ => return Some("the leader is silent".to_owned()),
         }
     }
-    let pending = status.commit_index.saturating_sub(status.applied_index);
+    behind(
+        status.cluster_commit_index.max(status.commit_index),
+        status.applied_index,
+    )
+}
+
+/// Why a server lags too far behind what is committed: it has not applied it yet, or does not even have it.
+fn behind(committed: u64, applied: u64) -> Option<String> {
+    let pending = committed.saturating_sub(applied);
     (pending > PENDING_MAX).then(|| format!("{pending} committed entries are not applied yet"))
 }

@@ -57,6 +57,8 @@ pub struct Status {
     pub last_term: u64,
     /// Last index known to be committed; 0 for none.
     pub commit_index: u64,
+    /// Last index that a quorum has, as far as this server was told, whether or not it has it itself; 0 for none.
+    pub cluster_commit_index: u64,
     /// Last index applied; 0 for none.
     pub applied_index: u64,
     /// Index and term of the newest snapshot.
@@ -101,6 +103,7 @@ impl Status {
             last_index: metrics.last_log_index.unwrap_or(0),
             last_term: metrics.local_committed.map_or(0, |id| id.leader_id.term),
             commit_index: index(metrics.local_committed),
+            cluster_commit_index: index(metrics.cluster_committed),
             applied_index: index(metrics.last_applied),
             snapshot: metrics.snapshot.map(|id| (id.index, id.leader_id.term)),
             purged: metrics.purged.map(|id| id.index),
@@ -150,6 +153,7 @@ impl Status {
             last_index,
             last_term: term,
             commit_index: last_index,
+            cluster_commit_index: last_index,
             applied_index: last_index,
             snapshot: None,
             purged: None,

@@ -21,13 +21,10 @@ pub enum PullPolicy {
 /// Volumes of the servers.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(
-    validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)").message("storageClassName cannot change")
-)]
 pub struct Storage {
-    /// Size of each server's volume. Can only grow.
+    /// Size of each server's volume, as `10Gi`: above 0. Can only grow.
     #[serde(default = "default_size")]
-    #[x_kube(validation = Rule::new("quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0").message("storage.size can only grow"))]
+    #[x_kube(validation = Rule::new("isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))").message("storage.size must be a quantity above 0, such as 10Gi"))]
     pub size: Quantity,
 
     /// Storage class. Absent: the default of the Kubernetes cluster. Cannot change.

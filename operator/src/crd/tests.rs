@@ -172,15 +172,17 @@ fn the_manifest_carries_names_subresources_columns_and_rules() {
             rules(&schema["properties"]["spec"]),
             rules(&spec["servers"])
         ),
-        (1, 10, 2)
+        (1, 13, 2)
     );
-    assert_eq!((rules(&spec["extraArgs"]), rules(&spec["storage"])), (1, 1));
+    let size = &spec["storage"]["properties"]["size"];
+    assert_eq!((rules(&spec["extraArgs"]), rules(size)), (1, 1));
     assert_eq!(spec["servers"]["default"], 3);
     assert_eq!(spec["config"]["x-kubernetes-preserve-unknown-fields"], true);
-    assert_eq!(
-        spec["config"]["not"]["anyOf"].as_array().unwrap().len(),
-        OWN_KEYS.len()
-    );
+    for key in OWN_KEYS {
+        assert!(spec["config"]["properties"][key]["type"].is_string());
+        let rule = spec["config"]["x-kubernetes-validations"][0].to_string();
+        assert!(rule.contains(&format!("!has(self.{key})")), "{rule}");
+    }
     let status = &schema["properties"]["status"]["properties"];
     assert_eq!(status["members"]["x-kubernetes-list-map-keys"][0], "name");
     assert_eq!(status["voters"]["type"], "integer");

@@ -34,12 +34,18 @@ impl Path {
     pub const CLAIMS: Self = Self::new("api/v1", "persistentvolumeclaims");
     /// ConfigMaps.
     pub const CONFIG_MAPS: Self = Self::new("api/v1", "configmaps");
+    /// ServiceAccounts.
+    pub const SERVICE_ACCOUNTS: Self = Self::new("api/v1", "serviceaccounts");
     /// Services.
     pub const SERVICES: Self = Self::new("api/v1", "services");
     /// Events, as `kubectl get events` shows them.
     pub const EVENTS: Self = Self::new("api/v1", "events");
     /// StatefulSets.
     pub const STATEFUL_SETS: Self = Self::new("apis/apps/v1", "statefulsets");
+    /// DaemonSets.
+    pub const DAEMON_SETS: Self = Self::new("apis/apps/v1", "daemonsets");
+    /// NetworkPolicies.
+    pub const NETWORK_POLICIES: Self = Self::new("apis/networking.k8s.io/v1", "networkpolicies");
     /// Deployments.
     pub const DEPLOYMENTS: Self = Self::new("apis/apps/v1", "deployments");
     /// Leases.

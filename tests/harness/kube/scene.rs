@@ -7,6 +7,18 @@ use serde_json::{Value, json};
 use super::bed::{checked, image, kubectl, program};
 use super::{Kube, Path, wait_for};
 
+/// Phases of a bootstrap, in their order.
+const PHASES: [&str; 8] = [
+    "Preparing",
+    "Bootstrapping",
+    "Expanding",
+    "Joining",
+    "Verifying",
+    "Rotating",
+    "Settling",
+    "Running",
+];
+
 /// Name of the Helm release, and so of the operator's Deployment.
 const RELEASE: &str = "consulcluster-operator";
 
@@ -150,6 +162,25 @@ impl Scene {
     /// What the API server said.
     pub fn get(&self, name: &str) -> Result<Value, super::Refused> {
         self.kube.get(&Path::CLUSTERS.one(&self.namespace, name))
+    }
+
+    /// Waits until the bootstrap of that cluster is in `phase`. One may be over before it was seen: then it ends in a later
+    /// one. The phase that was seen.
+    ///
+    /// # Panics
+    /// When it never comes to that.
+    pub fn wait_phase(&self, name: &str, phase: &str) -> String {
+        let place = |of: &str| PHASES.iter().position(|phase| *phase == of);
+        let seen = wait_for(&format!("phase {phase} or later"), || {
+            let object = self.get(name).map_err(|e| e.to_string())?;
+            let now = object["status"]["phase"].as_str().unwrap_or_default();
+            let reached = place(now) >= place(phase);
+            reached.then(|| now.to_owned()).ok_or(now.to_owned())
+        });
+        if seen != phase {
+            println!("{phase} was over before it was seen, in {seen} now");
+        }
+        seen
     }
 
     /// Waits until a condition of a `ConsulCluster` has a status, for the spec as it is now.
