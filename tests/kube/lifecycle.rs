@@ -61,7 +61,6 @@ fn a_deleted_cluster_is_adopted_when_it_is_made_again() {
 /// A cluster that is deleted in `phase`, or as soon after it as that is seen, is gone, and its volumes are there.
 fn deleted_in(phase: &str) {
     let scene = Scene::new(&format!("deleted-{}", phase.to_lowercase()));
-    let rules = Invariants::watch(&scene.kube, &scene.namespace, "c");
     scene.apply("c", json!({"servers": 3, "networkPolicy": true}));
     scene.wait_phase("c", phase);
     scene
@@ -76,7 +75,6 @@ fn deleted_in(phase: &str) {
             .is_empty(),
         "the volumes are kept"
     );
-    rules.finish();
 }
 
 #[test]
