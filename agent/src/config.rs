@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::local::definition::Raw;
+
 mod build;
 mod cursor;
 mod dns;
@@ -24,6 +26,7 @@ pub(crate) mod layer;
 pub mod machine;
 mod names;
 mod reload;
+mod services;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -127,6 +130,31 @@ pub struct Config {
     pub log: LogSettings,
     /// File that holds the process id while the agent runs. Default none.
     pub pid_file: Option<PathBuf>,
+    /// Addresses by purpose, beside `lan`, `lan_ipv4` and so on, which follow from `advertise_addr`. Default none.
+    pub tagged_addresses: BTreeMap<String, String>,
+    /// Services that run here. Keys `service` and `services`. Apply live. Default none.
+    pub services: Vec<Raw>,
+    /// Checks beside those of services' definitions. Keys `check` and `checks`. Apply live. Default none.
+    pub checks: Vec<Raw>,
+    /// How checks are run.
+    pub check_settings: CheckSettings,
+}
+
+/// How checks are run. Top-level keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckSettings {
+    /// Longest output that is kept, in bytes. Key and flag `check_output_max_size`. At least 1. Default 4096.
+    pub output_max_size: usize,
+    /// How long a new output may wait to be written to the catalog if the status is the same. Key
+    /// `check_update_interval`. 0 writes at once. Default 5m.
+    pub update_interval: Duration,
+    /// Whether outputs are thrown away. Key `discard_check_output`. Default false.
+    pub discard_output: bool,
+    /// Whether checks may run programs, whoever defines them: everybody who reaches the API may then run what they like.
+    /// Default false.
+    pub enable_script_checks: bool,
+    /// Whether checks from configuration files may. Default false.
+    pub enable_local_script_checks: bool,
 }
 
 /// Whether, and how, a server may form a new cluster. It never does when its data folder holds Raft state.

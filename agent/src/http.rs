@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::gossip::{JoinError, Member};
 use crate::leader::autopilot::ClusterHealth;
+use crate::local::Local;
 use crate::node::{
     Error as NodeError, Gauge, Node, PeerRef, RaftServer, ReadOptions, Reply, Saved,
 };
@@ -28,11 +29,13 @@ mod body;
 mod catalog;
 mod connection;
 mod error;
+mod filtered;
 mod health;
 mod host;
 mod json;
 mod kv;
 mod listen;
+mod local;
 mod operator;
 mod request;
 mod route;
@@ -102,6 +105,10 @@ pub trait Api: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Arc<Session>>, NodeError>> + Send;
     /// See [`Node::health`].
     fn health(&self) -> impl Future<Output = Result<ClusterHealth, NodeError>> + Send;
+    /// See [`Node::local`].
+    fn local(&self) -> &Local;
+    /// See [`Node::meta`].
+    fn meta(&self) -> BTreeMap<String, String>;
     /// See [`Node::not_ready`].
     fn not_ready(&self) -> Option<String>;
     /// See [`Node::save`].
@@ -200,6 +207,14 @@ impl Api for Node {
 
     fn health(&self) -> impl Future<Output = Result<ClusterHealth, NodeError>> + Send {
         Node::health(self)
+    }
+
+    fn local(&self) -> &Local {
+        Node::local(self)
+    }
+
+    fn meta(&self) -> BTreeMap<String, String> {
+        Node::meta(self)
     }
 
     fn not_ready(&self) -> Option<String> {

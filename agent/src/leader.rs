@@ -7,5 +7,6 @@ pub mod peers;
 mod session_timers;
 mod upkeep;
 
+pub use catalog::own_row;
 pub use duties::Duties;
 pub use session_timers::SessionTimers;

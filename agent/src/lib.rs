@@ -10,11 +10,13 @@ pub mod config;
 pub mod dns;
 pub mod duration;
 pub mod env;
+pub mod filter;
 #[cfg(test)]
 mod fuzz;
 pub mod gossip;
 pub mod http;
 pub mod leader;
+pub mod local;
 pub mod log;
 pub mod metrics;
 pub mod node;

@@ -7,6 +7,7 @@ mod info;
 mod join;
 mod leave;
 mod listen;
+mod local;
 mod ready;
 mod route;
 mod save;
@@ -34,6 +35,7 @@ use crate::env::Env;
 use crate::gossip::{Gossip, JoinError, Member};
 use crate::leader::SessionTimers;
 use crate::leader::autopilot::Stability;
+use crate::local::Local;
 use crate::raft::{Consensus, Service};
 use crate::rpc::Pool;
 use crate::state::{Answer, Shared};
@@ -162,6 +164,8 @@ struct Inner {
     node_id: Uuid,
     gossip: Gossip,
     calls: Arc<Pool>,
+    /// Its own services and checks.
+    local: Local,
     gate: gate::Gate,
     server: Option<Server>,
     /// Where a client last found the leader.
@@ -199,6 +203,11 @@ impl Node {
     /// What it was started with.
     pub fn config(&self) -> &Config {
         &self.inner.config
+    }
+
+    /// Its own services and checks.
+    pub fn local(&self) -> &Local {
+        &self.inner.local
     }
 
     /// The outside world that it was started in.
@@ -260,6 +269,7 @@ impl Node {
 
     /// Stops without a word to anybody: for others this node fails.
     pub async fn shutdown(&self) {
+        self.inner.local.stop().await;
         // The tasks first: the one that watches for Raft's failure would take this end for one.
         self.inner
             .tasks

@@ -32,8 +32,8 @@ mod tests;
 
 pub use autopilot::Autopilot;
 pub use catalog::{
-    Check, CheckStatus, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth, ServiceNode,
-    ServicesOfNode, Weights,
+    Check, CheckStatus, Mesh, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth,
+    ServiceNode, ServicesOfNode, Weights,
 };
 pub use command::{
     Command, DecodeError, Deregister, KvCommand, KvOp, KvWrite, Outcome, Refusal, Register, Stamped,
@@ -290,7 +290,7 @@ impl Tables {
                 let exists = |id: &Uuid| sessions.contains_key(id);
                 self.kv.apply(change, command, exists)
             }
-            Command::Register(command) => {
+            Command::FirstRegister(command) | Command::Register(command) => {
                 // All or nothing: the version before is at hand for free.
                 let before = self.catalog.clone();
                 match self.catalog.register(change, command) {
@@ -423,6 +423,17 @@ impl Tables {
                 tags,
                 passing,
             } => Answer::ServiceHealth(catalog.health(service, tags, *passing)),
+            Query::Instances { meta } => Answer::ServiceNodes(catalog.all_instances(meta)),
+            Query::ChecksWithMeta {
+                service,
+                state,
+                meta,
+            } => Answer::Checks(catalog.checks_with(service.as_deref(), state, meta)),
+            Query::MeshHealth {
+                service,
+                tags,
+                passing,
+            } => Answer::ServiceHealth(catalog.mesh_health(service, tags, *passing)),
             Query::Session { id } => Answer::Session(sessions.rows.get(id).cloned()),
             Query::Sessions => Answer::Sessions(sessions.rows.values().cloned().collect()),
             Query::NodeSessions { node } => {
@@ -451,9 +462,14 @@ impl Tables {
             Query::KvGet { key } => kv.key_indexes(key),
             Query::KvList { prefix } | Query::KvKeys { prefix, .. } => kv.prefix_indexes(prefix),
             Query::Nodes { .. } => Indexes::same(catalog.index.nodes),
-            Query::Services { .. } => Indexes::same(catalog.index.services),
+            Query::Services { .. } | Query::Instances { .. } => {
+                Indexes::same(catalog.index.services)
+            }
             Query::AddressOwners { .. } => {
                 Indexes::same(catalog.index.nodes.max(catalog.index.services))
+            }
+            Query::ChecksWithMeta { .. } => {
+                Indexes::same(catalog.index.checks.max(catalog.index.nodes))
             }
             Query::StateChecks { .. } => Indexes::same(catalog.index.checks),
             Query::Node { node } | Query::NodeServices { node } | Query::NodeChecks { node } => {
@@ -462,6 +478,7 @@ impl Tables {
             Query::ServiceNodes { service, .. }
             | Query::ServiceChecks { service }
             | Query::ServiceHealth { service, .. } => catalog.service_indexes(service),
+            Query::MeshHealth { service, .. } => catalog.mesh_indexes(service),
             Query::Session { id } => sessions.indexes(id),
             Query::Sessions | Query::NodeSessions { .. } => Indexes::same(sessions.index),
             Query::ClusterId => Indexes::same(self.cluster_id.map_or(0, |(_, index)| index)),

@@ -84,6 +84,7 @@ async fn serve(reloader: Reloader, raft: Option<Handle>, log: Log) -> Done {
             return Ok(1);
         }
     };
+    reloader.attach(node.clone());
     let api = bound.serve(&node, env, log, reloader.clone());
     tracing::info!(target: "agent", "Consul agent running!");
     let code = drive(&node, &mut signals, &reloader, LEAVE_TIME_MAX).await;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::files::{self, Format, SourceFile};
 use super::layer::{GossipLayer, Layer, Merge as _, Number};
 use super::names;
+use super::services;
 use super::unsupported::Found;
 use super::{
     Autopilot, Bootstrap, Config, Error, GossipLan, HttpAddress, Limits, LogSettings, Machine,
@@ -213,6 +214,10 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         disable_hostname: layer.telemetry.disable_hostname.unwrap_or(false),
         log: check_log(&layer, dev)?,
         pid_file: path(layer.pid_file.as_deref()),
+        tagged_addresses: layer.tagged_addresses.clone(),
+        services: services::services(&layer)?,
+        checks: services::checks(&layer)?,
+        check_settings: services::settings(&layer)?,
         node_meta: names::node_meta(layer)?,
     })
 }

@@ -50,10 +50,47 @@ fn entries(cursor: &mut Cursor<'_>, depth: usize) -> Result<Vec<Entry>, TreeErro
         if !starts_key(cursor) {
             return Ok(found);
         }
-        found.push(entry(cursor, depth)?);
+        add(&mut found, entry(cursor, depth)?);
         skip_space(cursor)?;
         cursor.eat(',');
     }
+}
+
+/// Blocks of which there may be several: written one after the other, they are a list.
+const REPEATED: [&str; 6] = [
+    "check",
+    "checks",
+    "service",
+    "services",
+    "upstreams",
+    "watches",
+];
+
+fn add(found: &mut Vec<Entry>, entry: Entry) {
+    let repeated = REPEATED
+        .iter()
+        .any(|key| key.eq_ignore_ascii_case(&entry.key));
+    let earlier = found
+        .iter_mut()
+        .find(|other| repeated && other.key.eq_ignore_ascii_case(&entry.key));
+    let Some(earlier) = earlier else {
+        found.push(entry);
+        return;
+    };
+    let at = earlier.node.at;
+    let list = |value| match value {
+        Value::List(nodes) => nodes,
+        value => vec![Node { at, value }],
+    };
+    let mut all = list(std::mem::replace(&mut earlier.node.value, Value::Null));
+    match entry.node.value {
+        Value::List(nodes) => all.extend(nodes),
+        value => all.push(Node {
+            at: entry.node.at,
+            value,
+        }),
+    }
+    earlier.node.value = Value::List(all);
 }
 
 fn starts_key(cursor: &Cursor<'_>) -> bool {

@@ -7,8 +7,10 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
+use serde_json::Value;
 
 use crate::duration::GoDuration;
+use crate::local::definition::Raw;
 
 /// A later source over an earlier one: scalars replace, lists append, maps and blocks are joined key by key.
 pub(crate) trait Merge {
@@ -61,6 +63,10 @@ layers! {
         bind_addr: Option<String>,
         bootstrap: Option<bool>,
         bootstrap_expect: Option<Number>,
+        check: Vec<CheckText>,
+        check_output_max_size: Option<Number>,
+        check_update_interval: Option<GoDuration>,
+        checks: Vec<CheckText>,
         client_addr: Option<String>,
         data_dir: Option<String>,
         datacenter: Option<String>,
@@ -69,7 +75,10 @@ layers! {
         #[serde(skip)]
         dev: Option<bool>,
         dns_config: DnsLayer,
+        discard_check_output: Option<bool>,
         domain: Option<String>,
+        enable_local_script_checks: Option<bool>,
+        enable_script_checks: Option<bool>,
         gossip_lan: GossipLayer,
         leave_on_terminate: Option<bool>,
         limits: LimitsLayer,
@@ -96,10 +105,13 @@ layers! {
         retry_max: Option<Number>,
         serf_lan: Option<String>,
         server: Option<bool>,
+        service: Vec<ServiceText>,
+        services: Vec<ServiceText>,
         session_ttl_min: Option<GoDuration>,
         skip_leave_on_interrupt: Option<bool>,
         start_join: Vec<String>,
         telemetry: TelemetryLayer,
+        tagged_addresses: BTreeMap<String, String>,
     }
     AddressesLayer {
         dns: Option<String>,
@@ -158,6 +170,32 @@ layers! {
         http: Option<Number>,
         serf_lan: Option<Number>,
         server: Option<Number>,
+    }
+}
+
+/// The definition of a service.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ServiceText(pub(crate) Raw);
+
+impl<'de> Deserialize<'de> for ServiceText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Raw::service_in_file(value)
+            .map(Self)
+            .map_err(D::Error::custom)
+    }
+}
+
+/// The definition of a check.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CheckText(pub(crate) Raw);
+
+impl<'de> Deserialize<'de> for CheckText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Raw::check_in_file(value)
+            .map(Self)
+            .map_err(D::Error::custom)
     }
 }
 

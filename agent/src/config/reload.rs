@@ -34,6 +34,9 @@ impl Config {
     pub fn reloadable_diff(old: &Config, new: &Config) -> Diff {
         let mut diff = compare!(old, new,
             live {
+                node_meta: "node_meta",
+                services: "services",
+                checks: "checks",
                 leave_on_terminate: "leave_on_terminate",
                 skip_leave_on_interrupt: "skip_leave_on_interrupt",
             }
@@ -43,7 +46,6 @@ impl Config {
                 dev: "dev",
                 node_name: "node_name",
                 node_id: "node_id",
-                node_meta: "node_meta",
                 datacenter: "datacenter",
                 domain: "domain",
                 data_dir_is_temporary: "data_dir",
@@ -71,6 +73,8 @@ impl Config {
                 prometheus: "telemetry.prometheus_retention_time",
                 disable_hostname: "telemetry.disable_hostname",
                 pid_file: "pid_file",
+                tagged_addresses: "tagged_addresses",
+                check_settings: "check_output_max_size and the like",
             }
             apart { data_dir, raft, log, }
         );
@@ -85,6 +89,9 @@ impl Config {
         config.leave_on_terminate = new.leave_on_terminate;
         config.skip_leave_on_interrupt = new.skip_leave_on_interrupt;
         config.log.level = new.log.level;
+        config.node_meta.clone_from(&new.node_meta);
+        config.services.clone_from(&new.services);
+        config.checks.clone_from(&new.checks);
         config
     }
 }

@@ -55,10 +55,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("ca_path", Refuse(NO_TLS)),
     ("cache", Warn),
     ("cert_file", Refuse(NO_TLS)),
-    ("check", Warn),
-    ("check_output_max_size", Warn),
-    ("check_update_interval", Warn),
-    ("checks", Warn),
     ("cloud", Warn),
     ("config_entries", Warn),
     ("connect", Warn),
@@ -70,7 +66,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("disable_keyring_file", Warn),
     ("disable_remote_exec", AlwaysOn),
     ("disable_update_check", AlwaysOn),
-    ("discard_check_output", Warn),
     ("discovery_max_stale", Warn),
     ("dns_config.cache_max_age", Warn),
     ("dns_config.prefer_namespace", Refuse(ENTERPRISE)),
@@ -79,8 +74,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("enable_agent_tls_for_checks", Warn),
     ("enable_central_service_config", Warn),
     ("enable_debug", Warn),
-    ("enable_local_script_checks", Warn),
-    ("enable_script_checks", Warn),
     ("enable_syslog", Warn),
     ("encrypt", Refuse(NO_ENCRYPTION)),
     ("encrypt_verify_incoming", Warn),
@@ -142,11 +135,8 @@ const KEYS: &[(&str, Treatment)] = &[
     ("serf_wan_allowed_cidrs", Warn),
     ("server_name", Warn),
     ("server_rejoin_age_max", Warn),
-    ("service", Warn),
-    ("services", Warn),
     ("start_join_wan", Warn),
     ("syslog_facility", Warn),
-    ("tagged_addresses", Warn),
     ("telemetry.circonus_api_app", Warn),
     ("telemetry.circonus_api_token", Warn),
     ("telemetry.circonus_api_url", Warn),
@@ -200,11 +190,6 @@ const FLAGS: &[(&str, &str, Takes)] = &[
     ),
     ("auto-reload-config", "auto_reload_config", Takes::Nothing),
     (
-        "check_output_max_size",
-        "check_output_max_size",
-        Takes::Value,
-    ),
-    (
         "default-intention-policy",
         "default_intention_policy",
         Takes::Value,
@@ -217,16 +202,6 @@ const FLAGS: &[(&str, &str, Takes)] = &[
     (
         "disable-keyring-file",
         "disable_keyring_file",
-        Takes::Nothing,
-    ),
-    (
-        "enable-local-script-checks",
-        "enable_local_script_checks",
-        Takes::Nothing,
-    ),
-    (
-        "enable-script-checks",
-        "enable_script_checks",
         Takes::Nothing,
     ),
     ("encrypt", "encrypt", Takes::Value),
@@ -428,7 +403,7 @@ mod tests {
     #[test]
     fn what_is_switched_off_says_nothing() {
         let text = r#"{"acl": {"enabled": false}, "encrypt": "", "ui": false, "ports": {"https": -1},
-                       "raft_protocol": 3, "disable_remote_exec": true, "services": []}"#;
+                       "raft_protocol": 3, "disable_remote_exec": true, "watches": []}"#;
         let mut root = super::super::json::parse(text).expect("valid");
         assert_eq!(strip(&mut root), []);
         assert_eq!(judge_flag("ui", "false"), None);

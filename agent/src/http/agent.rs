@@ -8,10 +8,12 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::body::{Body, Response, Value, empty};
-use super::catalog::{named, no_filter};
+use super::catalog::named;
 use super::error::Error;
+use super::filtered::Chosen;
 use super::request::{Params, Request};
 use super::{Api, Server, host};
+use crate::filter::schema;
 use crate::gossip::{JoinError, Member};
 
 #[derive(Serialize)]
@@ -23,7 +25,7 @@ struct SelfView<'a> {
     coord: Option<()>,
     member: MemberView,
     stats: BTreeMap<String, BTreeMap<String, String>>,
-    meta: &'a BTreeMap<String, String>,
+    meta: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -93,20 +95,17 @@ pub(super) fn self_<A: Api>(server: &Server<A>, request: &Request) -> Response {
         coord: None,
         member: MemberView::of(&server.api().local_member()),
         stats: server.api().info(),
-        meta: &settings.node_meta,
+        meta: server.api().meta(),
     };
     server.json(&request.params, &view)
 }
 
 /// What gossip knows.
 pub(super) fn members<A: Api>(server: &Server<A>, request: &Request) -> Result<Response, Error> {
-    no_filter(&request.params)?;
+    let chosen = Chosen::by(&request.params, &schema::MEMBER)?;
     lan_only(&request.params)?;
     let members = server.api().members();
-    let members: Vec<_> = members
-        .iter()
-        .map(|member| MemberView::of(member))
-        .collect();
+    let members = chosen.of(members.iter().map(|member| MemberView::of(member)));
     Ok(server.json(&request.params, &members))
 }
 

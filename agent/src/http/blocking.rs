@@ -111,7 +111,7 @@ pub(super) fn options(
         (_, true) => Consistency::Consistent,
         _ => Consistency::Default,
     };
-    let (min_index, wait) = wait(settings, random, params)?;
+    let (min_index, wait) = wait(settings, random, params, false)?;
     Ok(ReadOptions {
         consistency,
         min_index,
@@ -120,11 +120,12 @@ pub(super) fn options(
     })
 }
 
-/// The index to wait for, and how long.
-fn wait(
+/// The index to wait for, and how long; with `always`, without an index too.
+pub(super) fn wait(
     settings: &Settings,
     random: &dyn Random,
     params: &Params,
+    always: bool,
 ) -> Result<(u64, Duration), Error> {
     let asked = match params.given("wait") {
         None => Duration::ZERO,
@@ -136,7 +137,7 @@ fn wait(
             super::request::parse_u64(text).map_err(|_| Error::bad_request("Invalid index"))?
         }
     };
-    if min_index == 0 {
+    if min_index == 0 && !always {
         return Ok((0, Duration::ZERO));
     }
     let wait = if asked.is_zero() {

@@ -1,21 +1,20 @@
 //! `/v1/catalog/`
 
-use std::collections::BTreeMap;
+pub(super) mod bodies;
 
-use serde::Deserialize;
-use uuid::Uuid;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::blocking::{check_scope, read};
 use super::body::Response;
 use super::error::Error;
+use super::filtered::Chosen;
 use super::json;
 use super::request::{Params, Request};
-use super::views::{CatalogService, NodeWithServiceMap, NodeWithServices};
+use super::views::{CatalogService, NodeService, NodeWithServiceMap, NodeWithServices};
 use super::{Api, Server};
-use crate::state::{
-    Answer, Check, CheckStatus, Command, Deregister, Node, Query, Register, Service,
-    ServiceAddress, Weights,
-};
+use crate::filter::schema;
+use crate::state::{Answer, Command, Deregister, Node, Query, ServiceHealth, ServiceNode};
+use bodies::{Deregistration, Registration};
 
 /// The one datacenter that this agent knows of.
 pub(super) fn datacenters<A: Api>(
@@ -32,28 +31,43 @@ pub(super) async fn nodes<A: Api>(
     request: &Request,
 ) -> Result<Response, Error> {
     let params = &request.params;
-    no_filter(params)?;
+    let chosen = Chosen::by(params, &schema::NODE)?;
     let meta = node_meta(params);
     let (answer, headers) = read(server, params, Query::Nodes { meta }).await?;
     let Answer::Nodes(nodes) = answer else {
         return Err(unexpected());
     };
-    Ok(headers.on(server.json(params, &nodes)))
+    Ok(headers.on(server.json(params, &chosen.of(&nodes))))
 }
 
-/// Names of services with their tags.
+/// Names of services with their tags. A filter is asked about each instance.
 pub(super) async fn services<A: Api>(
     server: &Server<A>,
     request: &Request,
 ) -> Result<Response, Error> {
     let params = &request.params;
-    no_filter(params)?;
+    let chosen = Chosen::by(params, &schema::SERVICE_NODE)?;
     let meta = node_meta(params);
-    let (answer, headers) = read(server, params, Query::Services { meta }).await?;
-    let Answer::Services(services) = answer else {
-        return Err(unexpected());
+    let query = match chosen.is_everything() {
+        true => Query::Services { meta },
+        false => Query::Instances { meta },
     };
-    Ok(headers.on(server.json(params, &services)))
+    let (answer, headers) = read(server, params, query).await?;
+    let response = match &answer {
+        Answer::Services(services) => server.json(params, services),
+        Answer::ServiceNodes(instances) => {
+            let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+            for entry in instances {
+                if chosen.shows(&CatalogService::of(entry)) {
+                    let tags = names.entry(&entry.service.service).or_default();
+                    tags.extend(entry.service.tags.iter().map(String::as_str));
+                }
+            }
+            server.json(params, &names)
+        }
+        _ => return Err(unexpected()),
+    };
+    Ok(headers.on(response))
 }
 
 /// Instances of a service.
@@ -63,7 +77,7 @@ pub(super) async fn service<A: Api>(
     name: String,
 ) -> Result<Response, Error> {
     let params = &request.params;
-    no_filter(params)?;
+    let chosen = Chosen::by(params, &schema::SERVICE_NODE)?;
     let query = Query::ServiceNodes {
         service: named(name, "Missing service name")?,
         tags: tags(params),
@@ -73,12 +87,51 @@ pub(super) async fn service<A: Api>(
         return Err(unexpected());
     };
     let meta = node_meta(params);
-    let found: Vec<_> = found
-        .iter()
-        .filter(|entry| has_meta(&entry.node, &meta))
-        .map(CatalogService::of)
-        .collect();
+    let found = found.iter().filter(|entry| has_meta(&entry.node, &meta));
+    let found = chosen.of(found.map(CatalogService::of));
     Ok(headers.on(server.json(params, &found)))
+}
+
+/// Those at which connections to a service through the mesh end.
+pub(super) async fn connect<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    name: String,
+) -> Result<Response, Error> {
+    let params = &request.params;
+    let chosen = Chosen::by(params, &schema::SERVICE_NODE)?;
+    let query = Query::MeshHealth {
+        service: named(name, "Missing service name")?,
+        tags: tags(params),
+        passing: false,
+    };
+    let (answer, headers) = read(server, params, query).await?;
+    let Answer::ServiceHealth(found) = answer else {
+        return Err(unexpected());
+    };
+    let meta = node_meta(params);
+    let found: Vec<_> = found
+        .into_iter()
+        .filter(|entry| has_meta(&entry.node, &meta))
+        .map(|ServiceHealth { node, service, .. }| ServiceNode { node, service })
+        .collect();
+    let found = chosen.of(found.iter().map(CatalogService::of));
+    Ok(headers.on(server.json(params, &found)))
+}
+
+/// Services that a gateway stands for. Config entries say which, and there are none yet.
+pub(super) async fn gateway_services<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    name: String,
+) -> Result<Response, Error> {
+    let params = &request.params;
+    named(name, "Missing gateway name")?;
+    let query = Query::Services {
+        meta: BTreeMap::new(),
+    };
+    let (_, headers) = read(server, params, query).await?;
+    Ok(headers.on(server.json::<[(); 0]>(params, &[])))
 }
 
 /// A node with its services by id.
@@ -88,13 +141,16 @@ pub(super) async fn node<A: Api>(
     name: String,
 ) -> Result<Response, Error> {
     let params = &request.params;
-    no_filter(params)?;
+    let chosen = Chosen::by(params, &schema::NODE_SERVICE)?;
     let node = named(name, "Missing node name")?;
     let (answer, headers) = read(server, params, Query::NodeServices { node }).await?;
     let Answer::NodeServices(found) = answer else {
         return Err(unexpected());
     };
-    let found = found.as_ref().map(NodeWithServiceMap::of);
+    let shows = |service: &NodeService<'_>| chosen.shows(service);
+    let found = found
+        .as_ref()
+        .map(|found| NodeWithServiceMap::of(found, shows));
     Ok(headers.on(server.json(params, &found)))
 }
 
@@ -105,13 +161,15 @@ pub(super) async fn node_services<A: Api>(
     name: String,
 ) -> Result<Response, Error> {
     let params = &request.params;
-    no_filter(params)?;
+    let chosen = Chosen::by(params, &schema::NODE_SERVICE)?;
     let node = named(name, "Missing node name")?;
     let (answer, headers) = read(server, params, Query::NodeServices { node }).await?;
     let Answer::NodeServices(found) = answer else {
         return Err(unexpected());
     };
-    Ok(headers.on(server.json(params, &NodeWithServices::of(found.as_ref()))))
+    let shows = |service: &NodeService<'_>| chosen.shows(service);
+    let shown = NodeWithServices::of(found.as_ref(), shows);
+    Ok(headers.on(server.json(params, &shown)))
 }
 
 /// Writes a node, a service, checks.
@@ -181,16 +239,6 @@ pub(super) fn has_meta(node: &Node, meta: &BTreeMap<String, String>) -> bool {
     meta.iter().all(|(k, v)| node.meta.get(k) == Some(v))
 }
 
-/// The filter language is not spoken here: better an error than an answer that was not filtered.
-pub(super) fn no_filter(params: &Params) -> Result<(), Error> {
-    if params.given("filter").is_some() {
-        return Err(Error::internal(
-            "Failed to create boolean expression evaluator: this agent does not support ?filter",
-        ));
-    }
-    Ok(())
-}
-
 pub(super) fn named(name: String, missing: &'static str) -> Result<String, Error> {
     if name.is_empty() {
         return Err(Error::bad_request(missing));
@@ -201,203 +249,4 @@ pub(super) fn named(name: String, missing: &'static str) -> Result<String, Error
 /// A server of another version answered another question.
 pub(super) fn unexpected() -> Error {
     Error::internal("rpc error making call: unexpected answer")
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Deregistration {
-    datacenter: String,
-    node: String,
-    serviceid: String,
-    checkid: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Registration {
-    datacenter: String,
-    id: String,
-    node: String,
-    address: String,
-    taggedaddresses: BTreeMap<String, String>,
-    nodemeta: BTreeMap<String, String>,
-    service: Option<ServiceBody>,
-    check: Option<CheckBody>,
-    checks: Vec<CheckBody>,
-    skipnodeupdate: bool,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct ServiceBody {
-    kind: String,
-    id: String,
-    service: String,
-    tags: Vec<String>,
-    address: String,
-    taggedaddresses: BTreeMap<String, AddressBody>,
-    meta: BTreeMap<String, String>,
-    port: u16,
-    socketpath: String,
-    weights: Option<WeightsBody>,
-    enabletagoverride: bool,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct AddressBody {
-    address: String,
-    port: u16,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct WeightsBody {
-    passing: u32,
-    warning: u32,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct CheckBody {
-    pub(super) node: String,
-    checkid: String,
-    name: String,
-    status: String,
-    notes: String,
-    output: String,
-    serviceid: String,
-    #[serde(rename = "type")]
-    kind: String,
-    interval: String,
-    timeout: String,
-}
-
-impl Registration {
-    fn into_command(self, datacenter: &str) -> Result<Register, Error> {
-        if self.node.is_empty() {
-            return Err(Error::internal("Must provide node"));
-        }
-        if self.address.is_empty() && !self.skipnodeupdate {
-            return Err(Error::internal(
-                "Must provide address if SkipNodeUpdate is not set",
-            ));
-        }
-        let id = match self.id.as_str() {
-            "" => None,
-            text => Some(
-                Uuid::try_parse(text)
-                    .map_err(|_| Error::bad_request(format!("Invalid node ID {text:?}")))?,
-            ),
-        };
-        let services = self.service.map(ServiceBody::into_row).transpose()?;
-        let checks = self.check.into_iter().chain(self.checks);
-        let checks = checks.map(|check| check.into_row(&self.node));
-        let checks = checks.collect::<Result<_, _>>()?;
-        Ok(Register {
-            node: Node {
-                id,
-                node: self.node,
-                address: self.address,
-                datacenter: datacenter.to_owned(),
-                tagged_addresses: self.taggedaddresses,
-                meta: self.nodemeta,
-                create_index: 0,
-                modify_index: 0,
-            },
-            skip_node_update: self.skipnodeupdate,
-            services: services.into_iter().collect(),
-            checks,
-        })
-    }
-}
-
-impl ServiceBody {
-    /// A row of which only the id counts.
-    pub(super) fn into_id(self) -> Result<Service, Error> {
-        let id = if self.id.is_empty() {
-            self.service
-        } else {
-            self.id
-        };
-        if id.is_empty() {
-            return Err(Error::internal("Must provide service ID"));
-        }
-        Ok(Service {
-            id,
-            ..Service::default()
-        })
-    }
-
-    pub(super) fn into_row(self) -> Result<Service, Error> {
-        if self.service.is_empty() {
-            return Err(Error::internal("Must provide service name with ID"));
-        }
-        let tagged_addresses = self.taggedaddresses.into_iter().map(|(name, address)| {
-            let AddressBody { address, port } = address;
-            (name, ServiceAddress { address, port })
-        });
-        Ok(Service {
-            kind: self.kind,
-            id: if self.id.is_empty() {
-                self.service.clone()
-            } else {
-                self.id
-            },
-            service: self.service,
-            tags: self.tags,
-            address: self.address,
-            tagged_addresses: tagged_addresses.collect(),
-            meta: self.meta,
-            port: self.port,
-            socket_path: self.socketpath,
-            weights: self.weights.map_or_else(Weights::default, |w| Weights {
-                passing: w.passing,
-                warning: w.warning,
-            }),
-            enable_tag_override: self.enabletagoverride,
-            create_index: 0,
-            modify_index: 0,
-        })
-    }
-}
-
-impl CheckBody {
-    pub(super) fn into_row(self, node: &str) -> Result<Check, Error> {
-        if !self.node.is_empty() && !self.node.eq_ignore_ascii_case(node) {
-            return Err(Error::internal(format!(
-                "check node {:?} does not match node {node:?}",
-                self.node
-            )));
-        }
-        let status = match self.status.as_str() {
-            "passing" => CheckStatus::Passing,
-            "warning" => CheckStatus::Warning,
-            "" | "critical" => CheckStatus::Critical,
-            other => {
-                return Err(Error::internal(format!("Invalid check status: '{other}'")));
-            }
-        };
-        let check_id = if self.checkid.is_empty() {
-            self.name.clone()
-        } else {
-            self.checkid
-        };
-        if check_id.is_empty() {
-            return Err(Error::internal("Must provide check name or ID"));
-        }
-        Ok(Check {
-            node: node.to_owned(),
-            check_id,
-            name: self.name,
-            status,
-            notes: self.notes,
-            output: self.output,
-            service_id: self.serviceid,
-            kind: self.kind,
-            interval: self.interval,
-            timeout: self.timeout,
-            ..Check::default()
-        })
-    }
 }

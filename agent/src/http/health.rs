@@ -2,11 +2,13 @@
 
 use super::blocking::read;
 use super::body::Response;
-use super::catalog::{has_meta, named, no_filter, node_meta, tags, unexpected};
+use super::catalog::{has_meta, named, node_meta, tags, unexpected};
 use super::error::Error;
+use super::filtered::Chosen;
 use super::request::{Params, Request};
 use super::views::{HealthView, checks};
 use super::{Api, Server};
+use crate::filter::schema;
 use crate::state::{Answer, Query};
 
 /// Checks on a node.
@@ -26,7 +28,16 @@ pub(super) async fn service_checks<A: Api>(
     name: String,
 ) -> Result<Response, Error> {
     let service = named(name, "Missing service name")?;
-    list(server, &request.params, Query::ServiceChecks { service }).await
+    let meta = node_meta(&request.params);
+    let query = match meta.is_empty() {
+        true => Query::ServiceChecks { service },
+        false => Query::ChecksWithMeta {
+            service: Some(service),
+            state: "any".to_owned(),
+            meta,
+        },
+    };
+    list(server, &request.params, query).await
 }
 
 /// Checks in a state.
@@ -36,7 +47,16 @@ pub(super) async fn state<A: Api>(
     name: String,
 ) -> Result<Response, Error> {
     let state = named(name, "Missing check state")?;
-    list(server, &request.params, Query::StateChecks { state }).await
+    let meta = node_meta(&request.params);
+    let query = match meta.is_empty() {
+        true => Query::StateChecks { state },
+        false => Query::ChecksWithMeta {
+            service: None,
+            state,
+            meta,
+        },
+    };
+    list(server, &request.params, query).await
 }
 
 async fn list<A: Api>(
@@ -44,16 +64,12 @@ async fn list<A: Api>(
     params: &Params,
     query: Query,
 ) -> Result<Response, Error> {
-    no_filter(params)?;
-    if params.has("node-meta") {
-        // Checks do not carry their node's meta data.
-        return Err(Error::bad_request("?node-meta is not supported for checks"));
-    }
+    let chosen = Chosen::by(params, &schema::CHECK)?;
     let (answer, headers) = read(server, params, query).await?;
     let Answer::Checks(found) = answer else {
         return Err(unexpected());
     };
-    Ok(headers.on(server.json(params, &checks(&found))))
+    Ok(headers.on(server.json(params, &chosen.of(checks(&found)))))
 }
 
 /// Instances of a service with their health.
@@ -63,21 +79,50 @@ pub(super) async fn service<A: Api>(
     name: String,
 ) -> Result<Response, Error> {
     let params = &request.params;
-    no_filter(params)?;
     let query = Query::ServiceHealth {
         service: named(name, "Missing service name")?,
         tags: tags(params),
         passing: params.is_set("passing"),
     };
+    instances(server, params, query).await
+}
+
+/// Those at which connections to a service through the mesh end, with their health.
+pub(super) async fn connect<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    name: String,
+) -> Result<Response, Error> {
+    let params = &request.params;
+    let query = Query::MeshHealth {
+        service: named(name, "Missing service name")?,
+        tags: tags(params),
+        passing: params.is_set("passing"),
+    };
+    instances(server, params, query).await
+}
+
+/// Ingress gateways of a service. Config entries say which, and there are none yet.
+pub(super) async fn ingress<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    name: String,
+) -> Result<Response, Error> {
+    super::catalog::gateway_services(server, request, named(name, "Missing service name")?).await
+}
+
+async fn instances<A: Api>(
+    server: &Server<A>,
+    params: &Params,
+    query: Query,
+) -> Result<Response, Error> {
+    let chosen = Chosen::by(params, &schema::SERVICE_HEALTH)?;
     let (answer, headers) = read(server, params, query).await?;
     let Answer::ServiceHealth(found) = answer else {
         return Err(unexpected());
     };
     let meta = node_meta(params);
-    let found: Vec<_> = found
-        .iter()
-        .filter(|entry| has_meta(&entry.node, &meta))
-        .map(HealthView::of)
-        .collect();
+    let found = found.iter().filter(|entry| has_meta(&entry.node, &meta));
+    let found = chosen.of(found.map(HealthView::of));
     Ok(headers.on(server.json(params, &found)))
 }

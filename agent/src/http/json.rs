@@ -18,19 +18,27 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 
 /// As [`decode`], with the bare reason.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    if body.trim_ascii().is_empty() {
-        return Err("EOF".to_owned());
-    }
-    let mut value: Value = serde_json::from_slice(body).map_err(|error| {
-        if error.is_eof() {
-            "unexpected EOF".to_owned()
-        } else {
-            error.to_string()
-        }
-    })?;
+    let mut value = value(body)?;
     fold(&mut value);
     T::deserialize(value).map_err(|error| error.to_string())
 }
+
+/// Reads JSON as it is.
+///
+/// # Errors
+/// What is wrong with it, in Go's words where it has them.
+pub(super) fn value(body: &[u8]) -> Result<Value, String> {
+    if body.trim_ascii().is_empty() {
+        return Err("EOF".to_owned());
+    }
+    serde_json::from_slice(body).map_err(|error| match error.is_eof() {
+        true => "unexpected EOF".to_owned(),
+        false => error.to_string(),
+    })
+}
+
+/// Objects that are kept as they are.
+const OPAQUE: [&str; 2] = ["config", "definition"];
 
 fn fold(value: &mut Value) {
     match value {
@@ -44,6 +52,9 @@ fn fold(value: &mut Value) {
                         return None;
                     }
                     let key = key.to_lowercase();
+                    if OPAQUE.contains(&key.as_str()) {
+                        return Some((key, value));
+                    }
                     if DATA.contains(&key.as_str()) {
                         fold_values(&mut value);
                     } else {

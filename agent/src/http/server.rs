@@ -18,12 +18,12 @@ use super::request::{Params, Request};
 use super::route::{ENDPOINTS, Found, Route, find};
 use super::wire::{Head, Wire};
 use super::{
-    Api, Process, Settings, agent, autopilot, catalog, connection, health, kv, listen, operator,
-    session, snapshot, status, txn,
+    Api, Process, Settings, agent, autopilot, catalog, connection, health, kv, listen, local,
+    operator, session, snapshot, status, txn,
 };
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
-use crate::state::{Command, Outcome};
+use crate::state::{CheckStatus, Command, Outcome};
 
 /// Pause after a failed accept: the process is out of file descriptors, and trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -226,6 +226,21 @@ impl<A: Api> Server<A> {
             Route::AgentVersion => Ok(agent::version(self, &request)),
             Route::AgentReady => Ok(agent::ready(self)),
             Route::AgentMonitor => agent::monitor(self, &request),
+            Route::AgentServices => local::services(self, &request),
+            Route::AgentService => local::service(self, &request, rest).await,
+            Route::AgentServiceRegister => local::register_service(self, request).await,
+            Route::AgentServiceDeregister => local::deregister_service(self, &request, rest).await,
+            Route::AgentServiceMaintenance => local::maintain(self, &request, Some(rest)).await,
+            Route::AgentMaintenance => local::maintain(self, &request, None).await,
+            Route::AgentChecks => local::checks(self, &request),
+            Route::AgentCheckRegister => local::register_check(self, request).await,
+            Route::AgentCheckDeregister => local::deregister_check(self, &request, rest).await,
+            Route::AgentCheckPass => local::tell(self, &request, rest, CheckStatus::Passing).await,
+            Route::AgentCheckWarn => local::tell(self, &request, rest, CheckStatus::Warning).await,
+            Route::AgentCheckFail => local::tell(self, &request, rest, CheckStatus::Critical).await,
+            Route::AgentCheckUpdate => local::update(self, request, rest).await,
+            Route::AgentHealthById => local::health_by_id(self, &request, rest),
+            Route::AgentHealthByName => local::health_by_name(self, &request, rest),
             Route::CatalogRegister => catalog::register(self, request).await,
             Route::CatalogDeregister => catalog::deregister(self, request).await,
             Route::CatalogDatacenters => catalog::datacenters(self, &request),
@@ -234,6 +249,10 @@ impl<A: Api> Server<A> {
             Route::CatalogService => catalog::service(self, &request, rest).await,
             Route::CatalogNode => catalog::node(self, &request, rest).await,
             Route::CatalogNodeServices => catalog::node_services(self, &request, rest).await,
+            Route::CatalogConnect => catalog::connect(self, &request, rest).await,
+            Route::CatalogGatewayServices => catalog::gateway_services(self, &request, rest).await,
+            Route::HealthConnect => health::connect(self, &request, rest).await,
+            Route::HealthIngress => health::ingress(self, &request, rest).await,
             Route::HealthNode => health::node(self, &request, rest).await,
             Route::HealthChecks => health::service_checks(self, &request, rest).await,
             Route::HealthState => health::state(self, &request, rest).await,

@@ -1,6 +1,5 @@
 //! What the API knows of the agent's configuration.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -36,8 +35,6 @@ pub struct Settings {
     pub http_max_conns_per_client: u32,
     /// Whether every JSON answer is indented, as in development mode.
     pub pretty: bool,
-    /// `Meta` of `/v1/agent/self`: the node's meta data.
-    pub node_meta: BTreeMap<String, String>,
     /// `DebugConfig` of `/v1/agent/self`: the configuration as it is in force, without secrets.
     pub debug_config: Value,
 }
@@ -69,7 +66,6 @@ impl Settings {
             session_ttl_min: config.session_ttl_min,
             http_max_conns_per_client: config.limits.http_max_conns_per_client,
             pretty: config.dev,
-            node_meta: config.node_meta.clone(),
             debug_config: debug_config(config, node_id, build),
         }
     }

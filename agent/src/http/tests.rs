@@ -31,6 +31,7 @@ mod autopilot;
 mod catalog;
 mod connections;
 mod kv;
+mod local;
 mod sessions;
 mod snapshot;
 mod txn;
@@ -54,7 +55,6 @@ pub(super) fn settings() -> Settings {
         session_ttl_min: Duration::from_secs(10),
         http_max_conns_per_client: 200,
         pretty: false,
-        node_meta: BTreeMap::from([("rack".into(), "1".into())]),
         debug_config: json!({"BindAddr": "127.0.0.1"}),
     }
 }
@@ -64,6 +64,7 @@ struct Fake {
     store: Mutex<Store>,
     shared: Shared,
     leaderless: AtomicBool,
+    local: Local,
     /// What was asked of it, besides reads and proposals.
     calls: Mutex<Vec<String>>,
 }
@@ -74,6 +75,21 @@ impl Fake {
             store: Mutex::default(),
             shared: Shared::new(Store::default()),
             leaderless: AtomicBool::new(false),
+            local: Local::new(
+                Env::real(),
+                crate::local::Settings {
+                    node: NodeRow {
+                        node: "a".into(),
+                        ..NodeRow::default()
+                    },
+                    data_dir: None,
+                    output_max: 4096,
+                    discard_output: false,
+                    update_interval: Duration::ZERO,
+                    scripts_from_api: false,
+                    scripts_from_files: false,
+                },
+            ),
             calls: Mutex::default(),
         };
         // Index 1 is a configuration entry, as in a real log.
@@ -248,6 +264,14 @@ impl Api for Arc<Fake> {
             healthy: false,
             failure_tolerance: 0,
         })
+    }
+
+    fn local(&self) -> &Local {
+        &self.local
+    }
+
+    fn meta(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("rack".into(), "1".into())])
     }
 
     fn not_ready(&self) -> Option<String> {

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::blocking::{check_scope, options};
 use super::body::{Response, Value};
-use super::catalog::{CheckBody, ServiceBody, unexpected};
+use super::catalog::bodies::{CheckBody, ServiceBody};
+use super::catalog::unexpected;
 use super::error::Error;
 use super::json;
 use super::request::Request;

@@ -1,34 +1,55 @@
 //! The catalog's rows in the shapes in which Consul's JSON shows them.
 //!
-//! What this agent has no notion of (proxies, the mesh, locality) is shown as Consul shows a service without it.
+//! What this agent has no notion of (locality) is shown as Consul shows a service without it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use crate::state::{
-    Check, CheckStatus, Node, Service, ServiceAddress, ServiceHealth, ServiceNode, ServicesOfNode,
-    Weights,
+    Check, CheckStatus, Mesh, Node, Service, ServiceAddress, ServiceHealth, ServiceNode,
+    ServicesOfNode, Weights,
 };
 
 /// An empty object.
 #[derive(Serialize)]
 struct Nothing {}
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Proxy {
-    mode: &'static str,
-    mesh_gateway: Nothing,
-    expose: Nothing,
+/// A service's `Proxy`: what was given over what Consul shows of every service.
+struct Proxy<'a>(Option<&'a Mesh>);
+
+impl Serialize for Proxy<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut shown = json!({"Mode": "", "MeshGateway": {}, "Expose": {}});
+        let given = self.0.map_or("", |mesh| mesh.proxy.as_str());
+        if let (Some(shown), Ok(Value::Object(given))) =
+            (shown.as_object_mut(), serde_json::from_str(given))
+        {
+            shown.extend(given);
+        }
+        shown.serialize(serializer)
+    }
 }
 
-const PROXY: Proxy = Proxy {
-    mode: "",
-    mesh_gateway: Nothing {},
-    expose: Nothing {},
-};
+/// Text that was made from JSON, as JSON again; nothing is an empty object.
+struct Given<'a>(&'a str);
+
+impl Serialize for Given<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match serde_json::from_str::<Value>(self.0) {
+            Ok(value) => value.serialize(serializer),
+            Err(_) => Nothing {}.serialize(serializer),
+        }
+    }
+}
+
+impl<'a> Given<'a> {
+    fn connect(service: &'a Service) -> Self {
+        Self(service.mesh.as_ref().map_or("", |mesh| &mesh.connect))
+    }
+}
 
 /// An entry of `/v1/catalog/service/`.
 #[derive(Serialize)]
@@ -54,8 +75,8 @@ pub(super) struct CatalogService<'a> {
     service_port: u16,
     service_socket_path: &'a str,
     service_enable_tag_override: bool,
-    service_proxy: Proxy,
-    service_connect: Nothing,
+    service_proxy: Proxy<'a>,
+    service_connect: Given<'a>,
     create_index: u64,
     modify_index: u64,
 }
@@ -81,8 +102,8 @@ impl<'a> CatalogService<'a> {
             service_port: service.port,
             service_socket_path: &service.socket_path,
             service_enable_tag_override: service.enable_tag_override,
-            service_proxy: PROXY,
-            service_connect: Nothing {},
+            service_proxy: Proxy(service.mesh.as_deref()),
+            service_connect: Given::connect(service),
             create_index: service.create_index,
             modify_index: service.modify_index,
         }
@@ -108,8 +129,8 @@ pub(super) struct NodeService<'a> {
     socket_path: &'a str,
     weights: Weights,
     enable_tag_override: bool,
-    proxy: Proxy,
-    connect: Nothing,
+    proxy: Proxy<'a>,
+    connect: Given<'a>,
     create_index: u64,
     modify_index: u64,
 }
@@ -128,8 +149,8 @@ impl<'a> NodeService<'a> {
             socket_path: &service.socket_path,
             weights: service.weights,
             enable_tag_override: service.enable_tag_override,
-            proxy: PROXY,
-            connect: Nothing {},
+            proxy: Proxy(service.mesh.as_deref()),
+            connect: Given::connect(service),
             create_index: service.create_index,
             modify_index: service.modify_index,
         }
@@ -145,12 +166,14 @@ pub(super) struct NodeWithServiceMap<'a> {
 }
 
 impl<'a> NodeWithServiceMap<'a> {
-    pub(super) fn of(found: &'a ServicesOfNode) -> Self {
+    /// Only the services that `shows` lets pass.
+    pub(super) fn of(found: &'a ServicesOfNode, shows: impl Fn(&NodeService<'_>) -> bool) -> Self {
         let services = found.services.iter();
         Self {
             node: &found.node,
             services: services
                 .map(|s| (s.id.as_str(), NodeService::of(s)))
+                .filter(|(_, service)| shows(service))
                 .collect(),
         }
     }
@@ -165,10 +188,18 @@ pub(super) struct NodeWithServices<'a> {
 }
 
 impl<'a> NodeWithServices<'a> {
-    pub(super) fn of(found: Option<&'a ServicesOfNode>) -> Self {
+    /// Only the services that `shows` lets pass.
+    pub(super) fn of(
+        found: Option<&'a ServicesOfNode>,
+        shows: impl Fn(&NodeService<'_>) -> bool,
+    ) -> Self {
+        let services = |found: &'a ServicesOfNode| {
+            let services = found.services.iter().map(|s| NodeService::of(s));
+            services.filter(|service| shows(service)).collect()
+        };
         Self {
             node: found.map(|found| &*found.node),
-            services: found.map(|f| f.services.iter().map(|s| NodeService::of(s)).collect()),
+            services: found.map(services),
         }
     }
 }
@@ -193,7 +224,7 @@ pub(super) struct CheckView<'a> {
     interval: &'a str,
     timeout: &'a str,
     exposed_port: u16,
-    definition: Nothing,
+    definition: Given<'a>,
     create_index: u64,
     modify_index: u64,
 }
@@ -213,8 +244,8 @@ impl<'a> CheckView<'a> {
             kind: &check.kind,
             interval: &check.interval,
             timeout: &check.timeout,
-            exposed_port: 0,
-            definition: Nothing {},
+            exposed_port: check.exposed_port,
+            definition: Given(&check.definition),
             create_index: check.create_index,
             modify_index: check.modify_index,
         }

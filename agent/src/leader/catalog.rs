@@ -1,8 +1,12 @@
 //! The catalog follows gossip: which row to write next. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
+use crate::config::Config;
 use crate::gossip::{Member, Status};
 use crate::state::{
     Answer, Check, CheckStatus, Command, Deregister, Node, Query, Register, SERF_HEALTH, Service,
@@ -72,7 +76,6 @@ fn register(
     store: &Store,
     health: CheckStatus,
 ) -> Option<Command> {
-    let node = node_row(member, datacenter);
     let service = service_row(member);
     let check = check_row(member, health);
     let Answer::Node(known) = store.query(&Query::Node {
@@ -80,6 +83,7 @@ fn register(
     }) else {
         return None;
     };
+    let node = node_row(member, datacenter, known.as_deref());
     let known_health = serf_health(store, &member.name).map(|check| check.status);
     let known_service = match store.query(&Query::NodeServices {
         node: member.name.clone(),
@@ -126,36 +130,61 @@ fn register(
     })))
 }
 
-fn node_row(member: &Member, datacenter: &str) -> Node {
-    let ip = member.addr.ip().to_string();
-    let family = if member.addr.is_ipv4() {
-        "ipv4"
-    } else {
-        "ipv6"
-    };
+/// What an agent's own row in the catalog has to say; it and the leader write the same, unless somebody configured more.
+pub fn own_row(config: &Config, id: Uuid) -> Node {
+    let mut row = base_row(
+        &config.node_name,
+        id,
+        config.advertise_addr,
+        crate::VERSION,
+        &config.datacenter,
+    );
+    row.tagged_addresses.extend(config.tagged_addresses.clone());
+    row.meta.extend(config.node_meta.clone());
+    row
+}
+
+fn base_row(name: &str, id: Uuid, ip: IpAddr, version: &str, datacenter: &str) -> Node {
+    let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
     let addresses = [
         "lan".to_owned(),
         format!("lan_{family}"),
         "wan".to_owned(),
         format!("wan_{family}"),
     ]
-    .map(|name| (name, ip.clone()));
-    let mut meta = BTreeMap::from([("consul-network-segment".to_owned(), String::new())]);
-    if let Some(build) = member.tags.get("build") {
-        meta.insert(
-            "consul-version".to_owned(),
-            build.split(':').next().unwrap_or_default().to_owned(),
-        );
-    }
+    .map(|name| (name, ip.to_string()));
+    let meta = [("consul-network-segment", ""), ("consul-version", version)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
     Node {
-        id: Some(member.id),
-        node: member.name.clone(),
-        address: ip,
+        id: Some(id),
+        node: name.to_owned(),
+        address: ip.to_string(),
         datacenter: datacenter.to_owned(),
         tagged_addresses: addresses.into(),
-        meta,
+        meta: meta.into(),
         create_index: 0,
         modify_index: 0,
+    }
+}
+
+/// A member's row. What only its agent can know, further addresses and meta data, is left as the catalog has it.
+fn node_row(member: &Member, datacenter: &str, known: Option<&Node>) -> Node {
+    let build = member.tags.get("build").map_or("", String::as_str);
+    let version = build.split(':').next().unwrap_or_default();
+    let base = base_row(
+        &member.name,
+        member.id,
+        member.addr.ip(),
+        version,
+        datacenter,
+    );
+    match known.filter(|known| known.id == base.id && known.address == base.address) {
+        None => base,
+        Some(known) => Node {
+            tagged_addresses: known.tagged_addresses.clone(),
+            meta: known.meta.clone(),
+            ..base
+        },
     }
 }
 
@@ -198,7 +227,6 @@ fn check_row(member: &Member, status: CheckStatus) -> Check {
 mod tests {
     use super::*;
     use crate::state::Stamped;
-    use uuid::Uuid;
 
     fn member(n: u8, role: &str, status: Status) -> Arc<Member> {
         let tags = [

@@ -41,6 +41,8 @@ impl Node {
                 _ => Err(Error::ShuttingDown),
             };
         }
+        // From here on nothing registers this node again.
+        self.local().stop().await;
         match &self.inner.server {
             Some(server) => {
                 tracing::info!(target: "consul", "server starting leave");

@@ -17,6 +17,7 @@ use crate::config::{Bootstrap, Config};
 use crate::env::{Env, write_atomic};
 use crate::gossip::{self, Gossip, JoinError, Tags};
 use crate::leader::Duties;
+use crate::local::Local;
 use crate::raft::{self, AddressBook, Consensus};
 use crate::rpc::{Pool, Purpose};
 use crate::state::{Autopilot, Shared, Store};
@@ -70,6 +71,9 @@ pub enum StartError {
     /// Raft.
     #[error(transparent)]
     Raft(#[from] raft::StartError),
+    /// Services and checks of the configuration.
+    #[error(transparent)]
+    Local(#[from] crate::local::Error),
     /// None of the addresses of `-join` could be joined.
     #[error("failed to join any of {addresses:?}: {last}")]
     Join {
@@ -90,6 +94,8 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
     let serf = config.data_dir.join("serf");
     create_folder(&env, &serf)?;
     let node_id = node_id(&env, &config)?;
+    let local = Local::new(env.clone(), super::local::settings(&config, node_id));
+    local.open(&config.services, &config.checks).await?;
     let addresses: AddressBook = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
     let calls = Arc::new(Pool::new(env.net.clone(), Purpose::Call));
 
@@ -123,6 +129,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             node_id,
             gossip,
             calls,
+            local,
             gate: super::gate::Gate::default(),
             server,
             leader_hint: std::sync::Mutex::default(),
@@ -142,6 +149,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
         return Err(error);
     }
     node.spawn(node.clone().join_at_start(asked));
+    node.local().start(Arc::new(node.clone()));
     Ok(node)
 }
 

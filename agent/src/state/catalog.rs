@@ -1,11 +1,12 @@
 //! Nodes, services and checks.
 
 mod find;
+pub(super) mod first;
 mod table;
 mod types;
 
 pub(super) use table::{Catalog, NodeDump, TableIndexes, Unhealthy};
 pub use types::{
-    Check, CheckStatus, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth, ServiceNode,
-    ServicesOfNode, Weights,
+    Check, CheckStatus, Mesh, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth,
+    ServiceNode, ServicesOfNode, Weights,
 };

@@ -67,8 +67,9 @@ pub enum Command {
     Noop,
     /// Writes or deletes in the key/value table.
     Kv(KvCommand),
-    /// Writes a node, and services and checks on it, all or nothing.
-    Register(Box<Register>),
+    /// [`Command::Register`] as the first release wrote it: read from old logs, never written.
+    #[serde(skip_serializing, deserialize_with = "super::catalog::first::register")]
+    FirstRegister(Box<Register>),
     /// Removes a node, a service or a check.
     Deregister(Deregister),
     /// Creates a session. Its id comes from the proposer, its indexes from the log.
@@ -98,6 +99,8 @@ pub enum Command {
     Txn(Vec<TxnOp>),
     /// A step in putting back a saved state.
     Restore(RestoreStep),
+    /// Writes a node, and services and checks on it, all or nothing.
+    Register(Box<Register>),
 }
 
 impl Command {

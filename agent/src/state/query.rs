@@ -108,6 +108,29 @@ pub enum Query {
         /// An IP address in its usual form.
         address: String,
     },
+    /// Those at which connections to a service through the mesh end, with the checks that decide on their health.
+    MeshHealth {
+        /// The service's name, in any case.
+        service: String,
+        /// Only those with all of these.
+        tags: Vec<String>,
+        /// Only those whose checks all pass.
+        passing: bool,
+    },
+    /// All instances of all services.
+    Instances {
+        /// Only those on nodes whose meta data has all of these.
+        meta: BTreeMap<String, String>,
+    },
+    /// Checks on nodes with these meta data.
+    ChecksWithMeta {
+        /// Only those of this service itself.
+        service: Option<String>,
+        /// passing, warning, critical or any.
+        state: String,
+        /// Only those on nodes whose meta data has all of these.
+        meta: BTreeMap<String, String>,
+    },
 }
 
 /// The result of a [`Query`]. Append only.
@@ -127,13 +150,13 @@ pub enum Answer {
     Node(Option<Arc<Node>>),
     /// To [`Query::Services`].
     Services(BTreeMap<String, BTreeSet<String>>),
-    /// To [`Query::ServiceNodes`], by node and service id.
+    /// To [`Query::ServiceNodes`] and [`Query::Instances`], by node and service id.
     ServiceNodes(Vec<ServiceNode>),
     /// To [`Query::NodeServices`].
     NodeServices(Option<ServicesOfNode>),
-    /// To the three queries for checks, by node and check id.
+    /// To the queries for checks, by node and check id.
     Checks(Vec<Arc<Check>>),
-    /// To [`Query::ServiceHealth`], by node and service id.
+    /// To [`Query::ServiceHealth`] and [`Query::MeshHealth`], by node and service id.
     ServiceHealth(Vec<ServiceHealth>),
     /// To [`Query::Session`].
     Session(Option<Arc<Session>>),

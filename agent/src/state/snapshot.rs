@@ -4,7 +4,6 @@
 //! Numbers are little endian. A table may have several sections; one without is empty; a section that is unknown is an
 //! error, because dropping it would lose data. New kinds of rows get a new tag; a changed row needs a new version.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -13,6 +12,7 @@ use uuid::Uuid;
 
 use super::Tables;
 use super::autopilot::Autopilot;
+use super::catalog::first::FirstNodeDump;
 use super::catalog::{Catalog, NodeDump};
 use super::command::DecodeError;
 use super::kv::{Grave, KvEntry, KvTable};
@@ -25,12 +25,15 @@ const VERSION: u32 = 1;
 const INDEXES: u8 = 1;
 const KV: u8 = 2;
 const GRAVES: u8 = 3;
-const NODES: u8 = 4;
+/// As the first release wrote them.
+const FIRST_NODES: u8 = 4;
 const SERVICE_INDEXES: u8 = 5;
 const SESSIONS: u8 = 6;
 const LOCK_DELAYS: u8 = 7;
 const AUTOPILOT: u8 = 8;
 const STAGING: u8 = 9;
+const NODES: u8 = 10;
+const MESH_INDEXES: u8 = 11;
 
 /// What is no row. One row in its section.
 #[derive(Default, Serialize, Deserialize)]
@@ -84,6 +87,8 @@ pub(super) fn encode<E>(
     pieces.rows(NODES, catalog.dump())?;
     let services = catalog.services.iter().map(|(name, row)| (name, row.index));
     pieces.rows(SERVICE_INDEXES, services)?;
+    let mesh = catalog.mesh.iter().map(|(name, row)| (name, row.index));
+    pieces.rows(MESH_INDEXES, mesh)?;
     pieces.rows(SESSIONS, sessions.rows.values())?;
     pieces.rows(LOCK_DELAYS, kv.delays.rows())?;
     pieces.rows(AUTOPILOT, autopilot)?;
@@ -177,8 +182,10 @@ struct Rows {
     state: Vec<TableState>,
     entries: Vec<Arc<KvEntry>>,
     graves: Vec<(u64, Grave)>,
+    first_nodes: Vec<FirstNodeDump>,
     nodes: Vec<NodeDump>,
     services: Vec<(String, u64)>,
+    mesh: Vec<(String, u64)>,
     sessions: Vec<Arc<Session>>,
     delays: Vec<(Arc<str>, LockDelay)>,
     autopilot: Vec<Autopilot>,
@@ -261,7 +268,9 @@ impl Rows {
             INDEXES => rows(bytes, complete, &mut self.state),
             KV => rows(bytes, complete, &mut self.entries),
             GRAVES => rows(bytes, complete, &mut self.graves),
+            FIRST_NODES => rows(bytes, complete, &mut self.first_nodes),
             NODES => rows(bytes, complete, &mut self.nodes),
+            MESH_INDEXES => rows(bytes, complete, &mut self.mesh),
             SERVICE_INDEXES => rows(bytes, complete, &mut self.services),
             SESSIONS => rows(bytes, complete, &mut self.sessions),
             LOCK_DELAYS => rows(bytes, complete, &mut self.delays),
@@ -285,7 +294,8 @@ impl Rows {
                 });
             }
         };
-        let services: BTreeMap<String, u64> = self.services.into_iter().collect();
+        let first = self.first_nodes.into_iter().map(NodeDump::from);
+        self.nodes.extend(first);
         Ok(Tables {
             kv: KvTable::restore(
                 self.entries,
@@ -294,7 +304,7 @@ impl Rows {
                 state.kv,
                 state.kv_reaped,
             ),
-            catalog: Catalog::restore(self.nodes, services, state.catalog),
+            catalog: Catalog::restore(self.nodes, self.services, self.mesh, state.catalog),
             sessions: Sessions::restore(self.sessions, state.sessions, state.sessions_ended),
             cluster_id: state.cluster_id,
             autopilot: self.autopilot.pop(),

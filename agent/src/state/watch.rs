@@ -29,6 +29,7 @@ enum Topic {
     Node(Arc<str>),
     Services,
     Service(Arc<str>),
+    Mesh(Arc<str>),
     Checks,
     Sessions,
     Session(Uuid),
@@ -42,8 +43,11 @@ impl Topic {
     fn of(query: &Query) -> Self {
         let lower = |name: &str| Arc::from(name.to_lowercase());
         match query {
-            // Nobody waits for an owner, who could come by either of two tables.
-            Query::Noop | Query::Txn(_) | Query::AddressOwners { .. } => Topic::Applied,
+            // What stands on two tables is looked at anew at each change, and answered when it is concerned.
+            Query::Noop
+            | Query::Txn(_)
+            | Query::AddressOwners { .. }
+            | Query::ChecksWithMeta { .. } => Topic::Applied,
             Query::KvGet { key } => Topic::Key(key.as_str().into()),
             Query::KvList { prefix } | Query::KvKeys { prefix, .. } => {
                 Topic::Prefix(prefix.as_str().into())
@@ -52,10 +56,11 @@ impl Topic {
             Query::Node { node } | Query::NodeServices { node } | Query::NodeChecks { node } => {
                 Topic::Node(lower(node))
             }
-            Query::Services { .. } => Topic::Services,
+            Query::Services { .. } | Query::Instances { .. } => Topic::Services,
             Query::ServiceNodes { service, .. }
             | Query::ServiceChecks { service }
             | Query::ServiceHealth { service, .. } => Topic::Service(lower(service)),
+            Query::MeshHealth { service, .. } => Topic::Mesh(lower(service)),
             Query::StateChecks { .. } => Topic::Checks,
             Query::Session { id } => Topic::Session(*id),
             Query::Sessions | Query::NodeSessions { .. } => Topic::Sessions,
@@ -99,6 +104,10 @@ impl Touched {
 
     pub(super) fn service(&mut self, name: Arc<str>) {
         self.push(Topic::Service(name));
+    }
+
+    pub(super) fn mesh(&mut self, target: Arc<str>) {
+        self.push(Topic::Mesh(target));
     }
 
     pub(super) fn checks(&mut self) {

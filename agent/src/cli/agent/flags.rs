@@ -28,6 +28,9 @@ struct AgentFlags {
     /// Form a new cluster with so many servers that expect the same number
     #[arg(long, allow_negative_numbers = true)]
     bootstrap_expect: Option<i64>,
+    /// Longest output of a check that is kept, in bytes [default: 4096]
+    #[arg(long = "check_output_max_size")]
+    check_output_max_size: Option<i64>,
     /// Addresses on which the HTTP API listens, separated by spaces [default: 127.0.0.1]
     #[arg(long)]
     client: Option<String>,
@@ -58,6 +61,12 @@ struct AgentFlags {
     /// Domain of DNS names [default: consul.]
     #[arg(long)]
     domain: Option<String>,
+    /// Let checks of configuration files run programs
+    #[arg(long)]
+    enable_local_script_checks: Option<bool>,
+    /// Let all checks run programs, those from the API too
+    #[arg(long)]
+    enable_script_checks: Option<bool>,
     /// Configuration in HCL, over everything else; may be repeated
     #[arg(long)]
     hcl: Vec<String>,
@@ -185,6 +194,7 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         bootstrap,
         bootstrap_permit: _,
         bootstrap_expect,
+        check_output_max_size,
         client,
         config_file: _,
         config_format: _,
@@ -195,6 +205,8 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         alt_domain,
         dns_port,
         domain,
+        enable_local_script_checks,
+        enable_script_checks,
         hcl: _,
         http_port,
         join,
@@ -222,12 +234,15 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         bind_addr: bind,
         bootstrap,
         bootstrap_expect: bootstrap_expect.map(Number),
+        check_output_max_size: check_output_max_size.map(Number),
         client_addr: client,
         data_dir,
         datacenter,
         default_query_time,
         dev,
         domain,
+        enable_local_script_checks,
+        enable_script_checks,
         log_file,
         log_json,
         log_level,
@@ -304,7 +319,7 @@ mod tests {
              -data-dir /d -bind 127.0.0.3 -advertise 127.0.0.4 -client 127.0.0.5 -http-port 1 -server-port 2 \
              -serf-lan-port 3 -serf-lan-bind 127.0.0.6 -dns-port 4 -join j -retry-join r -retry-interval 1s \
              -retry-max 5 -rejoin -hcl raft_trailing_logs=7 -log-level debug -log-json -log-file /l -pid-file /p \
-             -node-meta a:b -domain d -alt-domain e -recursor 9.9.9.9 -default-query-time 1s -max-query-time 2s",
+             -node-meta a:b -check_output_max_size 9 -enable-script-checks -domain d -alt-domain e -recursor 9.9.9.9 -default-query-time 1s -max-query-time 2s",
         );
         let plain = config("-data-dir /x -bind 127.0.0.1");
         let diff = Config::reloadable_diff(&plain, &given);
@@ -333,12 +348,12 @@ mod tests {
             "default_query_time",
             "max_query_time",
             "raft_trailing_logs",
-            "node_meta",
+            "check_output_max_size and the like",
         ] {
             assert!(diff.restart.contains(&key), "{key}");
         }
         // A server does not leave on SIGTERM by default.
-        assert_eq!(diff.live, ["leave_on_terminate", "log_level"]);
+        assert_eq!(diff.live, ["node_meta", "leave_on_terminate", "log_level"]);
         assert_eq!(
             (given.ports.server, given.ports.serf_lan, given.ports.dns),
             (2, 3, Some(4))

@@ -1,12 +1,13 @@
 //! Reading the configuration again while the agent runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
 use super::flags::Parsed;
 use crate::config::{self, Bootstrap, Config, Loaded, Machine};
 use crate::log::Log;
+use crate::node::Node;
 
 /// Reads the configuration again and applies what can be applied. Cloning is cheap.
 #[derive(Clone)]
@@ -19,6 +20,8 @@ struct Inner {
     machine: Machine,
     log: Log,
     current: ArcSwap<Config>,
+    /// What takes over what applies live, once it runs.
+    node: OnceLock<Node>,
 }
 
 /// Reads and checks the configuration that the command line asks for.
@@ -55,8 +58,15 @@ impl Reloader {
                 machine,
                 log,
                 current: ArcSwap::from_pointee(config),
+                node: OnceLock::new(),
             }),
         }
+    }
+
+    /// Lets this node take part in reloads.
+    pub(super) fn attach(&self, node: Node) {
+        // There is one node a process; a second call changes nothing.
+        let _ = self.inner.node.set(node);
     }
 
     /// What the agent runs with now.
@@ -74,11 +84,17 @@ impl Reloader {
             machine,
             log,
             current,
+            node,
         } = &*self.inner;
-        let loaded = load(flags, machine).map_err(|error| {
-            tracing::error!(target: "agent", %error, "Failed to reload configs");
-            error.to_string()
-        })?;
+        let failed = |error: String| {
+            tracing::error!(target: "agent", error, "Failed to reload configs");
+            error
+        };
+        let loaded = load(flags, machine).map_err(|error| failed(error.to_string()))?;
+        if let Some(node) = node.get() {
+            node.reload(&loaded.config)
+                .map_err(|error| failed(error.to_string()))?;
+        }
         for warning in &loaded.warnings {
             tracing::warn!(target: "agent", "{warning}");
         }

@@ -131,9 +131,9 @@ async fn refusals_are_told_in_consuls_words() {
         ),
         (
             "GET",
-            "/v1/agent/members?filter=x",
+            "/v1/agent/members?filter=x==y",
             500,
-            "Failed to create boolean expression evaluator: this agent does not support ?filter",
+            "Failed to create boolean expression evaluator: Selector \"x\" is not valid",
         ),
     ] {
         bench.send(method, path, "").await.is(status, text);

@@ -186,16 +186,6 @@ async fn bad_requests_are_refused_in_consuls_words() {
         ("health/node/", 400, "Missing node name"),
         ("health/state/", 400, "Missing check state"),
         (
-            "catalog/nodes?filter=x",
-            500,
-            "Failed to create boolean expression evaluator: this agent does not support ?filter",
-        ),
-        (
-            "health/state/any?node-meta=a:b",
-            400,
-            "?node-meta is not supported for checks",
-        ),
-        (
             "catalog/nodes?stale&consistent",
             400,
             "Cannot specify ?stale with ?consistent, conflicting semantics.",
@@ -220,4 +210,137 @@ async fn skip_node_update_needs_no_address() {
         (&found[0]["Address"], &found[0]["ServiceID"]),
         (&json!("127.0.0.1"), &json!("web"))
     );
+}
+
+#[tokio::test]
+async fn filters_choose_what_is_shown() {
+    let bench = Bench::new();
+    bench.put("/v1/catalog/register", WEB).await.is(200, "true");
+    let other = r#"{"Node":"m","Address":"10.0.0.2","Service":{"Service":"web","ID":"web2","Tags":["v2"],"Port":81}}"#;
+    bench
+        .put("/v1/catalog/register", other)
+        .await
+        .is(200, "true");
+    let proxy = r#"{"Node":"m","Address":"10.0.0.2","Service":{"Service":"web-proxy","Kind":"connect-proxy","Port":1,"Proxy":{"DestinationServiceName":"Web"}}}"#;
+    bench
+        .put("/v1/catalog/register", proxy)
+        .await
+        .is(200, "true");
+    for (path, filter, found) in [
+        ("catalog/nodes", "Meta.Rack == `1`", 1),
+        ("catalog/nodes", "Node matches `^[mn]$`", 2),
+        ("catalog/service/web", "v2 in ServiceTags", 1),
+        ("catalog/service/web", "ServicePort != 80 and Node == n", 0),
+        (
+            "catalog/services",
+            "ServiceKind is empty and ServicePort == 81",
+            1,
+        ),
+        ("health/service/web", "Checks.Status == warning", 1),
+        (
+            "health/service/web",
+            "Node.Node == m or Service.ID == web1",
+            2,
+        ),
+        ("health/node/n", "Status != passing", 1),
+        ("health/state/any", "ServiceName == web", 1),
+        ("health/checks/web", "Status == critical", 0),
+        ("health/connect/web", "Service.Kind == `connect-proxy`", 1),
+        ("catalog/connect/WEB", "ServiceKind is not empty", 1),
+        ("agent/members", "Name == a", 1),
+    ] {
+        let encoded: String = filter.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let got = bench.get(&format!("/v1/{path}?filter={encoded}")).await;
+        let shown = got.json();
+        let count = shown
+            .as_array()
+            .map(Vec::len)
+            .or_else(|| shown.as_object().map(|names| names.len()));
+        assert_eq!(count, Some(found), "{path} {filter}: {shown}");
+    }
+    let node = bench
+        .get("/v1/catalog/node/m?filter=Service==web")
+        .await
+        .json();
+    assert!(node["Services"].get("web2").is_some() && node["Services"].get("web-proxy").is_none());
+    let services = bench
+        .get("/v1/catalog/node-services/m?filter=Port==1")
+        .await
+        .json();
+    assert_eq!(services["Services"].as_array().map(Vec::len), Some(1));
+    for path in [
+        "catalog/nodes",
+        "health/service/web",
+        "agent/services",
+        "agent/checks",
+    ] {
+        let got = bench.get(&format!("/v1/{path}?filter=Zz")).await;
+        assert_eq!(got.status, 500);
+        let prefix =
+            "Failed to create boolean expression evaluator: 1:3 (2): no match found, expected: ";
+        assert!(got.body.starts_with(prefix), "{}", got.body);
+    }
+    let got = bench.get("/v1/catalog/nodes?filter=Zz==a").await;
+    got.is(
+        500,
+        "Failed to create boolean expression evaluator: Selector \"Zz\" is not valid",
+    );
+}
+
+#[tokio::test]
+async fn checks_are_chosen_by_the_meta_data_of_their_nodes() {
+    let bench = Bench::new();
+    bench.put("/v1/catalog/register", WEB).await.is(200, "true");
+    for (path, found) in [
+        ("health/state/any?node-meta=Rack:1", 2),
+        ("health/state/warning?node-meta=Rack:1", 1),
+        ("health/state/any?node-meta=Rack:2", 0),
+        ("health/checks/WEB?node-meta=Rack:1", 1),
+        ("health/checks/web?node-meta=Rack:2", 0),
+        ("catalog/gateway-services/x", 0),
+        ("health/ingress/web", 0),
+    ] {
+        let got = bench.get(&format!("/v1/{path}")).await;
+        assert_eq!(got.json().as_array().map(Vec::len), Some(found), "{path}");
+        assert!(got.index() > 0);
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_the_mesh_is_woken_by_it_alone() {
+    let bench = Bench::new();
+    let register = |name: &str, more: &str| {
+        format!(r#"{{"Node":"n","Address":"10.0.0.1","Service":{{"Service":"{name}"{more}}}}}"#)
+    };
+    let proxy = |port: u16| {
+        let more = format!(
+            r#","Kind":"connect-proxy","Port":{port},"Proxy":{{"DestinationServiceName":"web"}}"#
+        );
+        register("web-proxy", &more)
+    };
+    bench
+        .put("/v1/catalog/register", proxy(1))
+        .await
+        .is(200, "true");
+    let index = bench.get("/v1/health/connect/web").await.index();
+    let path = format!("/v1/health/connect/web?index={index}&wait=10m");
+    let waiting = bench.get(&path);
+    let change = async {
+        // The service itself is another matter.
+        for (body, connected) in [
+            (register("web", ""), index),
+            (register("db", ""), index),
+            (proxy(2), index + 3),
+        ] {
+            bench
+                .put("/v1/catalog/register", body)
+                .await
+                .is(200, "true");
+            let now = bench.get("/v1/health/connect/web").await;
+            assert_eq!(now.index(), connected);
+        }
+    };
+    let (woken, ()) = tokio::join!(waiting, change);
+    assert_eq!(woken.json()[0]["Service"]["Port"], 2);
+    assert_eq!(woken.index(), index + 3);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::table::{Catalog, NodeRow, lower};
+use super::table::{Catalog, NodeRow, ServiceRow, lower};
 use super::{Check, CheckStatus, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
 use crate::state::Indexes;
 use crate::state::command::{Outcome, Refusal};
@@ -30,6 +30,35 @@ impl Catalog {
         names
     }
 
+    /// Every instance of every service.
+    pub(in crate::state) fn all_instances(
+        &self,
+        meta: &BTreeMap<String, String>,
+    ) -> Vec<ServiceNode> {
+        self.rows_with(meta)
+            .flat_map(|row| row.services.values().map(move |service| (row, service)))
+            .map(|(row, service)| ServiceNode {
+                node: row.node.clone(),
+                service: service.clone(),
+            })
+            .collect()
+    }
+
+    /// Checks on nodes with these meta data, of a service itself or of all, in a state.
+    pub(in crate::state) fn checks_with(
+        &self,
+        service: Option<&str>,
+        state: &str,
+        meta: &BTreeMap<String, String>,
+    ) -> Vec<Arc<Check>> {
+        let wanted = |check: &Check| {
+            (state == "any" || check.status.as_str() == state)
+                && service.is_none_or(|name| lower(&check.service_name) == lower(name))
+        };
+        let checks = self.rows_with(meta).flat_map(|row| row.checks.values());
+        checks.filter(|check| wanted(check)).cloned().collect()
+    }
+
     /// Instances of a service that carry all these tags.
     pub(in crate::state) fn instances(&self, service: &str, tags: &[String]) -> Vec<ServiceNode> {
         self.instance_rows(service)
@@ -48,26 +77,17 @@ impl Catalog {
         tags: &[String],
         passing: bool,
     ) -> Vec<ServiceHealth> {
-        self.instance_rows(service)
-            .filter(|(_, service)| has_tags(service, tags))
-            .map(|(row, service)| ServiceHealth {
-                node: row.node.clone(),
-                service: service.clone(),
-                checks: row
-                    .checks
-                    .values()
-                    .filter(|c| c.service_id.is_empty() || c.service_id == service.id)
-                    .cloned()
-                    .collect(),
-            })
-            .filter(|entry| {
-                !passing
-                    || entry
-                        .checks
-                        .iter()
-                        .all(|c| c.status == CheckStatus::Passing)
-            })
-            .collect()
+        health_of(self.instance_rows(service), tags, passing)
+    }
+
+    /// The same of those at which connections to a service through the mesh end.
+    pub(in crate::state) fn mesh_health(
+        &self,
+        service: &str,
+        tags: &[String],
+        passing: bool,
+    ) -> Vec<ServiceHealth> {
+        health_of(self.rows_of(self.mesh.get(&*lower(service))), tags, passing)
     }
 
     pub(in crate::state) fn services_on(&self, name: &str) -> Option<ServicesOfNode> {
@@ -127,7 +147,15 @@ impl Catalog {
     }
 
     pub(in crate::state) fn service_indexes(&self, service: &str) -> Indexes {
-        match self.services.get(&*lower(service)) {
+        self.indexes_of(self.services.get(&*lower(service)))
+    }
+
+    pub(in crate::state) fn mesh_indexes(&self, service: &str) -> Indexes {
+        self.indexes_of(self.mesh.get(&*lower(service)))
+    }
+
+    fn indexes_of(&self, row: Option<&ServiceRow>) -> Indexes {
+        match row {
             Some(row) => Indexes::same(row.index),
             None => Indexes {
                 shown: self.index.any(),
@@ -162,13 +190,44 @@ impl Catalog {
     }
 
     fn instance_rows(&self, service: &str) -> impl Iterator<Item = (&NodeRow, &Arc<Service>)> {
-        let row = self.services.get(&*lower(service)).into_iter();
-        row.flat_map(|row| row.instances.iter())
+        self.rows_of(self.services.get(&*lower(service)))
+    }
+
+    fn rows_of<'a>(
+        &'a self,
+        row: Option<&'a ServiceRow>,
+    ) -> impl Iterator<Item = (&'a NodeRow, &'a Arc<Service>)> {
+        row.into_iter()
+            .flat_map(|row| row.instances.iter())
             .filter_map(|(node, id)| {
                 let row = self.nodes.get(node)?;
                 Some((row, row.services.get(id)?))
             })
     }
+}
+
+fn health_of<'a>(
+    rows: impl Iterator<Item = (&'a NodeRow, &'a Arc<Service>)>,
+    tags: &[String],
+    passing: bool,
+) -> Vec<ServiceHealth> {
+    let passes = |entry: &ServiceHealth| {
+        let mut checks = entry.checks.iter();
+        !passing || checks.all(|check| check.status == CheckStatus::Passing)
+    };
+    rows.filter(|(_, service)| has_tags(service, tags))
+        .map(|(row, service)| ServiceHealth {
+            node: row.node.clone(),
+            service: service.clone(),
+            checks: row
+                .checks
+                .values()
+                .filter(|c| c.service_id.is_empty() || c.service_id == service.id)
+                .cloned()
+                .collect(),
+        })
+        .filter(passes)
+        .collect()
 }
 
 fn has_tags(service: &Service, tags: &[String]) -> bool {

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -18,6 +18,8 @@ pub(in crate::state) struct Catalog {
     ids: OrdMap<Uuid, Arc<str>>,
     /// By service name in lower case.
     pub(in crate::state) services: OrdMap<Arc<str>, ServiceRow>,
+    /// Those whose connections through the mesh end at a service, by its name in lower case.
+    pub(in crate::state) mesh: OrdMap<Arc<str>, ServiceRow>,
     pub(in crate::state) index: TableIndexes,
 }
 
@@ -84,7 +86,8 @@ impl Catalog {
 
     pub(in crate::state) fn restore(
         nodes: Vec<NodeDump>,
-        service_indexes: BTreeMap<String, u64>,
+        services: Vec<(String, u64)>,
+        mesh: Vec<(String, u64)>,
         index: TableIndexes,
     ) -> Self {
         let mut catalog = Catalog {
@@ -104,7 +107,7 @@ impl Catalog {
             };
             for service in dump.services {
                 let id: Arc<str> = service.id.as_str().into();
-                catalog.link(&name, &id, &service.service);
+                catalog.link(&name, &id, &service);
                 row.services.insert(id, service);
             }
             for check in dump.checks {
@@ -112,9 +115,11 @@ impl Catalog {
             }
             catalog.nodes.insert(name, row);
         }
-        for (name, index) in service_indexes {
-            if let Some(row) = catalog.services.get_mut(name.as_str()) {
-                row.index = index;
+        for (rows, indexes) in [(&mut catalog.services, services), (&mut catalog.mesh, mesh)] {
+            for (name, index) in indexes {
+                if let Some(row) = rows.get_mut(name.as_str()) {
+                    row.index = index;
+                }
             }
         }
         catalog
@@ -152,7 +157,10 @@ impl Catalog {
                 .collect(),
             index,
         });
-        let names = self.services.keys().map(|name| (name.to_string(), index));
+        let names = |rows: &OrdMap<Arc<str>, ServiceRow>| {
+            let names = rows.keys().map(|name| (name.to_string(), index));
+            names.collect::<Vec<_>>()
+        };
         let all = TableIndexes {
             nodes: index,
             services: index,
@@ -160,7 +168,8 @@ impl Catalog {
             nodes_gone: index,
             services_gone: index,
         };
-        Self::restore(nodes.collect(), names.collect(), all)
+        let (services, mesh) = (names(&self.services), names(&self.mesh));
+        Self::restore(nodes.collect(), services, mesh, all)
     }
 
     /// Writes a node with services and checks. On a refusal the caller puts the old tables back.
@@ -307,11 +316,12 @@ impl Catalog {
             return;
         }
         let id: Arc<str> = fresh.id.as_str().into();
-        if let Some(old) = existing.filter(|old| lower(&old.service) != lower(&fresh.service)) {
-            self.unlink(change, name, &id, &old.service);
+        let names = |s: &Service| (lower(&s.service), s.mesh_target());
+        if let Some(old) = existing.filter(|old| names(old) != names(&fresh)) {
+            self.unlink(change, name, &id, &old);
         }
-        self.link(name, &id, &fresh.service);
-        self.touch_service(change, &lower(&fresh.service));
+        self.link(name, &id, &fresh);
+        self.touch_instance(change, &fresh);
         self.services_changed(change);
         if let Some(row) = self.nodes.get_mut(name) {
             let modify_index = change.index;
@@ -354,10 +364,10 @@ impl Catalog {
         if existing.is_some_and(|existing| **existing == fresh) {
             return Ok(());
         }
-        let services: Vec<String> = [existing.map(|c| c.service_name.clone())]
+        let services: BTreeSet<String> = existing
+            .map(|c| c.service_id.clone())
             .into_iter()
-            .flatten()
-            .chain([fresh.service_name.clone()])
+            .chain([fresh.service_id.clone()])
             .collect();
         if let Some(row) = self.nodes.get_mut(name) {
             let modify_index = change.index;
@@ -381,7 +391,7 @@ impl Catalog {
             self.ids.remove(&id);
         }
         for (id, service) in &row.services {
-            self.unlink(change, name, id, &service.service);
+            self.unlink(change, name, id, service);
         }
         if !row.services.is_empty() {
             self.services_changed(change);
@@ -416,7 +426,7 @@ impl Catalog {
             .filter(|(_, check)| *check.service_id == *id)
             .map(|(id, _)| id.clone())
             .collect();
-        self.unlink(change, name, &id, &service.service);
+        self.unlink(change, name, &id, &service);
         self.services_changed(change);
         self.touch_node(change, name);
         for check in checks {
@@ -438,7 +448,11 @@ impl Catalog {
             return;
         };
         unhealthy.checks.push((name.clone(), id));
-        self.check_changed(change, name, std::slice::from_ref(&check.service_name));
+        if !check.service_id.is_empty() {
+            // Its service may be gone already.
+            self.touch_service(change, &lower(&check.service_name));
+        }
+        self.check_changed(change, name, &BTreeSet::from([check.service_id.clone()]));
     }
 
     fn services_changed(&mut self, change: &mut Change<'_>) {
@@ -446,16 +460,19 @@ impl Catalog {
         change.touched.services();
     }
 
-    /// Notes a change of a check that concerns these services; an empty name stands for all on the node.
-    fn check_changed(&mut self, change: &mut Change<'_>, name: &Arc<str>, services: &[String]) {
+    /// Notes a change of a check that concerns the instances with these ids; an empty one stands for all on the node.
+    fn check_changed(&mut self, change: &mut Change<'_>, name: &Arc<str>, ids: &BTreeSet<String>) {
         self.index.checks = change.index;
         change.touched.checks();
         self.touch_node(change, name);
-        if services.iter().any(String::is_empty) {
+        if ids.contains("") {
             self.touch_services_of(change, name);
         }
-        for service in services.iter().filter(|service| !service.is_empty()) {
-            self.touch_service(change, &lower(service));
+        for id in ids.iter().filter(|id| !id.is_empty()) {
+            let row = self.nodes.get(name);
+            if let Some(service) = row.and_then(|row| row.services.get(id.as_str())).cloned() {
+                self.touch_instance(change, &service);
+            }
         }
     }
 
@@ -469,15 +486,27 @@ impl Catalog {
     /// Whether there was any.
     fn touch_services_of(&mut self, change: &mut Change<'_>, name: &Arc<str>) -> bool {
         let row = self.nodes.get(name);
-        let services: BTreeSet<Arc<str>> = row
-            .into_iter()
-            .flat_map(|row| row.services.values())
-            .map(|service| lower(&service.service))
-            .collect();
-        for service in &services {
+        let services = row.into_iter().flat_map(|row| row.services.values());
+        let (mut names, mut targets) = (BTreeSet::new(), BTreeSet::new());
+        for service in services {
+            names.insert(lower(&service.service));
+            targets.extend(service.mesh_target());
+        }
+        for service in &names {
             self.touch_service(change, service);
         }
-        !services.is_empty()
+        for target in targets {
+            self.touch_mesh(change, target);
+        }
+        !names.is_empty()
+    }
+
+    /// Notes a change of an instance, for those who ask for its service, and for those who connect through it.
+    fn touch_instance(&mut self, change: &mut Change<'_>, service: &Service) {
+        self.touch_service(change, &lower(&service.service));
+        if let Some(target) = service.mesh_target() {
+            self.touch_mesh(change, target);
+        }
     }
 
     fn touch_service(&mut self, change: &mut Change<'_>, service: &Arc<str>) {
@@ -487,23 +516,60 @@ impl Catalog {
         change.touched.service(service.clone());
     }
 
-    fn link(&mut self, name: &Arc<str>, id: &Arc<str>, service: &str) {
-        let row = self.services.entry(lower(service)).or_default();
-        row.instances.insert((name.clone(), id.clone()));
+    fn touch_mesh(&mut self, change: &mut Change<'_>, target: String) {
+        let target: Arc<str> = target.into();
+        if let Some(row) = self.mesh.get_mut(&target) {
+            row.index = change.index;
+        }
+        change.touched.mesh(target);
     }
 
-    fn unlink(&mut self, change: &mut Change<'_>, name: &Arc<str>, id: &Arc<str>, service: &str) {
-        let service = lower(service);
-        if let Some(row) = self.services.get_mut(&service) {
-            row.instances.remove(&(name.clone(), id.clone()));
-            row.index = change.index;
-            if row.instances.is_empty() {
-                self.services.remove(&service);
-                self.index.services_gone = change.index;
-            }
+    fn link(&mut self, name: &Arc<str>, id: &Arc<str>, service: &Service) {
+        let instance = (name.clone(), id.clone());
+        if let Some(target) = service.mesh_target() {
+            let row = self.mesh.entry(target.into()).or_default();
+            row.instances.insert(instance.clone());
         }
-        change.touched.service(service);
+        let row = self.services.entry(lower(&service.service)).or_default();
+        row.instances.insert(instance);
     }
+
+    fn unlink(
+        &mut self,
+        change: &mut Change<'_>,
+        name: &Arc<str>,
+        id: &Arc<str>,
+        service: &Service,
+    ) {
+        let instance = (name.clone(), id.clone());
+        self.touch_instance(change, service);
+        let service_name = lower(&service.service);
+        if remove_instance(&mut self.services, &service_name, &instance) {
+            self.index.services_gone = change.index;
+        }
+        if let Some(target) = service.mesh_target()
+            && remove_instance(&mut self.mesh, &target, &instance)
+        {
+            self.index.services_gone = change.index;
+        }
+    }
+}
+
+/// Takes an instance out of its row, and the row out when it was the last; true when it was.
+fn remove_instance(
+    rows: &mut OrdMap<Arc<str>, ServiceRow>,
+    name: &str,
+    instance: &(Arc<str>, Arc<str>),
+) -> bool {
+    let Some(row) = rows.get_mut(name) else {
+        return false;
+    };
+    row.instances.remove(instance);
+    let empty = row.instances.is_empty();
+    if empty {
+        rows.remove(name);
+    }
+    empty
 }
 
 pub(super) fn lower(name: &str) -> Arc<str> {

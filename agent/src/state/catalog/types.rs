@@ -58,10 +58,38 @@ pub struct Service {
     pub weights: Weights,
     /// Whether tags written to the catalog by others stay.
     pub enable_tag_override: bool,
+    /// What it has to do with the service mesh; none for most.
+    pub mesh: Option<Box<Mesh>>,
     /// The log index that created it.
     pub create_index: u64,
     /// The log index of its last change.
     pub modify_index: u64,
+}
+
+/// What a service has to do with the service mesh. Kept and shown as it was given; the mesh itself is not here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mesh {
+    /// The service that this one is a proxy of; empty if it is none.
+    pub destination: String,
+    /// Whether it speaks the mesh's protocol itself.
+    pub native: bool,
+    /// `Proxy` as JSON; empty for none.
+    pub proxy: String,
+    /// `Connect` as JSON; empty for none.
+    pub connect: String,
+}
+
+impl Service {
+    /// The service, in lower case, whose connections through the mesh end here.
+    pub fn mesh_target(&self) -> Option<String> {
+        let mesh = self.mesh.as_deref()?;
+        let target = match (&*mesh.destination, mesh.native) {
+            ("", true) => &self.service,
+            ("", false) => return None,
+            (destination, _) => destination,
+        };
+        Some(target.to_lowercase())
+    }
 }
 
 /// An address of a service for one purpose.
@@ -124,6 +152,10 @@ pub struct Check {
     pub interval: String,
     /// Go duration.
     pub timeout: String,
+    /// Port of a proxy through which the check can be asked; 0 for none.
+    pub exposed_port: u16,
+    /// How somebody else is to run it, as JSON; empty where its agent runs it.
+    pub definition: String,
     /// The log index that created it.
     pub create_index: u64,
     /// The log index of its last change.

@@ -367,6 +367,6 @@ fn node_and_check_json_have_consuls_fields_in_consuls_order() {
     };
     assert_eq!(
         serde_json::to_string(&checks[0]).unwrap(),
-        r#"{"Node":"m","CheckID":"c","Name":"","Status":"warning","Notes":"","Output":"","ServiceID":"w","ServiceName":"web","ServiceTags":["t"],"Type":"","Interval":"","Timeout":"","CreateIndex":2,"ModifyIndex":2}"#
+        r#"{"Node":"m","CheckID":"c","Name":"","Status":"warning","Notes":"","Output":"","ServiceID":"w","ServiceName":"web","ServiceTags":["t"],"Type":"","Interval":"","Timeout":"","ExposedPort":0,"Definition":"","CreateIndex":2,"ModifyIndex":2}"#
     );
 }

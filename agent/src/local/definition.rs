@@ -1,0 +1,98 @@
+//! Definitions of services and checks, from configuration files and from the API: reading and checking them. Pure.
+//!
+//! Both sources use Consul's fields: `DeregisterCriticalServiceAfter` in JSON is `deregister_critical_service_after` in a
+//! file. They are brought to one form first (`shape.rs`), which is also the form that is kept on disk.
+
+mod check;
+mod mesh;
+mod service;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+pub use check::{CheckDefinition, Http, Kind, Tls};
+pub(crate) use mesh::of_given as mesh_of;
+pub use service::ServiceDefinition;
+
+use serde_json::Value;
+
+use shape::{Unknown, fold};
+
+/// Why a definition cannot be used. The texts are Consul's where it has them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error("Request decode failed: {0}")]
+    Decode(String),
+    /// A service without a name.
+    #[error("Missing service name")]
+    NoServiceName,
+    /// A check without a name.
+    #[error("Missing check name")]
+    NoCheckName,
+    /// A status that does not exist.
+    #[error("Bad check status")]
+    BadStatus,
+    /// A check that cannot be run as it says.
+    #[error("Invalid check: {0}")]
+    Check(String),
+    /// A service that cannot be as it says.
+    #[error("{0}")]
+    Service(String),
+}
+
+/// The definition of a service or a check as it was given, in the form of [`shape`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Raw(pub(super) Value);
+
+impl Raw {
+    /// Reads a service's definition from the API. What is unknown is left out, as Consul does.
+    ///
+    /// # Errors
+    /// When it is no object.
+    pub fn service(value: Value) -> Result<Self, Error> {
+        let folded = fold(value, shape::SERVICE, Unknown::Drop).map_err(Error::Decode)?;
+        Ok(Self(folded))
+    }
+
+    /// Reads a check's definition from the API.
+    ///
+    /// # Errors
+    /// When it is no object.
+    pub fn check(value: Value) -> Result<Self, Error> {
+        let folded = fold(value, shape::CHECK, Unknown::Drop).map_err(Error::Decode)?;
+        Ok(Self(folded))
+    }
+
+    /// Reads a service's definition from a configuration file, where what is unknown is an error.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn service_in_file(value: Value) -> Result<Self, String> {
+        fold(value, shape::SERVICE, Unknown::Refuse).map(Self)
+    }
+
+    /// Reads a check's definition from a configuration file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_in_file(value: Value) -> Result<Self, String> {
+        fold(value, shape::CHECK, Unknown::Refuse).map(Self)
+    }
+
+    /// Checks it as a service.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn to_service(&self) -> Result<ServiceDefinition, Error> {
+        service::read(&self.0)
+    }
+
+    /// Checks it as a check of its own, beside any service's definition.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn to_check(&self) -> Result<CheckDefinition, Error> {
+        check::read_alone(&self.0)
+    }
+}

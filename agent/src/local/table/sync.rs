@@ -1,0 +1,214 @@
+//! What the catalog has and should have: which command to send next.
+
+use std::sync::Arc;
+
+use super::Table;
+use crate::state::{Check, Command, Deregister, Node, Register, SERF_HEALTH, Service};
+
+/// Most services, and most checks, that go with one command.
+const BATCH: usize = 64;
+
+/// The service that stands for servers: the leader's business.
+const CONSUL: &str = "consul";
+
+/// A command for the catalog, and what it is about.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::local) struct Push {
+    pub(in crate::local) command: Command,
+    covers: Covers,
+}
+
+impl Push {
+    /// Tells of its success, in Consul's words.
+    pub(in crate::local) fn log(&self) {
+        match &self.covers {
+            Covers::GoneService(id) => {
+                tracing::info!(target: "agent", "Deregistered service: service={id}");
+            }
+            Covers::GoneCheck(id) => {
+                tracing::info!(target: "agent", "Deregistered check: check={id}");
+            }
+            Covers::Registered {
+                node,
+                services,
+                checks,
+            } => {
+                if *node {
+                    tracing::info!(target: "agent", "Synced node info");
+                }
+                for service in services {
+                    tracing::info!(target: "agent", "Synced service: service={}", service.id);
+                }
+                for check in checks {
+                    tracing::debug!(target: "agent", "Synced check: check={}", check.check_id);
+                }
+            }
+        }
+    }
+}
+
+/// What is in sync once a command was applied.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::local) enum Covers {
+    Registered {
+        node: bool,
+        services: Vec<Arc<Service>>,
+        checks: Vec<Arc<Check>>,
+    },
+    GoneService(String),
+    GoneCheck(String),
+}
+
+impl Table {
+    /// Compares with what the catalog has, and notes what is to be written.
+    pub(in crate::local) fn compare(
+        &mut self,
+        own: &Node,
+        node: Option<&Node>,
+        services: &[Arc<Service>],
+        checks: &[Arc<Check>],
+    ) {
+        self.node_in_sync = node.is_some_and(|node| {
+            node.id == own.id
+                && node.address == own.address
+                && node.tagged_addresses == own.tagged_addresses
+                && node.meta == own.meta
+        });
+        for own in self.services.values_mut() {
+            own.in_sync = false;
+        }
+        for theirs in services {
+            match self.services.get_mut(&theirs.id) {
+                None if theirs.id == CONSUL => {}
+                None => {
+                    self.gone_services.insert(theirs.id.clone());
+                }
+                Some(own) => {
+                    if own.row.enable_tag_override && own.row.tags != theirs.tags {
+                        // Who writes tags to the catalog has the say.
+                        Arc::make_mut(&mut own.row).tags.clone_from(&theirs.tags);
+                    }
+                    let theirs = Service {
+                        create_index: 0,
+                        modify_index: 0,
+                        ..(**theirs).clone()
+                    };
+                    own.in_sync = theirs == *own.row;
+                }
+            }
+        }
+        self.compare_checks(checks);
+        let known = |id: &String| services.iter().any(|service| service.id == *id);
+        self.gone_services.retain(known);
+        self.gone_checks
+            .retain(|id| checks.iter().any(|check| check.check_id == *id));
+    }
+
+    fn compare_checks(&mut self, checks: &[Arc<Check>]) {
+        for own in self.checks.values_mut() {
+            own.in_sync = false;
+        }
+        for theirs in checks {
+            let id = &theirs.check_id;
+            let Some(own) = self.checks.get_mut(id) else {
+                // Those of a service that goes go with it.
+                let with_service = self.gone_services.contains(&theirs.service_id);
+                if id != SERF_HEALTH && !with_service {
+                    self.gone_checks.insert(id.clone());
+                }
+                continue;
+            };
+            let waits = own.output_due.is_some();
+            own.in_sync = same_check(&own.row, theirs, waits);
+        }
+    }
+
+    /// The next command, if there is one to send.
+    pub(in crate::local) fn next_push(&self, own: &Node) -> Option<Push> {
+        let node = || own.node.clone();
+        if let Some(id) = self.gone_services.first() {
+            let (node, id) = (node(), id.clone());
+            let covers = Covers::GoneService(id.clone());
+            let command = Command::Deregister(Deregister::Service { node, id });
+            return Some(Push { command, covers });
+        }
+        if let Some(id) = self.gone_checks.first() {
+            let (node, id) = (node(), id.clone());
+            let covers = Covers::GoneCheck(id.clone());
+            let command = Command::Deregister(Deregister::Check { node, id });
+            return Some(Push { command, covers });
+        }
+        let late = self.services.values().filter(|service| !service.in_sync);
+        let services: Vec<_> = late.take(BATCH).map(|s| s.row.clone()).collect();
+        let ready = |id: &str| {
+            id.is_empty()
+                || services.iter().any(|s| s.id == id)
+                || self.services.get(id).is_some_and(|s| s.in_sync)
+        };
+        let late = self.checks.values().filter(|check| !check.in_sync);
+        let checks: Vec<_> = late
+            .filter(|check| ready(&check.row.service_id))
+            .take(BATCH)
+            .map(|check| check.row.clone())
+            .collect();
+        if self.node_in_sync && services.is_empty() && checks.is_empty() {
+            return None;
+        }
+        let command = Command::Register(Box::new(Register {
+            node: own.clone(),
+            skip_node_update: self.node_in_sync,
+            services: services.iter().map(|row| (**row).clone()).collect(),
+            checks: checks.iter().map(|row| (**row).clone()).collect(),
+        }));
+        let covers = Covers::Registered {
+            node: !self.node_in_sync,
+            services,
+            checks,
+        };
+        Some(Push { command, covers })
+    }
+
+    /// Notes that a command was applied. What has changed since then stays to be written.
+    pub(in crate::local) fn confirm(&mut self, push: &Push) {
+        match &push.covers {
+            Covers::GoneService(id) => drop(self.gone_services.remove(id)),
+            Covers::GoneCheck(id) => drop(self.gone_checks.remove(id)),
+            Covers::Registered {
+                node,
+                services,
+                checks,
+            } => {
+                self.node_in_sync |= *node;
+                for row in services {
+                    if let Some(own) = self.services.get_mut(&row.id).filter(|s| s.row == *row) {
+                        own.in_sync = true;
+                    }
+                }
+                for row in checks {
+                    if let Some(own) = self.checks.get_mut(&row.check_id).filter(|c| c.row == *row)
+                    {
+                        own.in_sync = true;
+                        own.output_due = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the catalog has a check as it is, but for what the store fills in; on demand without its output.
+fn same_check(own: &Check, theirs: &Check, without_output: bool) -> bool {
+    let theirs = Check {
+        node: own.node.clone(),
+        service_name: own.service_name.clone(),
+        service_tags: own.service_tags.clone(),
+        output: match without_output {
+            true => own.output.clone(),
+            false => theirs.output.clone(),
+        },
+        create_index: 0,
+        modify_index: 0,
+        ..theirs.clone()
+    };
+    theirs == *own
+}

@@ -1,0 +1,91 @@
+//! This node's own services and checks: what they are started with, and their way to the servers.
+
+use std::collections::BTreeMap;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use uuid::Uuid;
+
+use super::{Error, Node, ReadOptions, Reply};
+use crate::config::Config;
+use crate::gossip::Status;
+use crate::leader::own_row;
+use crate::local::{Servers, Settings};
+use crate::state::{Command, Outcome, Query};
+
+/// What a configuration says of them.
+pub(super) fn settings(config: &Config, id: Uuid) -> Settings {
+    let checks = config.check_settings;
+    Settings {
+        node: own_row(config, id),
+        data_dir: Some(config.data_dir.clone()),
+        output_max: checks.output_max_size,
+        discard_output: checks.discard_output,
+        update_interval: checks.update_interval,
+        scripts_from_api: checks.enable_script_checks,
+        scripts_from_files: checks.enable_script_checks || checks.enable_local_script_checks,
+    }
+}
+
+impl Node {
+    /// Takes over what applies live of a configuration that was read again.
+    ///
+    /// # Errors
+    /// What is wrong with its services and checks; those of before stay.
+    pub fn reload(&self, config: &Config) -> Result<(), crate::local::Error> {
+        let local = self.local();
+        local.reload(&config.services, &config.checks)?;
+        local.set_meta(own_row(config, self.inner.node_id).meta);
+        Ok(())
+    }
+
+    /// The node's own meta data, without what the agent adds.
+    pub fn meta(&self) -> BTreeMap<String, String> {
+        let mut meta = self.local().node().meta.clone();
+        meta.retain(|key, _| !key.starts_with("consul-"));
+        meta
+    }
+}
+
+impl Servers for Node {
+    fn read(&self, query: Query, options: ReadOptions) -> BoxFuture<'_, Result<Reply, Error>> {
+        Node::read(self, query, options).boxed()
+    }
+
+    fn propose(&self, command: Command) -> BoxFuture<'_, Result<Outcome, Error>> {
+        Node::propose(self, command).boxed()
+    }
+
+    fn nodes(&self) -> usize {
+        let members = self.members();
+        members.iter().filter(|m| m.status == Status::Alive).count()
+    }
+
+    fn news(&self) -> BoxFuture<'_, ()> {
+        let mut members = self.inner.gossip.watch();
+        members.mark_unchanged();
+        async move {
+            let joined = async {
+                // Gossip ends with the node.
+                if members.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            match &self.inner.server {
+                None => joined.await,
+                Some(server) => {
+                    let led = server
+                        .consensus
+                        .wait_until(|status| status.leader.is_some().then_some(()));
+                    if server.consensus.leader().is_some() {
+                        return joined.await;
+                    }
+                    tokio::select! {
+                        () = joined => {}
+                        () = led => {}
+                    }
+                }
+            }
+        }
+        .boxed()
+    }
+}
