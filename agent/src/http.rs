@@ -37,6 +37,7 @@ mod kv;
 mod listen;
 mod local;
 mod operator;
+mod query;
 mod request;
 mod route;
 mod server;

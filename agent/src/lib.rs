@@ -20,6 +20,7 @@ pub mod local;
 pub mod log;
 pub mod metrics;
 pub mod node;
+pub mod prepared;
 pub mod raft;
 pub mod rpc;
 pub mod state;

@@ -20,6 +20,7 @@ mod catalog;
 mod command;
 mod kv;
 mod lock_delay;
+mod prepared;
 mod query;
 mod restore;
 mod session;
@@ -40,6 +41,9 @@ pub use command::{
 };
 pub use kv::KvEntry;
 pub use lock_delay::DelayedKey;
+pub use prepared::{
+    PreparedQuery, PreparedStep, QueryDns, QueryFailover, QueryService, QueryTemplate,
+};
 pub use query::{Answer, Query};
 pub use restore::{RESTORE_PART_BYTES, RestoreStep};
 pub use session::{Behavior, ServiceCheck, Session};
@@ -65,6 +69,7 @@ struct Tables {
     sessions: session::Sessions,
     cluster_id: Option<(Uuid, u64)>,
     autopilot: Option<Autopilot>,
+    prepared: prepared::Prepared,
     staging: Option<restore::Staging>,
     last_index: u64,
 }
@@ -328,6 +333,7 @@ impl Tables {
             }
             Command::Txn(ops) => self.transact(change, ops),
             Command::Restore(step) => self.restore(change, step),
+            Command::Prepared(step) => self.prepared.apply(change, &self.sessions, step),
         }
     }
 
@@ -358,6 +364,7 @@ impl Tables {
     fn end_session(&mut self, change: &mut Change<'_>, id: &Uuid) {
         if let Some(session) = self.sessions.remove(change, id) {
             self.kv.drop_session(change, &session);
+            self.prepared.end_session(change, id);
         }
     }
 
@@ -443,6 +450,12 @@ impl Tables {
             Query::ClusterId => Answer::ClusterId(self.cluster_id.map(|(id, _)| id)),
             Query::Autopilot => Answer::Autopilot(self.autopilot.clone()),
             Query::Txn(ops) => Answer::Txn(self.look(ops)),
+            Query::PreparedQueries => {
+                Answer::PreparedQueries(self.prepared.rows.values().cloned().collect())
+            }
+            Query::PreparedQuery { id_or_name } => {
+                Answer::PreparedQuery(self.prepared.find(id_or_name))
+            }
             Query::AddressOwners { address } => {
                 let (nodes, services) = catalog.owners_of(address);
                 Answer::AddressOwners { nodes, services }
@@ -465,6 +478,7 @@ impl Tables {
             Query::Services { .. } | Query::Instances { .. } => {
                 Indexes::same(catalog.index.services)
             }
+            Query::PreparedQueries | Query::PreparedQuery { .. } => self.prepared.indexes(),
             Query::AddressOwners { .. } => {
                 Indexes::same(catalog.index.nodes.max(catalog.index.services))
             }

@@ -130,10 +130,21 @@ impl Writer<'_> {
 
     /// Instances of a service, in the order in which they are to be answered. None is as good as no such service.
     pub(super) fn service(&self, name: &str, instances: &[ServiceHealth]) -> Content {
+        self.instances(name, instances, None)
+    }
+
+    /// The same with a time to live of their own.
+    pub(super) fn instances(
+        &self,
+        name: &str,
+        instances: &[ServiceHealth],
+        ttl: Option<Duration>,
+    ) -> Content {
         if instances.is_empty() {
             return self.no_such_name();
         }
-        let ttl = seconds(service_ttl(&self.settings.service_ttl, name));
+        let ttl = ttl.unwrap_or_else(|| service_ttl(&self.settings.service_ttl, name));
+        let ttl = seconds(ttl);
         self.found(match self.kind {
             RecordType::SRV => self.locations(instances, ttl),
             _ => self.addresses(instances, ttl),

@@ -12,6 +12,7 @@ use super::name::{Asked, Domains};
 use crate::config::Dns;
 use crate::env::Env;
 use crate::node::{self, Consistency, ReadOptions};
+use crate::prepared;
 use crate::state::{Answer, Query, ServiceHealth};
 
 /// The service that servers are registered as.
@@ -67,9 +68,24 @@ impl<A: Api> Lookup<A> {
                 writer.service(&name, &instances)
             }
             Asked::Address(ip) => writer.address(ip),
-            // There are no prepared queries, so that none has this name.
-            Asked::Query(_) | Asked::Nothing => writer.no_such_name(),
+            Asked::Query(name) => self.prepared(&name, &writer).await?,
+            Asked::Nothing => writer.no_such_name(),
         })
+    }
+
+    /// What a prepared query finds.
+    async fn prepared(&self, name: &str, writer: &Writer<'_>) -> Result<Content, node::Error> {
+        let id_or_name = name.to_owned();
+        let query = match self.read(Query::PreparedQuery { id_or_name }).await? {
+            Answer::PreparedQuery(Some(query)) => query,
+            _ => return Ok(writer.no_such_name()),
+        };
+        let query = prepared::render(&query, name).map_err(node::Error::Refused)?;
+        let mut instances = self.all_instances(&query.service.service, None).await?;
+        instances.retain(|entry| prepared::fits(&query, entry));
+        self.shuffle(&mut instances);
+        let ttl = crate::duration::parse(&query.dns.ttl).ok();
+        Ok(writer.instances(&query.service.service, &instances, ttl))
     }
 
     /// The names of an address; `None` when it is nobody's that we know.
@@ -115,20 +131,33 @@ impl<A: Api> Lookup<A> {
         service: &str,
         tag: Option<String>,
     ) -> Result<Vec<ServiceHealth>, node::Error> {
+        let mut instances = self.all_instances(service, tag).await?;
+        instances.retain(|entry| is_healthy(entry, self.settings.only_passing));
+        self.shuffle(&mut instances);
+        Ok(instances)
+    }
+
+    fn shuffle(&self, instances: &mut [ServiceHealth]) {
+        for at in (1..instances.len()).rev() {
+            let other = self.env.random.below(at as u64 + 1) as usize;
+            instances.swap(at, other);
+        }
+    }
+
+    async fn all_instances(
+        &self,
+        service: &str,
+        tag: Option<String>,
+    ) -> Result<Vec<ServiceHealth>, node::Error> {
         let query = Query::ServiceHealth {
             service: service.to_owned(),
             tags: tag.into_iter().collect(),
             passing: false,
         };
-        let Answer::ServiceHealth(mut instances) = self.read(query).await? else {
-            return Ok(Vec::new());
-        };
-        instances.retain(|entry| is_healthy(entry, self.settings.only_passing));
-        for at in (1..instances.len()).rev() {
-            let other = self.env.random.below(at as u64 + 1) as usize;
-            instances.swap(at, other);
+        match self.read(query).await? {
+            Answer::ServiceHealth(instances) => Ok(instances),
+            _ => Ok(Vec::new()),
         }
-        Ok(instances)
     }
 
     /// From what this node has, unless that is older than the settings allow.

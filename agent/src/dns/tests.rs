@@ -421,3 +421,34 @@ async fn reads_are_stale_only_as_long_as_they_may_be() {
         .await;
     assert_eq!(code(&got), ResponseCode::ServFail);
 }
+
+#[tokio::test]
+async fn prepared_queries_are_names_too() {
+    let bench = Bench::new("");
+    bench.web("n1", "10.0.0.1", service("", 80, &[]), CheckStatus::Passing);
+    let query = crate::state::PreparedQuery {
+        id: uuid::Uuid::from_u128(1),
+        name: "to-".into(),
+        template: crate::state::QueryTemplate {
+            kind: "name_prefix_match".into(),
+            ..Default::default()
+        },
+        service: crate::state::QueryService {
+            service: "${name.suffix}".into(),
+            ..Default::default()
+        },
+        dns: crate::state::QueryDns { ttl: "7s".into() },
+        ..Default::default()
+    };
+    let step = crate::state::PreparedStep::Create(Box::new(query));
+    let command = Command::Prepared(step);
+    let unix_ms = 0;
+    let stamped = Stamped { unix_ms, command };
+    bench.fake.store.lock().unwrap().apply(9, &stamped);
+    let got = bench.ask("to-web.query.consul.", RecordType::A).await;
+    assert_eq!(lines(&got.answers), ["to-web.query.consul. 7 A 10.0.0.1"]);
+    for name in ["to-db.query.consul.", "web.query.consul."] {
+        let got = bench.ask(name, RecordType::A).await;
+        assert_eq!(code(&got), ResponseCode::NXDomain, "{name}");
+    }
+}

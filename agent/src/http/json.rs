@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::error::Error;
 
 /// Objects whose keys are data, so that their case is kept.
-const DATA: [&str; 3] = ["meta", "nodemeta", "taggedaddresses"];
+const DATA: [&str; 4] = ["meta", "nodemeta", "servicemeta", "taggedaddresses"];
 
 /// Decodes an object whose keys match in any case: `T` names its fields in lower case. Unknown keys are left out.
 ///

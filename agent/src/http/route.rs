@@ -60,6 +60,8 @@ pub(super) enum Route {
     RaftConfiguration,
     RaftPeer,
     RaftTransferLeader,
+    Queries,
+    PreparedQuery,
     Snapshot,
     Txn,
 }
@@ -114,6 +116,8 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     // Not Consul's: what a readiness probe asks.
     endpoint("/v1/agent/ready", GET, Route::AgentReady),
     endpoint("/v1/agent/monitor", GET, Route::AgentMonitor),
+    endpoint("/v1/query", &["GET", "POST"], Route::Queries),
+    endpoint("/v1/query/", &["GET", "PUT", "DELETE"], Route::PreparedQuery),
     endpoint("/v1/snapshot", &["GET", "PUT"], Route::Snapshot),
     endpoint("/v1/txn", PUT, Route::Txn),
     endpoint("/v1/agent/services", GET, Route::AgentServices),

@@ -19,7 +19,7 @@ use super::route::{ENDPOINTS, Found, Route, find};
 use super::wire::{Head, Wire};
 use super::{
     Api, Process, Settings, agent, autopilot, catalog, connection, health, kv, listen, local,
-    operator, session, snapshot, status, txn,
+    operator, query, session, snapshot, status, txn,
 };
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
@@ -269,6 +269,8 @@ impl<A: Api> Server<A> {
             Route::RaftConfiguration => operator::configuration(self, &request).await,
             Route::RaftPeer => operator::remove_peer(self, &request).await,
             Route::RaftTransferLeader => operator::transfer_leader(self, &request).await,
+            Route::Queries => query::all(self, request).await,
+            Route::PreparedQuery => query::one(self, request, rest).await,
             Route::Snapshot => snapshot::handle(self, request).await,
             Route::Txn => txn::handle(self, request).await,
         }

@@ -32,6 +32,7 @@ mod catalog;
 mod connections;
 mod kv;
 mod local;
+mod query;
 mod sessions;
 mod snapshot;
 mod txn;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::autopilot::Autopilot;
 use super::catalog::{Check, Node, Service};
 use super::lock_delay::DelayedKey;
+use super::prepared::PreparedStep;
 use super::restore::RestoreStep;
 use super::session::Session;
 use super::txn::{TxnError, TxnOp, TxnResult};
@@ -101,6 +102,8 @@ pub enum Command {
     Restore(RestoreStep),
     /// Writes a node, and services and checks on it, all or nothing.
     Register(Box<Register>),
+    /// Changes the prepared queries.
+    Prepared(PreparedStep),
 }
 
 impl Command {
@@ -295,6 +298,10 @@ pub enum Refusal {
     InvalidAutopilot,
     /// A saved state that is not whole.
     InvalidSnapshot,
+    /// A prepared query that cannot be.
+    InvalidQuery,
+    /// There is no prepared query with this id.
+    MissingQuery,
 }
 
 /// Why bytes are not a command, or not a store.

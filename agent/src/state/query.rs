@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::autopilot::Autopilot;
 use super::catalog::{Check, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
 use super::kv::KvEntry;
+use super::prepared::PreparedQuery;
 use super::session::Session;
 use super::txn::{TxnError, TxnOp, TxnResult};
 
@@ -131,6 +132,13 @@ pub enum Query {
         /// Only those on nodes whose meta data has all of these.
         meta: BTreeMap<String, String>,
     },
+    /// Every prepared query.
+    PreparedQueries,
+    /// The prepared query that answers to an id or a name, templates included.
+    PreparedQuery {
+        /// Id or name, in any case.
+        id_or_name: String,
+    },
 }
 
 /// The result of a [`Query`]. Append only.
@@ -175,4 +183,8 @@ pub enum Answer {
         /// Only those whose own address it is, by node and id.
         services: Vec<Arc<Service>>,
     },
+    /// To [`Query::PreparedQueries`], by id.
+    PreparedQueries(Vec<Arc<PreparedQuery>>),
+    /// To [`Query::PreparedQuery`], its variables not filled in.
+    PreparedQuery(Option<Arc<PreparedQuery>>),
 }

@@ -136,6 +136,7 @@ impl Tables {
             sessions,
             cluster_id: _,
             autopilot,
+            prepared,
             staging: _,
             last_index: _,
         } = saved;
@@ -170,6 +171,7 @@ impl Tables {
                 ..autopilot
             });
         }
+        self.prepared = prepared.moved_to(index);
         *change.touched = Touched::everything();
     }
 }

@@ -17,6 +17,7 @@ use super::catalog::{Catalog, NodeDump};
 use super::command::DecodeError;
 use super::kv::{Grave, KvEntry, KvTable};
 use super::lock_delay::{LockDelay, LockDelays};
+use super::prepared::{Prepared, PreparedQuery};
 use super::restore::{StagedPart, Staging};
 use super::session::{Session, Sessions};
 
@@ -34,6 +35,8 @@ const AUTOPILOT: u8 = 8;
 const STAGING: u8 = 9;
 const NODES: u8 = 10;
 const MESH_INDEXES: u8 = 11;
+const PREPARED: u8 = 12;
+const PREPARED_INDEX: u8 = 13;
 
 /// What is no row. One row in its section.
 #[derive(Default, Serialize, Deserialize)]
@@ -65,6 +68,7 @@ pub(super) fn encode<E>(
         sessions,
         cluster_id,
         autopilot,
+        prepared,
         staging,
         last_index,
     } = tables;
@@ -94,6 +98,9 @@ pub(super) fn encode<E>(
     pieces.rows(AUTOPILOT, autopilot)?;
     let parts = staging.iter().flat_map(Staging::dump);
     pieces.rows(STAGING, parts)?;
+    pieces.rows(PREPARED, prepared.rows.values())?;
+    let index = Some(prepared.index).filter(|index| *index > 0);
+    pieces.rows(PREPARED_INDEX, index)?;
     pieces.end()
 }
 
@@ -110,6 +117,7 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         sessions,
         cluster_id: _,
         autopilot,
+        prepared,
         staging: _,
         last_index: _,
     } = tables;
@@ -119,6 +127,7 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         ("Register", of(catalog.dump())),
         ("Session", of(sessions.rows.values())),
         ("Autopilot", of(autopilot)),
+        ("PreparedQuery", of(prepared.rows.values())),
     ];
     let mut kinds: Vec<_> = kinds
         .into_iter()
@@ -190,6 +199,8 @@ struct Rows {
     delays: Vec<(Arc<str>, LockDelay)>,
     autopilot: Vec<Autopilot>,
     staging: Vec<StagedPart>,
+    prepared: Vec<Arc<PreparedQuery>>,
+    prepared_index: Vec<u64>,
 }
 
 impl Decoder {
@@ -276,6 +287,8 @@ impl Rows {
             LOCK_DELAYS => rows(bytes, complete, &mut self.delays),
             AUTOPILOT => rows(bytes, complete, &mut self.autopilot),
             STAGING => rows(bytes, complete, &mut self.staging),
+            PREPARED => rows(bytes, complete, &mut self.prepared),
+            PREPARED_INDEX => rows(bytes, complete, &mut self.prepared_index),
             tag => Err(DecodeError::Section { tag }),
         }
     }
@@ -309,6 +322,7 @@ impl Rows {
             cluster_id: state.cluster_id,
             autopilot: self.autopilot.pop(),
             staging: Staging::restore(self.staging),
+            prepared: Prepared::restore(self.prepared, self.prepared_index.pop().unwrap_or(0)),
             last_index: state.last_index,
         })
     }

@@ -35,6 +35,7 @@ enum Topic {
     Session(Uuid),
     ClusterId,
     Autopilot,
+    Prepared,
     /// Every publication.
     Applied,
 }
@@ -66,6 +67,7 @@ impl Topic {
             Query::Sessions | Query::NodeSessions { .. } => Topic::Sessions,
             Query::ClusterId => Topic::ClusterId,
             Query::Autopilot => Topic::Autopilot,
+            Query::PreparedQueries | Query::PreparedQuery { .. } => Topic::Prepared,
         }
     }
 }
@@ -121,6 +123,10 @@ impl Touched {
 
     pub(super) fn autopilot(&mut self) {
         self.push(Topic::Autopilot);
+    }
+
+    pub(super) fn prepared(&mut self) {
+        self.push(Topic::Prepared);
     }
 
     pub(super) fn cluster_id(&mut self) {

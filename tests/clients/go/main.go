@@ -24,6 +24,7 @@ var parts = []struct {
 	{"catalog and health", catalog},
 	{"blocking", blocking},
 	{"status and operator", operator},
+	{"prepared queries", queries},
 	{"snapshot", snapshot},
 }
 
@@ -290,6 +291,43 @@ func operator(client *api.Client) error {
 	}
 	_, err = client.Agent().Metrics()
 	return err
+}
+
+func queries(client *api.Client) error {
+	registration := &api.CatalogRegistration{
+		Node: "go-query", Address: "10.1.1.3",
+		Service: &api.AgentService{Service: "go-query", Port: 80},
+	}
+	if _, err := client.Catalog().Register(registration, nil); err != nil {
+		return err
+	}
+	query := &api.PreparedQueryDefinition{
+		Name:    "go-query-name",
+		Service: api.ServiceQuery{Service: "go-query"},
+		DNS:     api.QueryDNSOptions{TTL: "5s"},
+	}
+	id, _, err := client.PreparedQuery().Create(query, nil)
+	if err != nil {
+		return err
+	}
+	defer client.PreparedQuery().Delete(id, nil)
+	found, _, err := client.PreparedQuery().Execute("go-query-name", nil)
+	if err != nil {
+		return err
+	}
+	if err := want("instances", len(found.Nodes), 1); err != nil {
+		return err
+	}
+	query.ID = id
+	query.Service.OnlyPassing = true
+	if _, err := client.PreparedQuery().Update(query, nil); err != nil {
+		return err
+	}
+	shown, _, err := client.PreparedQuery().Get(id, nil)
+	if err != nil {
+		return err
+	}
+	return want("OnlyPassing", shown[0].Service.OnlyPassing, true)
 }
 
 func snapshot(client *api.Client) error {

@@ -1,0 +1,287 @@
+//! `/v1/query`: prepared queries.
+
+use std::collections::BTreeMap;
+
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::blocking::{check_scope, options, read};
+use super::body::{Response, empty};
+use super::catalog::unexpected;
+use super::error::Error;
+use super::json;
+use super::request::Request;
+use super::views::HealthView;
+use super::{Api, Server};
+use crate::prepared;
+use crate::state::{
+    Answer, Command, Outcome, PreparedQuery, PreparedStep, Query, QueryDns, QueryFailover,
+    QueryService, QueryTemplate, Refusal, ServiceHealth,
+};
+
+/// All of them, or a new one.
+pub(super) async fn all<A: Api>(
+    server: &Server<A>,
+    mut request: Request,
+) -> Result<Response, Error> {
+    if request.method != "POST" {
+        let (answer, headers) = read(server, &request.params, Query::PreparedQueries).await?;
+        let Answer::PreparedQueries(queries) = answer else {
+            return Err(unexpected());
+        };
+        return Ok(headers.on(server.json(&request.params, &queries)));
+    }
+    let query = decode(server, &mut request, server.random().uuid()).await?;
+    #[derive(Serialize)]
+    struct Created {
+        #[serde(rename = "ID")]
+        id: Uuid,
+    }
+    let created = Created { id: query.id };
+    apply(server, PreparedStep::Create(Box::new(query))).await?;
+    Ok(server.json(&request.params, &created))
+}
+
+/// One of them: shown, replaced, removed, run or explained.
+pub(super) async fn one<A: Api>(
+    server: &Server<A>,
+    mut request: Request,
+    rest: String,
+) -> Result<Response, Error> {
+    check_scope(server.settings(), &request.params)?;
+    for (suffix, is_execute) in [("/execute", true), ("/explain", false)] {
+        if let Some(name) = rest.strip_suffix(suffix) {
+            return match (request.method.as_str(), is_execute) {
+                ("GET", true) => execute(server, &request, name).await,
+                ("GET", false) => explain(server, &request, name).await,
+                (method, _) => Ok(super::error::wrong_method(method, &["GET"])),
+            };
+        }
+    }
+    let id = Uuid::try_parse(&rest).map_err(|_| {
+        Error::internal(format!(
+            "failed prepared query lookup: {rest:?} is not a UUID"
+        ))
+    })?;
+    match request.method.as_str() {
+        "PUT" => {
+            let query = decode(server, &mut request, id).await?;
+            apply(server, PreparedStep::Update(Box::new(query))).await?;
+            Ok(empty(StatusCode::OK))
+        }
+        "DELETE" => {
+            apply(server, PreparedStep::Delete(id)).await?;
+            Ok(empty(StatusCode::OK))
+        }
+        _ => {
+            let (answer, headers) = read(server, &request.params, Query::PreparedQueries).await?;
+            let Answer::PreparedQueries(queries) = answer else {
+                return Err(unexpected());
+            };
+            let found = queries.iter().find(|query| query.id == id);
+            let found = found.ok_or_else(not_found)?;
+            Ok(headers.on(server.json(&request.params, &[found])))
+        }
+    }
+}
+
+fn not_found() -> Error {
+    Error::not_found("Query not found")
+}
+
+async fn apply<A: Api>(server: &Server<A>, step: PreparedStep) -> Result<(), Error> {
+    match server.api().propose(Command::Prepared(step)).await? {
+        Outcome::Error {
+            code: Refusal::MissingQuery,
+            ..
+        } => Err(not_found()),
+        Outcome::Error { text, .. } => {
+            Err(Error::internal(format!("Invalid prepared query: {text}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Executed<'a> {
+    service: &'a str,
+    nodes: Vec<HealthView<'a>>,
+    #[serde(rename = "DNS")]
+    dns: &'a QueryDns,
+    datacenter: &'a str,
+    failovers: u32,
+}
+
+async fn execute<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    name: &str,
+) -> Result<Response, Error> {
+    let params = &request.params;
+    let limit = match params.given("limit") {
+        None => usize::MAX,
+        Some(text) => text
+            .parse()
+            .map_err(|_| Error::bad_request(format!("Bad limit {text:?}")))?,
+    };
+    let query = rendered(server, request, name).await?;
+    let search = Query::ServiceHealth {
+        service: query.service.service.clone(),
+        tags: Vec::new(),
+        passing: false,
+    };
+    let mut options = options(server.settings(), server.random(), params)?;
+    (options.min_index, options.wait) = Default::default();
+    let reply = server.api().read(search, options).await?;
+    let Answer::ServiceHealth(mut found) = reply.answer else {
+        return Err(unexpected());
+    };
+    found.retain(|entry| prepared::fits(&query, entry));
+    shuffle(server, &mut found);
+    found.truncate(if limit == 0 { usize::MAX } else { limit });
+    let executed = Executed {
+        service: &query.service.service,
+        nodes: found.iter().map(HealthView::of).collect(),
+        dns: &query.dns,
+        datacenter: &server.settings().datacenter,
+        failovers: 0,
+    };
+    Ok(server.json(params, &executed))
+}
+
+fn shuffle<A: Api>(server: &Server<A>, entries: &mut [ServiceHealth]) {
+    for at in (1..entries.len()).rev() {
+        entries.swap(at, server.random().below(at as u64 + 1) as usize);
+    }
+}
+
+async fn explain<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    name: &str,
+) -> Result<Response, Error> {
+    let query = rendered(server, request, name).await?;
+    Ok(server.json(&request.params, &BTreeMap::from([("Query", query)])))
+}
+
+/// The query that answers to this name or id, filled in.
+async fn rendered<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    name: &str,
+) -> Result<PreparedQuery, Error> {
+    let find = Query::PreparedQuery {
+        id_or_name: name.to_owned(),
+    };
+    let mut options = options(server.settings(), server.random(), &request.params)?;
+    (options.min_index, options.wait) = Default::default();
+    let reply = server.api().read(find, options).await?;
+    let Answer::PreparedQuery(Some(query)) = reply.answer else {
+        return Err(not_found());
+    };
+    prepared::render(&query, name).map_err(Error::internal)
+}
+
+async fn decode<A: Api>(
+    server: &Server<A>,
+    request: &mut Request,
+    id: Uuid,
+) -> Result<PreparedQuery, Error> {
+    check_scope(server.settings(), &request.params)?;
+    let body = request.body(server.settings().kv_max_value_size).await?;
+    let body: Body = json::decode(&body)?;
+    let query = body.into_query(id);
+    prepared::check(&query)
+        .map_err(|why| Error::internal(format!("Invalid prepared query: {why}")))?;
+    Ok(query)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Body {
+    name: String,
+    session: String,
+    token: String,
+    template: TemplateBody,
+    service: ServiceBody,
+    dns: DnsBody,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct TemplateBody {
+    #[serde(rename = "type")]
+    kind: String,
+    regexp: String,
+    removeemptytags: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ServiceBody {
+    service: String,
+    failover: FailoverBody,
+    onlypassing: bool,
+    ignorecheckids: Vec<String>,
+    near: String,
+    tags: Vec<String>,
+    nodemeta: BTreeMap<String, String>,
+    servicemeta: BTreeMap<String, String>,
+    connect: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct FailoverBody {
+    nearestn: u32,
+    datacenters: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct DnsBody {
+    ttl: String,
+}
+
+impl Body {
+    fn into_query(self, id: Uuid) -> PreparedQuery {
+        let Self {
+            name,
+            session,
+            token,
+            template,
+            service,
+            dns,
+        } = self;
+        PreparedQuery {
+            id,
+            name,
+            session,
+            token,
+            template: QueryTemplate {
+                kind: template.kind,
+                regexp: template.regexp,
+                remove_empty_tags: template.removeemptytags,
+            },
+            service: QueryService {
+                service: service.service,
+                failover: QueryFailover {
+                    nearest_n: service.failover.nearestn,
+                    datacenters: service.failover.datacenters,
+                },
+                only_passing: service.onlypassing,
+                ignore_check_ids: service.ignorecheckids,
+                near: service.near,
+                tags: service.tags,
+                node_meta: service.nodemeta,
+                service_meta: service.servicemeta,
+                connect: service.connect,
+            },
+            dns: QueryDns { ttl: dns.ttl },
+            create_index: 0,
+            modify_index: 0,
+        }
+    }
+}
