@@ -39,8 +39,9 @@ pub(super) fn print(config: &Config, node_id: Option<&str>) -> String {
         (
             "Client Addr",
             format!(
-                "{http:?} (HTTP: {}, HTTPS: -1, DNS: -1)",
-                port(config.ports.http)
+                "{http:?} (HTTP: {}, HTTPS: -1, DNS: {})",
+                port(config.ports.http),
+                port(config.ports.dns)
             ),
         ),
         (
