@@ -24,7 +24,7 @@ const parts = {
   },
 
   async session(consul) {
-    const session = await consul.session.create({ ttl: "10s" });
+    const session = await consul.session.create({ ttl: "10s", lockdelay: "0s" });
     assert(await consul.kv.set({ key: "node/lock", value: "x", acquire: session.ID }));
     await consul.session.renew(session.ID);
     await consul.session.destroy(session.ID);

@@ -42,7 +42,7 @@ def txn(client):
 
 
 def sessions(client):
-    session = client.session.create(ttl=10, behavior="delete")
+    session = client.session.create(ttl=10, behavior="delete", lock_delay=0)
     assert client.kv.put("py/lock", "x", acquire=session)
     assert client.kv.get("py/lock")[1]["Session"] == session
     client.session.renew(session)
