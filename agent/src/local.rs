@@ -6,6 +6,7 @@
 pub mod definition;
 mod disk;
 mod follow;
+mod maintenance;
 mod probe;
 mod run;
 mod table;
@@ -29,6 +30,7 @@ use crate::node::{Error as NodeError, ReadOptions, Reply};
 use crate::state::{Check, CheckStatus, Command, Node, Outcome, Query};
 use definition::{CheckDefinition, Kind, Raw, ServiceDefinition};
 use disk::Kept;
+use maintenance::maintenance;
 use table::{Rules, Table};
 
 pub use table::{NODE_MAINTENANCE, OwnCheck, OwnService, SERVICE_MAINTENANCE, Source};
@@ -569,34 +571,5 @@ impl Local {
             Ok(done) => done,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
-    }
-}
-
-/// The check that takes the node or a service out of service.
-fn maintenance(id: &str, service: &str, reason: &str) -> CheckDefinition {
-    let (what, name) = match service {
-        "" => ("node", "Node Maintenance Mode"),
-        _ => ("service", "Service Maintenance Mode"),
-    };
-    let notes = match reason {
-        "" => format!(
-            "Maintenance mode is enabled for this {what}, but no reason was provided. This is a default message."
-        ),
-        reason => reason.to_owned(),
-    };
-    CheckDefinition {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        notes,
-        service_id: service.to_owned(),
-        status: CheckStatus::Critical,
-        kind: Kind::Maintenance,
-        interval: Duration::ZERO,
-        timeout_given: Duration::ZERO,
-        output_max: None,
-        deregister_after: None,
-        success_before_passing: 0,
-        failures_before_warning: 0,
-        failures_before_critical: 0,
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::Error;
 use super::definition::{CheckDefinition, Kind, Raw};
-use super::{Error, maintenance};
+use super::maintenance::maintenance;
 use crate::env::{Disk, write_atomic};
 use crate::state::CheckStatus;
 

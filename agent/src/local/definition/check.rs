@@ -318,15 +318,10 @@ pub(super) fn read(value: &Value) -> Result<CheckDefinition, Error> {
 }
 
 fn kind(fields: &Fields) -> Result<Kind, Error> {
-    let refuse = |why: &str| Err(Error::Check(why.to_owned()));
-    let (Time(interval), Time(ttl)) = (fields.interval, fields.ttl);
     let args = match fields.args.is_empty() {
         true => &fields.scriptargs,
         false => &fields.args,
     };
-    if !fields.dockercontainerid.is_empty() {
-        return refuse("this agent does not run checks inside of Docker containers");
-    }
     let alias = !fields.aliasnode.is_empty() || !fields.aliasservice.is_empty();
     let probes = [
         &fields.http,
@@ -334,27 +329,13 @@ fn kind(fields: &Fields) -> Result<Kind, Error> {
         &fields.udp,
         &fields.grpc,
         &fields.h2ping,
+        &fields.osservice,
     ];
-    let is_run = !args.is_empty()
-        || !fields.osservice.is_empty()
-        || probes.iter().any(|probe| !probe.is_empty());
-    match (is_run, alias) {
-        _ if !interval.is_zero() && !ttl.is_zero() => {
-            return refuse("Interval and TTL cannot both be specified");
-        }
-        (true, true) => return refuse("Interval cannot be set for Alias checks"),
-        (true, _) if interval.is_zero() => {
-            return refuse(
-                "Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks",
-            );
-        }
-        (_, true) if !interval.is_zero() => {
-            return refuse("Interval cannot be set for Alias checks");
-        }
-        (_, true) if !ttl.is_zero() => return refuse("TTL must be not be set for Alias checks"),
-        (false, false) if ttl.is_zero() => return refuse("TTL must be > 0 for TTL checks"),
-        _ => {}
+    let is_run = !args.is_empty() || probes.iter().any(|probe| !probe.is_empty());
+    if let Some(why) = contradiction(fields, is_run, alias) {
+        return Err(Error::Check(why.to_owned()));
     }
+    let Time(ttl) = fields.ttl;
     let tls = || Tls {
         skip_verify: fields.tlsskipverify,
         server_name: fields.tlsservername.clone(),
@@ -399,5 +380,24 @@ fn kind(fields: &Fields) -> Result<Kind, Error> {
         Kind::OsService { name }
     } else {
         Kind::Script { args: args.clone() }
+    })
+}
+
+/// Why a check cannot be run as it says, in Consul's words where it has them.
+fn contradiction(fields: &Fields, is_run: bool, alias: bool) -> Option<&'static str> {
+    let (Time(interval), Time(ttl)) = (fields.interval, fields.ttl);
+    Some(match (is_run, alias) {
+        _ if !fields.dockercontainerid.is_empty() => {
+            "this agent does not run checks inside of Docker containers"
+        }
+        _ if !interval.is_zero() && !ttl.is_zero() => "Interval and TTL cannot both be specified",
+        (true, true) => "Interval cannot be set for Alias checks",
+        (true, _) if interval.is_zero() => {
+            "Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks"
+        }
+        (_, true) if !interval.is_zero() => "Interval cannot be set for Alias checks",
+        (_, true) if !ttl.is_zero() => "TTL must be not be set for Alias checks",
+        (false, false) if ttl.is_zero() => "TTL must be > 0 for TTL checks",
+        _ => return None,
     })
 }
