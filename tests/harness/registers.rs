@@ -40,12 +40,62 @@ pub enum Op {
         /// Whether it was; `None` while nobody knows.
         done: Option<bool>,
     },
+    /// Writes `new` and takes the key's lock for a session, unless another one has it.
+    Acquire {
+        /// Who wants it.
+        session: u64,
+        /// What the key is given.
+        new: u64,
+        /// Whether it was; `None` while nobody knows.
+        done: Option<bool>,
+    },
+    /// Writes `new` and gives the key's lock back, if the session has it.
+    Release {
+        /// Whose it is.
+        session: u64,
+        /// What the key is given.
+        new: u64,
+        /// Whether it was; `None` while nobody knows.
+        done: Option<bool>,
+    },
+}
+
+impl Op {
+    /// What it writes, if it does.
+    fn new_value(self) -> Option<u64> {
+        match self {
+            Op::Put(new)
+            | Op::Swap { new, .. }
+            | Op::Acquire { new, .. }
+            | Op::Release { new, .. } => Some(new),
+            Op::Read(_) | Op::Delete => None,
+        }
+    }
+}
+
+/// A key that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Entry {
+    value: u64,
+    /// The session that has its lock.
+    holder: Option<u64>,
 }
 
 struct OneKey;
 
+/// A write under a condition: whether what was seen of it fits, and the state afterwards.
+fn conditional(
+    done: Option<bool>,
+    holds: bool,
+    before: Option<Entry>,
+    after: Entry,
+) -> (bool, Option<Entry>) {
+    let seen = done.is_none_or(|done| done == holds);
+    (seen, if seen && holds { Some(after) } else { before })
+}
+
 impl Specification for OneKey {
-    type State = Option<u64>;
+    type State = Option<Entry>;
     type Operation = Op;
 
     fn init() -> Self::State {
@@ -53,18 +103,27 @@ impl Specification for OneKey {
     }
 
     fn apply(op: &Op, state: &Self::State) -> (bool, Self::State) {
+        let (value, holder) = (
+            state.map(|entry| entry.value),
+            state.and_then(|entry| entry.holder),
+        );
+        let entry = |value, holder| Entry { value, holder };
         match *op {
-            Op::Read(value) => (value == *state, *state),
-            Op::Put(value) => (true, Some(value)),
+            Op::Read(seen) => (seen == value, *state),
+            // The lock stays whose it is.
+            Op::Put(new) => (true, Some(entry(new, holder))),
             Op::Delete => (true, None),
             Op::Swap {
                 expected,
                 new,
                 done,
-            } => {
-                let holds = *state == expected;
-                let seen = done.is_none_or(|done| done == holds);
-                (seen, if seen && holds { Some(new) } else { *state })
+            } => conditional(done, value == expected, *state, entry(new, holder)),
+            Op::Acquire { session, new, done } => {
+                let free = holder.is_none_or(|holder| holder == session);
+                conditional(done, free, *state, entry(new, Some(session)))
+            }
+            Op::Release { session, new, done } => {
+                conditional(done, holder == Some(session), *state, entry(new, None))
             }
         }
     }
@@ -121,7 +180,7 @@ impl Registers {
 
     /// An operation begins.
     pub fn call(&mut self, key: &str, op: Op) -> Ticket {
-        if let Op::Put(value) | Op::Swap { new: value, .. } = op {
+        if let Some(value) = op.new_value() {
             self.tried.insert((key.to_owned(), value));
         }
         let register = self.keys.entry(key.to_owned()).or_default();
@@ -240,22 +299,35 @@ impl Register {
     }
 }
 
-/// The checker must be able to say no: a value that comes back after it was replaced.
+/// The checker must be able to say no: to a value that comes back after it was replaced, and to a lock with two holders.
 ///
 /// # Panics
 /// When it does not.
 pub fn self_test() {
-    let mut registers = Registers::default();
-    let mut done = |call: Op, answer: Op| {
-        let ticket = registers.call("r", call);
-        registers.answer(&ticket, answer);
-    };
-    done(Op::Put(1), Op::Put(1));
-    done(Op::Put(2), Op::Put(2));
-    done(Op::Read(None), Op::Read(Some(1)));
-    let events = registers.keys["r"].events.clone();
-    assert!(
-        !WGLChecker::<OneKey>::is_linearizable(History::from_actions(events)),
-        "the checker finds an order where there is none"
-    );
+    let lock = |session, new, done| Op::Acquire { session, new, done };
+    let impossible = [
+        vec![
+            (Op::Put(1), Op::Put(1)),
+            (Op::Put(2), Op::Put(2)),
+            (Op::Read(None), Op::Read(Some(1))),
+        ],
+        vec![
+            (lock(1, 1, None), lock(1, 1, Some(true))),
+            (Op::Put(2), Op::Put(2)),
+            (lock(2, 3, None), lock(2, 3, Some(true))),
+        ],
+    ];
+    for history in impossible {
+        let mut registers = Registers::default();
+        for (call, answer) in history {
+            let ticket = registers.call("r", call);
+            registers.answer(&ticket, answer);
+        }
+        let events = registers.keys["r"].events.clone();
+        assert!(
+            !WGLChecker::<OneKey>::is_linearizable(History::from_actions(events)),
+            "the checker finds an order where there is none:\n{}",
+            registers.keys["r"].story()
+        );
+    }
 }

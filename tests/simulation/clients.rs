@@ -1,22 +1,21 @@
-//! Clients of one node: they write, compare, delete and read for as long as it runs.
+//! Clients of one node's HTTP API: they write, compare, delete and read for as long as it runs.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::client::{KvPair, KvPut};
 use agent::env::{Random as _, SeededRandom};
-use agent::node::{Consistency, Error, Node, ReadOptions};
-use agent::state::{Answer, Command, KvCommand, KvEntry, KvOp, KvWrite, Outcome, Query};
+use agent::node::{Consistency, Node, ReadOptions};
+use agent::state::{Answer, KvEntry, Query};
 use futures::future::join_all;
 use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
+use crate::api::{Change, Client, How, Written};
 use crate::history::History;
 use tests::{Op, Registers};
-
-/// Longest a client waits before it counts an outcome as unknown.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Clients on each node that share the same few keys.
 const SHARERS: u64 = 2;
@@ -27,19 +26,21 @@ pub(crate) struct Shared {
     pub(crate) history: RefCell<History>,
     pub(crate) registers: RefCell<Registers>,
     pub(crate) stopped: Cell<bool>,
+    /// Sessions made so far.
+    sessions: Cell<u64>,
 }
 
 /// Starts the clients of a node, on the node's host. `name` is used by no other start of any host.
-pub(crate) fn start(node: &Node, name: &str, shared: &Rc<Shared>, seed: u64) {
+pub(crate) fn start(api: &Client, name: &str, shared: &Rc<Shared>, seed: u64) {
     spawn_local(write(
-        node.clone(),
+        api.clone(),
         format!("w/{name}"),
         Rc::clone(shared),
         SeededRandom::new(seed + 1),
     ));
     for number in 0..SHARERS {
         let client = Sharer {
-            node: node.clone(),
+            api: api.clone(),
             shared: Rc::clone(shared),
             random: SeededRandom::new(seed + 2 + number),
         };
@@ -47,37 +48,10 @@ pub(crate) fn start(node: &Node, name: &str, shared: &Rc<Shared>, seed: u64) {
     }
 }
 
-/// What became of a write.
-enum Written {
-    /// It was answered.
-    Answered(Outcome),
-    /// The node says that nothing was done.
-    Refused,
-    Unknown,
-}
-
-async fn apply(node: &Node, key: &str, op: KvOp) -> Written {
-    let command = Command::Kv(KvCommand {
-        key: key.to_owned(),
-        op,
-    });
-    match timeout(PATIENCE, node.propose(command)).await {
-        Ok(Ok(outcome)) => Written::Answered(outcome),
-        Err(_) | Ok(Err(Error::Unknown | Error::ShuttingDown)) => Written::Unknown,
-        Ok(Err(_)) => Written::Refused,
-    }
-}
-
-fn set(value: &str) -> KvWrite {
-    KvWrite {
-        value: value.to_owned().into(),
-        flags: 0,
-    }
-}
-
 /// Writes a key that nobody else writes, and notes it once it is acknowledged.
-async fn put(node: &Node, key: &str, shared: &Shared) {
-    if let Written::Answered(Outcome::Bool(true)) = apply(node, key, KvOp::Set(set(key))).await {
+async fn put(api: &Client, key: &str, shared: &Shared) {
+    let change = Change::Put(key, KvPut::default());
+    if let Written::Answered(true) = api.change(key, change).await {
         let mut history = shared.history.borrow_mut();
         history.note(key);
         history.acknowledged.insert(key.to_owned());
@@ -85,31 +59,39 @@ async fn put(node: &Node, key: &str, shared: &Shared) {
 }
 
 /// Every key once: an acknowledged one must never be missing again.
-async fn write(node: Node, prefix: String, shared: Rc<Shared>, random: SeededRandom) {
+async fn write(api: Client, prefix: String, shared: Rc<Shared>, random: SeededRandom) {
     for serial in 0_u64.. {
         sleep(Duration::from_millis(5 + random.below(60))).await;
         if shared.stopped.get() {
             return;
         }
-        put(&node, &format!("{prefix}/{serial}"), &shared).await;
+        put(&api, &format!("{prefix}/{serial}"), &shared).await;
     }
 }
 
 /// Writes `number` keys at once, so that the log is long.
-pub(crate) async fn fill(node: &Node, number: u64, shared: &Shared) {
+pub(crate) async fn fill(api: &Client, number: u64, shared: &Shared) {
     let keys: Vec<String> = (0..number).map(|n| format!("w/fill/{n}")).collect();
-    join_all(keys.iter().map(|key| put(node, key, shared))).await;
+    join_all(keys.iter().map(|key| put(api, key, shared))).await;
 }
 
 /// A client of the keys that all share.
 struct Sharer {
-    node: Node,
+    api: Client,
     shared: Rc<Shared>,
     random: SeededRandom,
 }
 
+/// A session that locks are taken for.
+struct Session {
+    id: String,
+    /// As the checker knows it.
+    number: u64,
+}
+
 impl Sharer {
     async fn run(self) {
+        let mut session = None;
         loop {
             sleep(Duration::from_millis(5 + self.random.below(100))).await;
             if self.shared.stopped.get() {
@@ -120,25 +102,78 @@ impl Sharer {
                 .registers
                 .borrow_mut()
                 .pick(self.random.next_u64());
-            match self.random.below(10) {
-                0..=2 => self.put(&key).await,
-                3 => self.delete(&key).await,
-                4 | 5 => self.swap(&key).await,
-                6 => self.read_stale(&key).await,
-                7 => drop(self.read(&key, Consistency::Consistent).await),
-                _ => drop(self.read(&key, Consistency::Default).await),
+            if session.is_none() {
+                session = self.session().await;
+            }
+            match (self.random.below(12), &session) {
+                (0, Some(session)) => self.acquire(&key, session).await,
+                (1, Some(session)) => self.release(&key, session).await,
+                (other, _) => self.plain(&key, other).await,
             }
         }
     }
 
+    async fn plain(&self, key: &str, choice: u64) {
+        match choice {
+            0..=2 => self.put(key).await,
+            3 => self.delete(key).await,
+            4 | 5 => self.swap(key).await,
+            6 => self.read_stale(key).await,
+            7 => drop(self.read(key, How::Consistent).await),
+            _ => drop(self.read(key, How::Default).await),
+        }
+    }
+
+    async fn session(&self) -> Option<Session> {
+        let id = self.api.session().await?;
+        let number = self.shared.sessions.get() + 1;
+        self.shared.sessions.set(number);
+        Some(Session { id, number })
+    }
+
+    /// Takes the key's lock, unless another session has it.
+    async fn acquire(&self, key: &str, session: &Session) {
+        let (session, condition) = (
+            session.number,
+            KvPut {
+                acquire: Some(session.id.clone()),
+                ..KvPut::default()
+            },
+        );
+        let new = self.shared.registers.borrow_mut().fresh_value();
+        let op = |done| Op::Acquire { session, new, done };
+        let value = new.to_string();
+        self.change(key, op(None), Change::Put(&value, condition), |done| {
+            op(Some(done))
+        })
+        .await;
+    }
+
+    /// Gives the key's lock back, if this session has it.
+    async fn release(&self, key: &str, session: &Session) {
+        let (session, condition) = (
+            session.number,
+            KvPut {
+                release: Some(session.id.clone()),
+                ..KvPut::default()
+            },
+        );
+        let new = self.shared.registers.borrow_mut().fresh_value();
+        let op = |done| Op::Release { session, new, done };
+        let value = new.to_string();
+        self.change(key, op(None), Change::Put(&value, condition), |done| {
+            op(Some(done))
+        })
+        .await;
+    }
+
     /// Carries out a write; `seen` says what its answer means, `None` for one that it never gets.
-    async fn change(&self, key: &str, op: Op, kv: KvOp, seen: impl Fn(bool) -> Op) {
+    async fn change(&self, key: &str, op: Op, change: Change<'_>, seen: impl Fn(bool) -> Op) {
         let ticket = self.shared.registers.borrow_mut().call(key, op);
-        let written = apply(&self.node, key, kv).await;
+        let written = self.api.change(key, change).await;
         let mut registers = self.shared.registers.borrow_mut();
         match written {
-            Written::Answered(Outcome::Bool(done)) => registers.answer(&ticket, seen(done)),
-            Written::Answered(other) => panic!("{op:?} of {key} was answered with {other:?}"),
+            Written::Answered(done) => registers.answer(&ticket, seen(done)),
             Written::Refused => registers.refused(&ticket),
             Written::Unknown => registers.unknown(&ticket),
         }
@@ -147,8 +182,9 @@ impl Sharer {
     async fn put(&self, key: &str) {
         let value = self.shared.registers.borrow_mut().fresh_value();
         let op = Op::Put(value);
-        let kv = KvOp::Set(set(&value.to_string()));
-        self.change(key, op, kv, |done| {
+        let value = value.to_string();
+        let change = Change::Put(&value, KvPut::default());
+        self.change(key, op, change, |done| {
             assert!(done, "a plain write was refused");
             op
         })
@@ -156,13 +192,13 @@ impl Sharer {
     }
 
     async fn delete(&self, key: &str) {
-        self.change(key, Op::Delete, KvOp::Delete, |_| Op::Delete)
+        self.change(key, Op::Delete, Change::Delete, |_| Op::Delete)
             .await;
     }
 
     /// Reads, and writes if nobody else has written meanwhile.
     async fn swap(&self, key: &str) {
-        let Some(found) = self.read(key, Consistency::Default).await else {
+        let Some(found) = self.read(key, How::Default).await else {
             return;
         };
         let new = self.shared.registers.borrow_mut().fresh_value();
@@ -175,23 +211,26 @@ impl Sharer {
             new,
             done,
         };
-        let write = set(&new.to_string());
-        self.change(key, op(None), KvOp::Cas { write, index }, |done| {
-            op(Some(done))
-        })
-        .await;
+        let condition = KvPut {
+            cas: Some(index),
+            ..KvPut::default()
+        };
+        let value = new.to_string();
+        let change = Change::Put(&value, condition);
+        self.change(key, op(None), change, |done| op(Some(done)))
+            .await;
     }
 
     /// What was read, if anything was.
-    async fn read(&self, key: &str, how: Consistency) -> Option<Option<Arc<KvEntry>>> {
+    async fn read(&self, key: &str, how: How) -> Option<Option<KvPair>> {
         let ticket = self.shared.registers.borrow_mut().call(key, Op::Read(None));
-        let found = get(&self.node, key, how).await;
+        let found = self.api.read(key, how).await;
         let mut registers = self.shared.registers.borrow_mut();
         match &found {
             Some(entry) => {
-                let value = entry.as_deref().map(number);
+                let value = entry.as_ref().map(number);
                 registers.answer(&ticket, Op::Read(value));
-                note(&mut registers, entry.as_deref());
+                note(&mut registers, entry.as_ref());
             }
             None => registers.refused(&ticket),
         }
@@ -199,7 +238,7 @@ impl Sharer {
     }
 
     async fn read_stale(&self, key: &str) {
-        if let Some(Some(entry)) = get(&self.node, key, Consistency::Stale).await {
+        if let Some(Some(entry)) = self.api.read(key, How::Stale).await {
             let mut registers = self.shared.registers.borrow_mut();
             registers.stale(key, number(&entry));
             note(&mut registers, Some(&entry));
@@ -207,34 +246,17 @@ impl Sharer {
     }
 }
 
-fn note(registers: &mut Registers, entry: Option<&KvEntry>) {
+fn note(registers: &mut Registers, entry: Option<&KvPair>) {
     if let Some(entry) = entry {
         registers.written(entry.modify_index, &entry.key, &entry.value);
     }
 }
 
-fn number(entry: &KvEntry) -> u64 {
+fn number(entry: &KvPair) -> u64 {
     std::str::from_utf8(&entry.value)
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| panic!("{} holds {:?}", entry.key, entry.value))
-}
-
-async fn get(node: &Node, key: &str, how: Consistency) -> Option<Option<Arc<KvEntry>>> {
-    let options = ReadOptions {
-        consistency: how,
-        ..ReadOptions::default()
-    };
-    let query = Query::KvGet {
-        key: key.to_owned(),
-    };
-    match timeout(PATIENCE, node.read(query, options)).await {
-        Ok(Ok(reply)) => match reply.answer {
-            Answer::Kv(entry) => Some(entry),
-            other => panic!("a read of one key was answered with {other:?}"),
-        },
-        _ => None,
-    }
 }
 
 /// Everything that a server itself has.

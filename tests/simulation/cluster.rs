@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,12 +17,16 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
 
+use crate::api::{self, Client};
 use crate::clients::{self, Shared};
 use crate::env::SimClock;
 use crate::net::{Network, SimNet};
 
 /// How often the rules are checked.
 const TICKS_PER_CHECK: u64 = 10;
+
+/// Where every host's API is.
+const HTTP_PORT: u16 = 8500;
 
 /// Longest simulated time until a healed cluster must be in order. Failure detection, two joins and several
 /// elections take far less.
@@ -79,7 +83,7 @@ fn data_dir() -> PathBuf {
 impl Host {
     fn config(&self) -> Config {
         let text = format!(
-            r#"{{"node_name": "n{}", "bind_addr": "{}", "data_dir": "/data", {}}}"#,
+            r#"{{"node_name": "n{0}", "bind_addr": "{1}", "client_addr": "{1}", "data_dir": "/data", {2}}}"#,
             self.number,
             ip(self.number),
             self.settings.borrow()
@@ -116,10 +120,13 @@ impl Host {
             disk: Arc::new(self.disk.clone()),
             random: Arc::new(SeededRandom::new(seed)),
         };
-        let node = node::start(env, self.config(), Handle::current()).await?;
+        let config = self.config();
+        let node = node::start(env.clone(), config.clone(), Handle::current()).await?;
+        api::serve(&node, env.clone(), &config).await?;
+        let client = Client::new(SocketAddr::new(ip(self.number), HTTP_PORT), &env);
         let mut phase = node.phase();
         *self.node.borrow_mut() = Some(node.clone());
-        clients::start(&node, &format!("n{}.{start}", self.number), &shared, seed);
+        clients::start(&client, &format!("n{}.{start}", self.number), &shared, seed);
         let (sender, mut requests) = unbounded_channel();
         *self.requests.borrow_mut() = Some(sender);
         loop {
@@ -132,7 +139,7 @@ impl Host {
                 biased;
                 changed = phase.changed() => changed?,
                 Some(request) = requests.recv() => {
-                    spawn_local(obey(node.clone(), request, Rc::clone(&shared)));
+                    spawn_local(obey(node.clone(), client.clone(), request, Rc::clone(&shared)));
                 }
             }
         }
@@ -143,7 +150,7 @@ impl Host {
     }
 }
 
-async fn obey(node: Node, request: Request, shared: Rc<Shared>) {
+async fn obey(node: Node, api: Client, request: Request, shared: Rc<Shared>) {
     match request {
         Request::Join(address) => {
             // A scenario waits for what the join leads to; without it, that does not come.
@@ -156,7 +163,7 @@ async fn obey(node: Node, request: Request, shared: Rc<Shared>) {
             // Nobody may be able to take over now; the checks are the same either way.
             let _ = node.transfer_leader(None).await;
         }
-        Request::Fill(number) => clients::fill(&node, number, &shared).await,
+        Request::Fill(number) => clients::fill(&api, number, &shared).await,
         Request::Everything(answer) => {
             let found = clients::everything(&node).await;
             *answer.borrow_mut() = found;

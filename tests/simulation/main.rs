@@ -22,6 +22,7 @@
 
 mod sweep;
 
+mod api;
 mod clients;
 mod cluster;
 mod env;

@@ -11,6 +11,10 @@ use crate::env::File;
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// Bytes that may wait in the kernel's cache. All of a large snapshot, synced in the end, would keep the disk busy for so
+/// long that the log's own syncs, and with them writes, stood still.
+const UNSYNCED_BYTES_MAX: u64 = 1024 * 1024;
+
 /// A snapshot that is being saved. Dropped unfinished, it leaves no trace.
 pub struct SnapshotWriter {
     store: SnapshotStore,
@@ -21,6 +25,8 @@ pub struct SnapshotWriter {
     buffer: Vec<u8>,
     /// Where the buffer goes.
     written: u64,
+    /// Up to where it is on the disk for certain.
+    synced: u64,
     /// Of everything before the buffer's end.
     crc: u32,
     sections: u64,
@@ -49,6 +55,7 @@ impl SnapshotWriter {
             file,
             buffer: Vec::new(),
             written: 0,
+            synced: 0,
             crc: 0,
             sections: 0,
             body_start: header.len() as u64,
@@ -102,11 +109,17 @@ impl SnapshotWriter {
         let crc = self.crc.to_le_bytes();
         self.put(&crc)?;
         self.flush()?;
+        self.sync()?;
+        Ok(Staged(self))
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
         self.file.sync_data().map_err(|source| Error::Sync {
             path: self.path.clone(),
             source,
         })?;
-        Ok(Staged(self))
+        self.synced = self.written;
+        Ok(())
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -128,6 +141,9 @@ impl SnapshotWriter {
             })?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        if self.written - self.synced >= UNSYNCED_BYTES_MAX {
+            self.sync()?;
+        }
         Ok(())
     }
 }
