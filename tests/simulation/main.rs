@@ -8,7 +8,7 @@
 //!
 //! What is checked: one leader a term; one cluster; what two servers have at one log index is the same (`history.rs`,
 //! `harness/registers.rs`); every acknowledged write is on every server in the end, and all of them have the same; what clients
-//! saw of shared keys through any node, by default and consistent reads, is linearizable.
+//! saw of shared keys through any node's HTTP API, by writes, locks, default and consistent reads, is linearizable.
 //!
 //! # Old bugs, put back to see that the net catches them
 //! | bug | caught by | after |
@@ -19,6 +19,7 @@
 //! | `-bootstrap` without asking who is there | `second_seed` | 1 seed: a second cluster |
 //! | votes wait for TCP after an outage (found here) | `outage` | 1 seed: nothing is committed for 3 s |
 //! | default reads from whoever takes itself for the leader | `transfers` | 2 seeds: not linearizable |
+//! | a lock that is given to whoever asks | `manual` | 1 seed: not linearizable |
 
 mod sweep;
 
