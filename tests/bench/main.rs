@@ -99,6 +99,13 @@ fn cluster() -> bool {
             median(rounds, failover),
         ),
         row(
+            "leadership handed over, longest write meanwhile",
+            "s",
+            f64::NAN,
+            0.05,
+            median(rounds, hand_over),
+        ),
+        row(
             "memory of an idle server (RSS, the largest of 3)",
             "MB",
             103.0,
@@ -232,6 +239,45 @@ fn failover() -> f64 {
     cluster[&leader].kill();
     write_until_accepted(&others, "after");
     start.elapsed().as_secs_f64()
+}
+
+/// The longest that a write takes, through whichever server, while another one takes over.
+fn hand_over() -> f64 {
+    let cluster = Cluster::formed();
+    write_until_accepted(&cluster.https(&SERVERS), "before");
+    let leader = cluster.leader_among(&SERVERS);
+    let writer = cluster["C"].http().address;
+    let (stop, writes) = (AtomicBool::new(false), AtomicU64::new(0));
+    let until = |done: u64| {
+        eventually("writes go on", || match writes.load(Ordering::Relaxed) {
+            written if written >= done => Ok(written),
+            written => Err(written),
+        })
+    };
+    std::thread::scope(|scope| {
+        let longest = scope.spawn(|| {
+            let mut connection = Connection::open(writer, REQUEST_LIMIT).expect("it runs");
+            let mut longest = Duration::ZERO;
+            while !stop.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let reply = connection.request("PUT", "/v1/kv/handed", &VALUE);
+                assert_eq!(reply.expect("an answer").status, 200);
+                longest = longest.max(begun.elapsed());
+                writes.fetch_add(1, Ordering::Relaxed);
+            }
+            longest
+        });
+        let before = until(100);
+        let path = "/v1/operator/raft/transfer-leader";
+        let reply = cluster[&leader].http().request("POST", path, b"");
+        assert_eq!(reply.expect("an answer").status, 200);
+        until(before + 100);
+        stop.store(true, Ordering::Relaxed);
+        longest
+            .join()
+            .expect("the writer does not panic")
+            .as_secs_f64()
+    })
 }
 
 fn idle_memory() -> f64 {

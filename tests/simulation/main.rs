@@ -19,6 +19,7 @@
 //! | `-bootstrap` without asking who is there | `second_seed` | 1 seed: a second cluster |
 //! | votes wait for TCP after an outage (found here) | `outage` | 1 seed: nothing is committed for 3 s |
 //! | default reads from whoever takes itself for the leader | `transfers` | 2 seeds: not linearizable |
+//! | votes are asked for without asking first whether they would be given | `returns` | 1 seed: another term |
 //! | a lock that is given to whoever asks | `manual` | 1 seed: not linearizable |
 
 mod sweep;
@@ -41,6 +42,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("chaos", scenarios::chaos),
     ("power", scenarios::power),
     ("transfers", scenarios::transfers),
+    ("returns", scenarios::returns),
     ("outage", scenarios::outage),
     ("lost_log", scenarios::lost_log),
     ("second_seed", scenarios::second_seed),

@@ -186,6 +186,39 @@ pub(crate) fn transfers(seed: u64) -> u64 {
     cluster.finish(&SERVERS)
 }
 
+/// A follower that cannot reach the others, or cannot hear them, comes back: they go on in the same term, under the same
+/// leader, as if nothing had been.
+pub(crate) fn returns(seed: u64) -> u64 {
+    let mut cluster = formed(seed);
+    for _ in 0..2 + cluster.random.below(3) {
+        cluster.until_led(&SERVERS);
+        let led = |cluster: &Cluster<'_>| {
+            let leader = cluster.leader()?;
+            Some((leader, cluster.view(leader)?.term))
+        };
+        let before = led(&cluster);
+        let (leader, _) = before.expect("one leads");
+        let followers: Vec<u8> = SERVERS.into_iter().filter(|s| *s != leader).collect();
+        let away = followers[cluster.random.below(2) as usize];
+        let way = cluster.random.below(3);
+        for other in SERVERS.into_iter().filter(|other| *other != away) {
+            match way {
+                0 => cluster.net.cut(ip(away), ip(other)),
+                1 => cluster.net.cut_oneway(ip(away), ip(other)),
+                _ => cluster.net.cut_oneway(ip(other), ip(away)),
+            }
+        }
+        let time = cluster.time_up_to(seconds(8));
+        cluster.run(time);
+        cluster.net.heal_all();
+        cluster.run(seconds(4));
+        assert_eq!(led(&cluster), before, "n{away} disturbed the others");
+    }
+    cluster.until_voters(&SERVERS);
+    cluster.run(seconds(1));
+    cluster.finish(&SERVERS)
+}
+
 /// Nobody reaches anybody for a long time. Once the network is back, so is the cluster.
 pub(crate) fn outage(seed: u64) -> u64 {
     let mut cluster = formed(seed);

@@ -114,4 +114,27 @@ mod tests {
             io::ErrorKind::UnexpectedEof
         );
     }
+
+    /// What is read is what was there, and nothing more is set aside than came.
+    #[test]
+    fn any_bytes_are_frames_or_an_error() {
+        let mut seed = Vec::new();
+        for body in [b"ab".as_slice(), b"", b"cde"] {
+            put_frame(&mut seed, |out| out.extend_from_slice(body)).unwrap();
+        }
+        crate::fuzz::run("frame", &[seed], |bytes| {
+            let mut reader = bytes;
+            let mut again = Vec::new();
+            loop {
+                match futures::executor::block_on(read_frame(&mut reader)) {
+                    Ok(Some(body)) => {
+                        put_frame(&mut again, |out| out.extend_from_slice(&body)).unwrap();
+                        assert!(bytes.starts_with(&again));
+                    }
+                    Ok(None) => break format!("{} frames", again.is_empty()),
+                    Err(error) => break format!("{}: {:?}", again.is_empty(), error.kind()),
+                }
+            }
+        });
+    }
 }

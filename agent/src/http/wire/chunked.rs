@@ -123,6 +123,25 @@ mod tests {
         assert_eq!(rest, b"GET");
     }
 
+    /// However a body is cut, what comes of it is the same.
+    #[test]
+    fn anything_is_decoded_or_refused_the_same_in_pieces() {
+        crate::fuzz::run("http-chunked", &[WIRE.to_vec()], |bytes| {
+            let (first, second) = bytes.split_at(bytes.len() / 2);
+            match (decode(&[bytes]), decode(&[first, second])) {
+                (Ok(whole), pieces) => {
+                    assert_eq!(whole, pieces.expect("the whole was taken"));
+                    format!("over: {}", whole.1)
+                }
+                (Err(whole), pieces) => {
+                    let pieces = pieces.expect_err("the whole was refused");
+                    assert_eq!(whole.to_string(), pieces.to_string());
+                    whole.to_string()
+                }
+            }
+        });
+    }
+
     #[test]
     fn malformed_ones_are_refused() {
         for bad in [

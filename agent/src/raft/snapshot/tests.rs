@@ -180,6 +180,26 @@ fn every_cut_is_noticed() {
     }
 }
 
+/// Nothing passes but what was saved.
+#[test]
+fn any_other_file_is_refused() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk);
+    let saved = store.save(&meta(1, 5), body(2)).unwrap();
+    let content = disk.read(saved.path()).unwrap();
+    crate::fuzz::run("snapshot-file", std::slice::from_ref(&content), |bytes| {
+        let file = disk.create(saved.path()).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        match store.latest().and_then(|latest| read(&latest.unwrap())) {
+            Ok(_) => {
+                assert_eq!(bytes, content);
+                "read".to_owned()
+            }
+            Err(error) => error.to_string(),
+        }
+    });
+}
+
 #[test]
 fn a_full_disk_leaves_the_snapshot_before() {
     let disk = MemoryDisk::new();

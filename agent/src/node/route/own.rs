@@ -1,0 +1,192 @@
+//! What a server answers itself: reads of its own state, proposals while it leads, commands to the leader.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{CALL_TIMEOUT, PROPOSE_TIMEOUT};
+use crate::leader::autopilot::ClusterHealth;
+use crate::node::{
+    Consistency, Error, Node, PeerRef, Phase, RaftServer, ReadOptions, Reply, Server,
+};
+use crate::raft;
+use crate::rpc::{Answer, Answered, Request};
+use crate::state::{Outcome, Query};
+
+impl Server {
+    pub(in crate::node) fn leads(&self) -> bool {
+        self.consensus.leads()
+    }
+
+    /// Where the leader is, as far as this server knows.
+    pub(in crate::node) fn leader_address(&self) -> Option<SocketAddr> {
+        self.consensus.leader_address()
+    }
+
+    pub(super) fn voter_addresses(&self) -> Vec<SocketAddr> {
+        let status = self.consensus.status();
+        status
+            .voters
+            .iter()
+            .filter_map(|id| self.consensus.address(*id, &status))
+            .collect()
+    }
+
+    pub(super) fn configuration(&self) -> (Vec<RaftServer>, u64) {
+        let status = self.consensus.status();
+        let servers = status.peers.iter().map(|(id, peer)| RaftServer {
+            id: peer.node_id,
+            node: peer.name.clone(),
+            address: peer.addr,
+            leader: status.leader == Some(*id),
+            voter: status.voters.contains(id),
+            last_index: if *id == status.id {
+                status.last_index
+            } else {
+                status.matched.get(id).copied().unwrap_or(0)
+            },
+        });
+        let mut servers: Vec<_> = servers.collect();
+        // By name: raft ids are random, and a list that changes its order at every look is hard to read.
+        servers.sort_by(|a, b| a.node.cmp(&b.node).then(a.id.cmp(&b.id)));
+        (servers, status.membership_index)
+    }
+
+    pub(super) async fn propose(&self, command: Bytes) -> Result<Outcome, Error> {
+        match tokio::time::timeout(PROPOSE_TIMEOUT, self.consensus.propose(command)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Error::Unknown),
+        }
+    }
+
+    /// The answer to a read that has to wait for nothing and nobody.
+    pub(super) fn read_at_once(&self, query: &Query, options: &ReadOptions) -> Option<Reply> {
+        if options.min_index > 0 {
+            return None;
+        }
+        match options.consistency {
+            Consistency::Default => self.consensus.leased(|| self.reply(query, Duration::ZERO)),
+            Consistency::Consistent => None,
+            Consistency::Stale => {
+                let age = self.fresh_contact(options)?;
+                Some(self.reply(query, age))
+            }
+        }
+    }
+
+    pub(super) async fn read(&self, query: &Query, options: &ReadOptions) -> Result<Reply, Error> {
+        let quorum = options.consistency == Consistency::Consistent;
+        Box::pin(self.consensus.linearize(quorum)).await?;
+        self.wait(query, options).await;
+        Ok(self.reply(query, Duration::ZERO))
+    }
+
+    /// How long ago the leader was heard of, if that is not too long ago for this read.
+    fn fresh_contact(&self, options: &ReadOptions) -> Option<Duration> {
+        let fresh = |age: &Duration| options.max_stale.is_none_or(|max| *age <= max);
+        self.consensus.last_contact().filter(fresh)
+    }
+
+    /// `None` when the leader must be asked: it was never heard of, or too long ago.
+    pub(super) async fn read_stale(&self, query: &Query, options: &ReadOptions) -> Option<Reply> {
+        self.fresh_contact(options)?;
+        self.wait(query, options).await;
+        Some(self.reply(query, self.consensus.last_contact().unwrap_or_default()))
+    }
+
+    /// Waits until the query's answer is newer than the asker has. Unchanged at the end of the wait is an answer too,
+    /// also when the end comes early because this server leaves.
+    async fn wait(&self, query: &Query, options: &ReadOptions) {
+        if options.min_index == 0 {
+            return;
+        }
+        let mut phase = self.phase.clone();
+        tokio::select! {
+            biased;
+            () = self.shared.changed(query, options.min_index) => {}
+            () = tokio::time::sleep(options.wait) => {}
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
+        }
+    }
+
+    fn reply(&self, query: &Query, last_contact: Duration) -> Reply {
+        let store = self.shared.load();
+        Reply {
+            answer: store.query(query),
+            index: store.index_of(query).max(1),
+            known_leader: self.consensus.leader().is_some(),
+            last_contact,
+        }
+    }
+
+    pub(super) async fn command(&self, request: &Request, node: &Node) -> Answered {
+        let status = self.consensus.status();
+        if !status.is_leader() {
+            return Answered(Err(Error::NoLeader));
+        }
+        Answered(match request {
+            Request::RemovePeer(peer) => self.remove_peer(peer, &status).await,
+            Request::TransferLeader(to) => self.transfer_leader(*to, &status).await,
+            Request::RenewSession(id) => self.renew_session(*id).await,
+            Request::Health => Ok(Answer::Health(self.health(&status, node))),
+            _ => Err(Error::Refused("not a request to the leader".to_owned())),
+        })
+    }
+
+    pub(in crate::node) fn health(&self, status: &raft::Status, node: &Node) -> ClusterHealth {
+        let store = self.shared.load();
+        let config = store.autopilot().cloned().unwrap_or_default();
+        self.stability
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .judge(status, &node.members(), &config, node.env().clock.unix_ms())
+    }
+
+    async fn renew_session(&self, id: Uuid) -> Result<Answer, Error> {
+        self.consensus.linearize(false).await?;
+        let known = self.shared.load().session(&id);
+        let renewed = known.filter(|session| self.timers.renew(session, Instant::now()));
+        Ok(Answer::Session(renewed))
+    }
+
+    async fn remove_peer(&self, peer: &PeerRef, status: &raft::Status) -> Result<Answer, Error> {
+        let found = status.peers.iter().find(|(_, node)| match peer {
+            PeerRef::Address(address) => node.addr.to_string() == *address,
+            PeerRef::Id(id) => node.node_id.to_string() == *id,
+        });
+        let Some((&id, node)) = found else {
+            return Err(match peer {
+                PeerRef::Address(address) => Error::NoSuchPeer(address.clone()),
+                PeerRef::Id(id) => Error::Refused(format!(
+                    "id \"{id}\" was not found in the Raft configuration"
+                )),
+            });
+        };
+        self.consensus.remove(id).await?;
+        tracing::info!(target: "raft", "Removed peer {}", node.addr);
+        Ok(Answer::Done)
+    }
+
+    async fn transfer_leader(
+        &self,
+        to: Option<Uuid>,
+        status: &raft::Status,
+    ) -> Result<Answer, Error> {
+        let target = match to {
+            Some(id) => status
+                .voters
+                .iter()
+                .copied()
+                .find(|voter| status.peers.get(voter).is_some_and(|n| n.node_id == id)),
+            None => status.successor(),
+        };
+        let target = target
+            .filter(|id| *id != status.id)
+            .ok_or(Error::NoTransferTarget)?;
+        self.consensus.transfer_leader(target, CALL_TIMEOUT).await?;
+        Ok(Answer::Done)
+    }
+}
