@@ -41,7 +41,7 @@ pub enum Error {
     Service(String),
 }
 
-/// The definition of a service or a check as it was given, in the form of [`shape`].
+/// The definition of a service or a check as it was given, in the form of the API, whatever it was written in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Raw(pub(super) Value);
 
