@@ -12,6 +12,7 @@ mod event;
 mod exec;
 mod flags;
 mod force_leave;
+mod handler;
 mod info;
 mod io;
 mod join;

@@ -16,7 +16,7 @@ pub use clock::{Clock, SystemClock};
 pub use disk::{Disk, File, RealDisk, write_atomic};
 pub use memory::{Keep, MemoryDisk};
 pub use net::{BoxStream, Datagrams, Listener, Net, RealNet, Stream};
-pub use random::{OsRandom, Random, SeededRandom};
+pub use random::{OsRandom, Random, SeededRandom, part};
 
 /// The bundle of traits that a node is started with. Cloning is cheap.
 #[derive(Clone)]

@@ -13,6 +13,7 @@ pub mod env;
 pub mod filter;
 #[cfg(test)]
 mod fuzz;
+mod go_bool;
 pub mod gossip;
 pub mod http;
 pub mod leader;

@@ -325,7 +325,7 @@ fn config_schema(_: &mut SchemaGenerator) -> Schema {
     let named: serde_json::Map<_, _> = OWN_KEYS
         .iter()
         .map(|key| {
-            let schema = match *key {
+            let mut schema = match *key {
                 "bootstrap"
                 | "server"
                 | "rejoin_after_leave"
@@ -337,7 +337,6 @@ fn config_schema(_: &mut SchemaGenerator) -> Schema {
                 "addresses" | "ports" => object.clone(),
                 _ => serde_json::json!({ "type": "string" }),
             };
-            let mut schema = schema;
             schema["description"] = "Set by the operator, and refused here.".into();
             ((*key).to_owned(), schema)
         })

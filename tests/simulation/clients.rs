@@ -133,36 +133,30 @@ impl Sharer {
 
     /// Takes the key's lock, unless another session has it.
     async fn acquire(&self, key: &str, session: &Session) {
-        let (session, condition) = (
-            session.number,
-            KvPut {
-                acquire: Some(session.id.clone()),
-                ..KvPut::default()
-            },
-        );
-        let new = self.shared.registers.borrow_mut().fresh_value();
-        let op = |done| Op::Acquire { session, new, done };
-        let value = new.to_string();
-        self.change(key, op(None), Change::Put(&value, condition), |done| {
-            op(Some(done))
+        let condition = KvPut {
+            acquire: Some(session.id.clone()),
+            ..KvPut::default()
+        };
+        let session = session.number;
+        self.put_if(key, condition, |new, done| Op::Acquire {
+            session,
+            new,
+            done,
         })
         .await;
     }
 
     /// Gives the key's lock back, if this session has it.
     async fn release(&self, key: &str, session: &Session) {
-        let (session, condition) = (
-            session.number,
-            KvPut {
-                release: Some(session.id.clone()),
-                ..KvPut::default()
-            },
-        );
-        let new = self.shared.registers.borrow_mut().fresh_value();
-        let op = |done| Op::Release { session, new, done };
-        let value = new.to_string();
-        self.change(key, op(None), Change::Put(&value, condition), |done| {
-            op(Some(done))
+        let condition = KvPut {
+            release: Some(session.id.clone()),
+            ..KvPut::default()
+        };
+        let session = session.number;
+        self.put_if(key, condition, |new, done| Op::Release {
+            session,
+            new,
+            done,
         })
         .await;
     }
@@ -201,23 +195,28 @@ impl Sharer {
         let Some(found) = self.read(key, How::Default).await else {
             return;
         };
-        let new = self.shared.registers.borrow_mut().fresh_value();
         let (expected, index) = match &found {
             Some(entry) => (Some(number(entry)), entry.modify_index),
             None => (None, 0),
-        };
-        let op = |done| Op::Swap {
-            expected,
-            new,
-            done,
         };
         let condition = KvPut {
             cas: Some(index),
             ..KvPut::default()
         };
+        self.put_if(key, condition, |new, done| Op::Swap {
+            expected,
+            new,
+            done,
+        })
+        .await;
+    }
+
+    /// Writes a fresh value under a condition; `op` makes of the value and the answer what was done.
+    async fn put_if(&self, key: &str, condition: KvPut, op: impl Fn(u64, Option<bool>) -> Op) {
+        let new = self.shared.registers.borrow_mut().fresh_value();
         let value = new.to_string();
         let change = Change::Put(&value, condition);
-        self.change(key, op(None), change, |done| op(Some(done)))
+        self.change(key, op(new, None), change, |done| op(new, Some(done)))
             .await;
     }
 

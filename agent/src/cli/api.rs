@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{Failure, Io};
 use crate::client::Client;
+use crate::go_bool;
 
 /// Which agent to speak to, and as whom.
 #[derive(Debug, Default, Args)]
@@ -131,7 +132,7 @@ impl ApiFlags {
             )));
         }
         let ssl = env("CONSUL_HTTP_SSL");
-        if ssl.is_some_and(|v| matches!(v.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True")) {
+        if ssl.and_then(|text| go_bool::parse(&text)) == Some(true) {
             let text = "CONSUL_HTTP_SSL is not supported: this version has no TLS";
             return Err(Failure::Message(text.into()));
         }

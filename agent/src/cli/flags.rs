@@ -11,6 +11,7 @@ use clap::{Arg, Command, Parser};
 
 use super::Failure;
 use crate::config::unsupported::Takes;
+use crate::go_bool;
 
 /// A command line in one form.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -141,10 +142,16 @@ pub(crate) fn normalise(
         };
         let value = match (takes, value) {
             (Takes::Nothing, None) => "true",
-            (Takes::Nothing, Some(value)) => go_bool(value).ok_or_else(|| Wrong::NotBool {
-                flag: name.to_owned(),
-                value: value.to_owned(),
-            })?,
+            (Takes::Nothing, Some(value)) => match go_bool::parse(value) {
+                Some(true) => "true",
+                Some(false) => "false",
+                None => {
+                    return Err(Wrong::NotBool {
+                        flag: name.to_owned(),
+                        value: value.to_owned(),
+                    });
+                }
+            },
             (Takes::Value, Some(value)) => value,
             (Takes::Value, None) => rest.next().ok_or_else(|| Wrong::NoValue(name.to_owned()))?,
         };
@@ -169,14 +176,6 @@ fn is_switch(arg: &Arg) -> bool {
 }
 
 /// Go's spellings of the two values, as clap's.
-fn go_bool(text: &str) -> Option<&'static str> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some("true"),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some("false"),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! `agent lock`: runs a command while holding a lock.
 
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::api::ApiFlags;
-use super::{Done, Failure, Io, flags};
+use super::{Done, Failure, Io, flags, handler};
 use crate::client::{Client, Error, KvPair, KvPut, Response, escape_path};
 use crate::duration::GoDuration;
 
@@ -202,18 +202,7 @@ async fn hold(
 }
 
 fn start(flags: &Flags, words: &[String]) -> std::io::Result<Child> {
-    let mut command = match (flags.shell, words) {
-        (false, [program, args @ ..]) => {
-            let mut command = Command::new(program);
-            command.args(args);
-            command
-        }
-        (_, words) => {
-            let mut command = Command::new("/bin/sh");
-            command.arg("-c").arg(words.join(" "));
-            command
-        }
-    };
+    let mut command = handler::command(flags.shell, words);
     if flags.pass_stdin != Some(true) {
         command.stdin(Stdio::null());
     }

@@ -1,14 +1,14 @@
 //! `agent watch`: runs a command at each change of something, or prints it once.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use clap::Parser;
 use serde_json::Value;
 
 use super::api::{ApiFlags, ServerFlags};
-use super::{Done, Failure, Io, flags};
+use super::{Done, Failure, Io, flags, handler};
 use crate::client::{Client, Response, escape_path, query};
 
 /// How long one blocking query waits.
@@ -203,19 +203,7 @@ fn pretty(value: &Value) -> Result<String, Failure> {
 /// Runs the command to its end: changes meanwhile are seen afterwards, as one.
 fn handle(flags: &Flags, value: &Value, index: u64, io: &mut Io<'_>) -> Result<(), Failure> {
     let failed = "Error executing handler";
-    let mut command = match (flags.shell, &flags.command[..]) {
-        (false, [program, args @ ..]) => {
-            let mut command = Command::new(program);
-            command.args(args);
-            command
-        }
-        (_, words) => {
-            let mut command = Command::new("/bin/sh");
-            command.arg("-c").arg(words.join(" "));
-            command
-        }
-    };
-    let mut child = command
+    let mut child = handler::command(flags.shell, &flags.command)
         .env("CONSUL_INDEX", index.to_string())
         .stdin(Stdio::piped())
         .spawn()

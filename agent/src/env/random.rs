@@ -18,9 +18,14 @@ pub trait Random: Send + Sync {
 
     /// A number in `0..bound`; 0 when `bound` is 0.
     fn below(&self, bound: u64) -> u64 {
-        // The product's high half: unbiased enough for jitter, and without a division.
-        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
+        part(bound, self.next_u64())
     }
+}
+
+/// A number in `0..bound` that `random` chooses; 0 when `bound` is 0.
+pub fn part(bound: u64, random: u64) -> u64 {
+    // The product's high half: unbiased enough for jitter, and without a division.
+    ((u128::from(random) * u128::from(bound)) >> 64) as u64
 }
 
 /// The operating system's source.

@@ -4,6 +4,7 @@ use regex_lite::{Regex, RegexBuilder};
 
 use super::schema::Schema;
 use super::{Collection, Error, Expression, Match, Operand, Operator};
+use crate::go_bool;
 
 /// Most memory that a regular expression may take, in bytes.
 const PATTERN_MAX: usize = 1 << 20;
@@ -161,10 +162,9 @@ fn coerced(text: String, operator: Operator, kind: Schema) -> Result<Operand, (S
             Ok(number) => Ok(Operand::Number(number)),
             Err(_) => Err((text, "it is no number".to_owned())),
         },
-        Schema::Bool => match text.as_str() {
-            "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(Operand::Bool(true)),
-            "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(Operand::Bool(false)),
-            _ => Err((text, "it is neither true nor false".to_owned())),
+        Schema::Bool => match go_bool::parse(&text) {
+            Some(value) => Ok(Operand::Bool(value)),
+            None => Err((text, "it is neither true nor false".to_owned())),
         },
         _ => Ok(Operand::Text(text)),
     }

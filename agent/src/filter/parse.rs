@@ -92,27 +92,29 @@ impl Parser<'_> {
     }
 
     fn or(&mut self) -> Result<Expression, Error> {
-        let first = self.and()?;
-        let mut all = vec![first];
-        while self.eat_word("or") {
-            all.push(self.and()?);
-        }
-        Ok(match all.len() {
-            1 => all.remove(0),
-            _ => Expression::Or(all),
-        })
+        self.joined("or", Self::and, Expression::Or)
     }
 
     fn and(&mut self) -> Result<Expression, Error> {
-        let first = self.not()?;
-        let mut all = vec![first];
-        while self.eat_word("and") {
-            all.push(self.not()?);
+        self.joined("and", Self::not, Expression::And)
+    }
+
+    /// One part, or several with a word between each two.
+    fn joined(
+        &mut self,
+        word: &str,
+        part: fn(&mut Self) -> Result<Expression, Error>,
+        join: fn(Vec<Expression>) -> Expression,
+    ) -> Result<Expression, Error> {
+        let first = part(self)?;
+        if !self.is_word(0, word) {
+            return Ok(first);
         }
-        Ok(match all.len() {
-            1 => all.remove(0),
-            _ => Expression::And(all),
-        })
+        let mut all = vec![first];
+        while self.eat_word(word) {
+            all.push(part(self)?);
+        }
+        Ok(join(all))
     }
 
     fn not(&mut self) -> Result<Expression, Error> {

@@ -4,7 +4,7 @@ pub(super) mod bodies;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::blocking::{check_scope, read};
+use super::blocking::{Headers, check_scope, read};
 use super::body::Response;
 use super::error::Error;
 use super::filtered::Chosen;
@@ -13,7 +13,9 @@ use super::request::{Params, Request};
 use super::views::{CatalogService, NodeService, NodeWithServiceMap, NodeWithServices};
 use super::{Api, Server};
 use crate::filter::schema;
-use crate::state::{Answer, Command, Deregister, Node, Query, ServiceHealth, ServiceNode};
+use crate::state::{
+    Answer, Command, Deregister, Node, Query, ServiceHealth, ServiceNode, ServicesOfNode,
+};
 use bodies::{Deregistration, Registration};
 
 /// The one datacenter that this agent knows of.
@@ -142,11 +144,7 @@ pub(super) async fn node<A: Api>(
 ) -> Result<Response, Error> {
     let params = &request.params;
     let chosen = Chosen::by(params, &schema::NODE_SERVICE)?;
-    let node = named(name, "Missing node name")?;
-    let (answer, headers) = read(server, params, Query::NodeServices { node }).await?;
-    let Answer::NodeServices(found) = answer else {
-        return Err(unexpected());
-    };
+    let (found, headers) = services_of(server, params, name).await?;
     let shows = |service: &NodeService<'_>| chosen.shows(service);
     let found = found
         .as_ref()
@@ -162,14 +160,22 @@ pub(super) async fn node_services<A: Api>(
 ) -> Result<Response, Error> {
     let params = &request.params;
     let chosen = Chosen::by(params, &schema::NODE_SERVICE)?;
-    let node = named(name, "Missing node name")?;
-    let (answer, headers) = read(server, params, Query::NodeServices { node }).await?;
-    let Answer::NodeServices(found) = answer else {
-        return Err(unexpected());
-    };
+    let (found, headers) = services_of(server, params, name).await?;
     let shows = |service: &NodeService<'_>| chosen.shows(service);
     let shown = NodeWithServices::of(found.as_ref(), shows);
     Ok(headers.on(server.json(params, &shown)))
+}
+
+async fn services_of<A: Api>(
+    server: &Server<A>,
+    params: &Params,
+    node: String,
+) -> Result<(Option<ServicesOfNode>, Headers), Error> {
+    let node = named(node, "Missing node name")?;
+    match read(server, params, Query::NodeServices { node }).await? {
+        (Answer::NodeServices(found), headers) => Ok((found, headers)),
+        _ => Err(unexpected()),
+    }
 }
 
 /// Writes a node, a service, checks.

@@ -18,6 +18,7 @@ use super::json;
 use super::request::{Params, Request};
 use super::{Api, Server};
 use crate::filter::schema;
+use crate::go_bool;
 use crate::local::definition::{self, Raw};
 use crate::local::{self, NODE_MAINTENANCE, SERVICE_MAINTENANCE};
 use crate::state::{Check, CheckStatus};
@@ -182,16 +183,8 @@ pub(super) async fn update<A: Api>(
     check_scope(server.settings(), &request.params)?;
     let body = request.body(server.settings().kv_max_value_size).await?;
     let Update { status, output } = json::decode(&body)?;
-    let status = match status.as_str() {
-        "passing" => CheckStatus::Passing,
-        "warning" => CheckStatus::Warning,
-        "critical" => CheckStatus::Critical,
-        other => {
-            return Err(Error::bad_request(format!(
-                "Invalid check status: '{other}'"
-            )));
-        }
-    };
+    let status = CheckStatus::parse(&status)
+        .ok_or_else(|| Error::bad_request(format!("Invalid check status: '{status}'")))?;
     server.api().local().heartbeat(&id, status, &output).await?;
     Ok(empty(StatusCode::OK))
 }
@@ -210,15 +203,8 @@ pub(super) async fn maintain<A: Api>(
     let Some(enable) = params.get("enable") else {
         return Err(Error::bad_request("Missing value for enable"));
     };
-    let on = match enable {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => true,
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => false,
-        other => {
-            return Err(Error::bad_request(format!(
-                "Invalid value for enable: {other:?}"
-            )));
-        }
-    };
+    let on = go_bool::parse(enable)
+        .ok_or_else(|| Error::bad_request(format!("Invalid value for enable: {enable:?}")))?;
     let reason = params.get("reason").unwrap_or_default();
     let local = server.api().local();
     local

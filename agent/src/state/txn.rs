@@ -320,14 +320,7 @@ impl Tables {
         match verb {
             RowVerb::Get => {}
             RowVerb::Set | RowVerb::Cas(_) => {
-                let row = row.ok_or("Missing node registration")?;
-                let register = Register {
-                    node: Node::clone(&row.node),
-                    skip_node_update: true,
-                    services: vec![service.clone()],
-                    checks: Vec::new(),
-                };
-                self.register_row(change, &register)?;
+                self.register_on(change, node, vec![service.clone()], Vec::new())?;
             }
             RowVerb::Delete | RowVerb::DeleteCas(_) => {
                 let (node, id) = (node.to_owned(), id.clone());
@@ -353,14 +346,7 @@ impl Tables {
         match verb {
             RowVerb::Get => {}
             RowVerb::Set | RowVerb::Cas(_) => {
-                let row = row.ok_or("Missing node registration")?;
-                let register = Register {
-                    node: Node::clone(&row.node),
-                    skip_node_update: true,
-                    services: Vec::new(),
-                    checks: vec![check.clone()],
-                };
-                self.register_row(change, &register)?;
+                self.register_on(change, node, Vec::new(), vec![check.clone()])?;
             }
             RowVerb::Delete | RowVerb::DeleteCas(_) => {
                 let (node, id) = (node.clone(), id.clone());
@@ -369,6 +355,25 @@ impl Tables {
             }
         }
         self.get_check(check, results)
+    }
+
+    /// Writes what belongs to a node, which must be there and stays as it is.
+    fn register_on(
+        &mut self,
+        change: &mut Change<'_>,
+        node: &str,
+        services: Vec<Service>,
+        checks: Vec<Check>,
+    ) -> Result<(), String> {
+        let row = self.catalog.node_row(node);
+        let row = row.ok_or("Missing node registration")?;
+        let register = Register {
+            node: Node::clone(&row.node),
+            skip_node_update: true,
+            services,
+            checks,
+        };
+        self.register_row(change, &register)
     }
 
     fn register_row(&mut self, change: &mut Change<'_>, register: &Register) -> Result<(), String> {

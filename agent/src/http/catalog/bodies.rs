@@ -183,12 +183,9 @@ impl CheckBody {
             )));
         }
         let status = match self.status.as_str() {
-            "passing" => CheckStatus::Passing,
-            "warning" => CheckStatus::Warning,
-            "" | "critical" => CheckStatus::Critical,
-            other => {
-                return Err(Error::internal(format!("Invalid check status: '{other}'")));
-            }
+            "" => CheckStatus::default(),
+            text => CheckStatus::parse(text)
+                .ok_or_else(|| Error::internal(format!("Invalid check status: '{text}'")))?,
         };
         let check_id = if self.checkid.is_empty() {
             self.name.clone()

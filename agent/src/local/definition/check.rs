@@ -272,10 +272,8 @@ pub(super) fn read_alone(value: &Value) -> Result<CheckDefinition, Error> {
 pub(super) fn read(value: &Value) -> Result<CheckDefinition, Error> {
     let fields = Fields::deserialize(value).map_err(|e| Error::Decode(e.to_string()))?;
     let status = match fields.status.as_str() {
-        "" | "critical" => CheckStatus::Critical,
-        "warning" => CheckStatus::Warning,
-        "passing" => CheckStatus::Passing,
-        _ => return Err(Error::BadStatus),
+        "" => CheckStatus::default(),
+        text => CheckStatus::parse(text).ok_or(Error::BadStatus)?,
     };
     let kind = kind(&fields)?;
     let Time(deregister) = fields.deregistercriticalserviceafter;

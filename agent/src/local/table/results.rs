@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{OwnCheck, Table};
+use crate::env::part;
 use crate::local::definition::{CheckDefinition, Kind};
 use crate::state::{Check, CheckStatus};
 
@@ -262,16 +263,10 @@ fn cut(output: &str, max: usize) -> String {
     if output.len() <= max {
         return output.to_owned();
     }
-    let end = (0..=max).rev().find(|at| output.is_char_boundary(*at));
-    let kept = &output[..end.unwrap_or(0)];
+    let kept = &output[..output.floor_char_boundary(max)];
     format!(
         "{kept} ... (captured {} of {} bytes)",
         kept.len(),
         output.len()
     )
-}
-
-/// A part of a number, chosen by another.
-fn part(of: u64, random: u64) -> u64 {
-    ((u128::from(of) * u128::from(random)) >> 64) as u64
 }

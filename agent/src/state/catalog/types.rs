@@ -176,6 +176,13 @@ pub enum CheckStatus {
 }
 
 impl CheckStatus {
+    /// The status that Consul calls by this word; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Passing, Self::Warning, Self::Critical]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+
     /// Consul's word for it.
     pub fn as_str(self) -> &'static str {
         match self {

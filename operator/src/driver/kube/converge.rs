@@ -97,13 +97,15 @@ impl Kube {
         });
         let mut live = BTreeMap::new();
         for (kind, list) in futures::future::try_join_all(lists).await? {
+            // The elements of a list do not say what they are.
+            let resource = kind.resource();
+            let types = TypeMeta {
+                api_version: resource.api_version,
+                kind: resource.kind,
+            };
             for mut object in list {
                 let name = object.metadata.name.clone().unwrap_or_default();
-                // The elements of a list do not say what they are.
-                object.types = Some(TypeMeta {
-                    api_version: kind.resource().api_version,
-                    kind: kind.resource().kind,
-                });
+                object.types = Some(types.clone());
                 let value = serde_json::to_value(&object).unwrap_or_default();
                 live.insert((kind, name), value);
             }
