@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::{Either, ready};
+
 use super::body::{Response, Value};
 use super::error::Error;
 use super::request::Params;
@@ -44,24 +47,42 @@ impl Headers {
 }
 
 /// Asks the node, blocking if the request says so.
-pub(super) async fn read<A: Api>(
-    server: &Server<A>,
+pub(super) fn read<'s, A: Api>(
+    server: &'s Server<A>,
     params: &Params,
     query: Query,
-) -> Result<(Answer, Headers), Error> {
+) -> impl Future<Output = Result<(Answer, Headers), Error>> + Send + use<'s, A> {
     let settings = server.settings();
-    check_scope(settings, params)?;
-    let options = options(settings, server.random(), params)?;
-    let consistency = options.consistency;
-    let blocks = options.min_index > 0;
-    let reply = tokio::select! {
-        biased;
-        reply = server.api().read(query, options) => reply?,
-        // A query that may block for minutes must not hold up the end of the process.
-        () = server.shutdown().cancelled(), if blocks => return Err(node::Error::ShuttingDown.into()),
+    let options =
+        check_scope(settings, params).and_then(|()| options(settings, server.random(), params));
+    let options = match options {
+        Ok(options) => options,
+        Err(error) => return Either::Right(ready(Err(error))),
     };
-    let headers = headers(&reply, consistency, params);
-    Ok((reply.answer, headers))
+    let (consistency, cached) = (options.consistency, params.has("cached"));
+    let blocks = options.min_index > 0;
+    let reply = server.api().read(query, options);
+    let reply = match blocks {
+        // A query that may block for minutes must not hold up the end of the process.
+        true => Either::Left(Box::pin(unless_shut_down(server, reply))),
+        false => Either::Right(reply),
+    };
+    Either::Left(reply.map(move |reply| {
+        let reply = reply?;
+        let headers = headers(&reply, consistency, cached);
+        Ok((reply.answer, headers))
+    }))
+}
+
+async fn unless_shut_down<A: Api>(
+    server: &Server<A>,
+    reply: impl Future<Output = Result<Reply, node::Error>>,
+) -> Result<Reply, node::Error> {
+    tokio::select! {
+        biased;
+        reply = reply => reply,
+        () = server.shutdown().cancelled() => Err(node::Error::ShuttingDown),
+    }
 }
 
 /// Refuses what another datacenter or another edition would have to answer.
@@ -153,7 +174,7 @@ pub(super) fn wait(
 /// A blocking query may last longer than asked for by up to this part of its time.
 const JITTER_FRACTION: u128 = 16;
 
-fn headers(reply: &Reply, consistency: Consistency, params: &Params) -> Headers {
+fn headers(reply: &Reply, consistency: Consistency, cached: bool) -> Headers {
     let is_catalog = matches!(
         reply.answer,
         Answer::Nodes(_)
@@ -173,7 +194,7 @@ fn headers(reply: &Reply, consistency: Consistency, params: &Params) -> Headers 
         known_leader: reply.known_leader,
         last_contact: u64::try_from(reply.last_contact.as_millis()).unwrap_or(u64::MAX),
         effective: is_catalog.then_some(effective),
-        cached: params.has("cached"),
+        cached,
     }
 }
 

@@ -7,13 +7,17 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream as BoxedStream;
 use hyper::Method;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Body, Response};
 use super::request::BODY_TIMEOUT;
+use super::server::Seat;
 use super::wire::{Form, Head, Unread, Wire, chunk, encode};
 use super::{Api, Server};
 use crate::env::BoxStream;
@@ -38,30 +42,43 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const HEAD_BYTES: usize = 384;
 
 /// Serves a connection until it ends, or for a bounded time after the shutdown.
-pub(super) async fn serve<A: Api>(server: Arc<Server<A>>, stream: BoxStream, from: SocketAddr) {
-    let shutdown = server.shutdown().clone();
-    let too_late = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    let ended = tokio::select! {
-        biased;
-        ended = requests(&server, Wire::new(stream), from, &shutdown) => ended,
-        () = too_late => {
-            tracing::debug!(target: "http", %from, "Closed a connection in the middle of a request");
-            return;
+///
+/// No `async fn`, nor are others on the way of a request: those keep their arguments twice for as long as they wait,
+/// and ten thousand blocking queries wait for long.
+pub(super) fn serve<A: Api>(
+    server: Arc<Server<A>>,
+    stream: BoxStream,
+    from: SocketAddr,
+    seat: Seat,
+) -> impl Future<Output = ()> + Send {
+    let wire = Wire::new(stream);
+    async move {
+        let shutdown = server.shutdown();
+        let ended = tokio::select! {
+            biased;
+            ended = requests(&server, &wire, &from, shutdown) => ended,
+            () = too_late(shutdown) => {
+                tracing::debug!(target: "http", %from, "Closed a connection in the middle of a request");
+                Ok(())
+            }
+        };
+        if let Err(error) = ended {
+            // One that went away, or was too slow: the client's own business.
+            tracing::debug!(target: "http", %from, %error, "Connection failed");
         }
-    };
-    if let Err(error) = ended {
-        // One that went away, or was too slow: the client's own business.
-        tracing::debug!(target: "http", %from, %error, "Connection failed");
+        drop(seat);
     }
+}
+
+async fn too_late(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    Box::pin(sleep(DRAIN)).await;
 }
 
 async fn requests<A: Api>(
     server: &Server<A>,
-    wire: Wire,
-    from: SocketAddr,
+    wire: &Wire,
+    from: &SocketAddr,
     shutdown: &CancellationToken,
 ) -> io::Result<()> {
     let mut stopped = pin!(shutdown.cancelled());
@@ -83,13 +100,13 @@ async fn requests<A: Api>(
                     keep_alive: false,
                     without_body: false,
                 };
-                send(server, &wire, body::empty(status), form).await?;
-                return farewell(&wire).await;
+                send(server.unix_ms(), wire, body::empty(status), form).await?;
+                return farewell(wire).await;
             }
         };
         let (old, asked) = (head.old, head.keep_alive);
         let without_body = head.method == Method::HEAD;
-        let Some(response) = answer(server, &wire, head, from).await else {
+        let Some(response) = answer(server, wire, head, *from).await else {
             return Ok(());
         };
         let form = Form {
@@ -97,30 +114,32 @@ async fn requests<A: Api>(
             keep_alive: asked && !shutdown.is_cancelled() && !(old && is_stream(&response)),
             without_body,
         };
-        send(server, &wire, response, form).await?;
+        send(server.unix_ms(), wire, response, form).await?;
         if !form.keep_alive {
-            return farewell(&wire).await;
+            return farewell(wire).await;
         }
         // Nearly always there is nothing left of it, and nothing to wait for.
-        if timeout(BODY_TIMEOUT, wire.skip_body(MAX_DISCARDED_BYTES)).await != Ok(true) {
-            return farewell(&wire).await;
+        if !wire.has_read_body() && !skip_body(wire).await {
+            return farewell(wire).await;
         }
     }
 }
 
 /// The response to a request; `None` when the client has gone meanwhile.
-async fn answer<A: Api>(
+fn answer<A: Api>(
     server: &Server<A>,
     wire: &Wire,
     head: Head,
     from: SocketAddr,
-) -> Option<Response> {
+) -> impl Future<Output = Option<Response>> + Send {
     // Boxed, so that a connection between two requests is small.
     let response = Box::pin(server.respond(head, wire.clone(), from));
-    tokio::select! {
-        biased;
-        response = response => Some(response),
-        () = wire.gone() => None,
+    async move {
+        tokio::select! {
+            biased;
+            response = response => Some(response),
+            () = wire.gone() => None,
+        }
     }
 }
 
@@ -128,27 +147,39 @@ fn is_stream(response: &Response) -> bool {
     matches!(response.body, Body::Stream(_))
 }
 
-async fn send<A: Api>(
-    server: &Server<A>,
+fn send(
+    unix_ms: u64,
     wire: &Wire,
     response: Response,
     form: Form,
-) -> io::Result<()> {
+) -> impl Future<Output = io::Result<()>> + Send {
     let body = match &response.body {
         Body::Whole(bytes) => bytes.len(),
         Body::Stream(_) => 0,
     };
     let mut out = Vec::with_capacity(HEAD_BYTES + body);
-    with_date(server.unix_ms(), |date| {
+    with_date(unix_ms, |date| {
         encode(&response, form, date, &mut out);
     });
-    wire.write(&out).await?;
-    let Body::Stream(mut stream) = response.body else {
-        return Ok(());
+    let stream = match response.body {
+        Body::Stream(stream) if !form.without_body => Some(stream),
+        _ => None,
     };
-    if form.without_body {
-        return Ok(());
+    async move {
+        wire.write(&out).await?;
+        drop(out);
+        match stream {
+            Some(stream) => Box::pin(send_stream(wire, stream, form)).await,
+            None => Ok(()),
+        }
     }
+}
+
+async fn send_stream(
+    wire: &Wire,
+    mut stream: BoxedStream<'static, Bytes>,
+    form: Form,
+) -> io::Result<()> {
     loop {
         let next = tokio::select! {
             biased;
@@ -164,18 +195,28 @@ async fn send<A: Api>(
     }
 }
 
+/// Reads over what is left of a body; whether the next request can be found.
+fn skip_body(wire: &Wire) -> BoxFuture<'_, bool> {
+    Box::pin(async {
+        let skipped = timeout(BODY_TIMEOUT, wire.skip_body(MAX_DISCARDED_BYTES));
+        skipped.await == Ok(true)
+    })
+}
+
 /// Ends the connection so that the client can still read what it was told: closing while something unread waits would
 /// reset the connection.
-async fn farewell(wire: &Wire) -> io::Result<()> {
-    wire.finish().await?;
-    let patience = match wire.unread() {
-        Unread::Nothing => return Ok(()),
-        Unread::Body => BODY_TIMEOUT,
-        Unread::Anything => FAREWELL,
-    };
-    // However it ends, it is over.
-    let _ = timeout(patience, wire.forget(MAX_DISCARDED_BYTES)).await;
-    Ok(())
+fn farewell(wire: &Wire) -> BoxFuture<'_, io::Result<()>> {
+    Box::pin(async {
+        wire.finish().await?;
+        let patience = match wire.unread() {
+            Unread::Nothing => return Ok(()),
+            Unread::Body => BODY_TIMEOUT,
+            Unread::Anything => FAREWELL,
+        };
+        // However it ends, it is over.
+        let _ = timeout(patience, wire.forget(MAX_DISCARDED_BYTES)).await;
+        Ok(())
+    })
 }
 
 /// Measures how long a client has been silent, without touching a timer for each request.

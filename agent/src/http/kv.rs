@@ -1,5 +1,7 @@
 //! `/v1/kv/`
 
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Either, ready};
 use hyper::StatusCode;
 use uuid::Uuid;
 
@@ -11,35 +13,46 @@ use super::{Api, Server};
 use crate::state::{Answer, Command, KvCommand, KvEntry, KvOp, KvWrite, Outcome, Query};
 
 /// Any method on a key.
-pub(super) async fn handle<A: Api>(
+pub(super) fn handle<A: Api>(
     server: &Server<A>,
     request: Request,
     key: String,
-) -> Result<Response, Error> {
-    match request.method.as_str() {
-        // Boxed, all but the one that many wait in for long.
-        "PUT" => Box::pin(put(server, request, key)).await,
-        "DELETE" => Box::pin(delete(server, request, key)).await,
-        _ if request.params.has("keys") => Box::pin(keys(server, request, key)).await,
-        _ => get(server, request, key).await,
-    }
+) -> impl Future<Output = Result<Response, Error>> + Send {
+    // Boxed, all but the one that many wait in for long.
+    let boxed: BoxFuture<'_, _> = match request.method.as_str() {
+        "PUT" => Box::pin(put(server, request, key)),
+        "DELETE" => Box::pin(delete(server, request, key)),
+        _ if request.params.has("keys") => Box::pin(keys(server, request, key)),
+        _ => return Either::Left(get(server, request, key)),
+    };
+    Either::Right(boxed)
 }
 
-async fn get<A: Api>(server: &Server<A>, request: Request, key: String) -> Result<Response, Error> {
-    let params = &request.params;
-    let query = if params.has("recurse") {
-        Query::KvList { prefix: key }
-    } else {
-        Query::KvGet { key: named(key)? }
+fn get<A: Api>(
+    server: &Server<A>,
+    request: Request,
+    key: String,
+) -> impl Future<Output = Result<Response, Error>> + Send {
+    let recursive = request.params.has("recurse");
+    let query = match (recursive, named(key)) {
+        (true, key) => Query::KvList {
+            prefix: key.unwrap_or_default(),
+        },
+        (false, Ok(key)) => Query::KvGet { key },
+        (false, Err(error)) => return Either::Right(ready(Err(error))),
     };
-    let (answer, headers) = read(server, params, query).await?;
-    let response = match answer {
-        Answer::Kv(Some(entry)) if params.has("raw") => raw(&entry),
-        Answer::Kv(Some(entry)) => server.json(params, &[entry]),
-        Answer::KvList(entries) if !entries.is_empty() => server.json(params, &entries),
-        _ => empty(StatusCode::NOT_FOUND),
-    };
-    Ok(headers.on(response))
+    let found = read(server, &request.params, query);
+    Either::Left(found.map(move |found| {
+        let (answer, headers) = found?;
+        let params = &request.params;
+        let response = match answer {
+            Answer::Kv(Some(entry)) if params.has("raw") => raw(&entry),
+            Answer::Kv(Some(entry)) => server.json(params, &[entry]),
+            Answer::KvList(entries) if !entries.is_empty() => server.json(params, &entries),
+            _ => empty(StatusCode::NOT_FOUND),
+        };
+        Ok(headers.on(response))
+    }))
 }
 
 /// The value and nothing else, with headers that keep a browser from taking it for a page.

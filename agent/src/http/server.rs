@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Either, ready};
 use hyper::StatusCode;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -34,6 +36,9 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_CONNECTIONS: u32 = 65_536;
 
 const REFUSAL: &str = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: 80\r\nConnection: close\r\nRetry-After: 1\r\n\r\nYour IP is issuing too many concurrent connections, please rate limit your calls";
+
+/// What becomes of a request at its endpoint.
+type Answer<'a> = BoxFuture<'a, Result<Response, Error>>;
 
 /// What a server is made of.
 pub struct Parts<A> {
@@ -96,7 +101,13 @@ impl<A: Api> Server<A> {
             };
             match accepted {
                 Ok((stream, from)) => {
-                    connections.spawn(self.clone().connection(stream, from));
+                    match self.seat(from) {
+                        Some(seat) => {
+                            let server = self.clone();
+                            connections.spawn(connection::serve(server, stream, from, seat))
+                        }
+                        None => connections.spawn(refuse(stream)),
+                    };
                 }
                 Err(error) => {
                     tracing::warn!(target: "http", %error, "Failed to accept a connection");
@@ -109,76 +120,93 @@ impl<A: Api> Server<A> {
         connections.wait().await;
     }
 
-    async fn connection(self: Arc<Self>, stream: BoxStream, from: SocketAddr) {
+    /// One of the places for connections; `None` when there is none left for this client.
+    fn seat(&self, from: SocketAddr) -> Option<Seat> {
         let max = self.parts.settings.http_max_conns_per_client;
         // Who may open a Unix socket is settled by its permissions.
         let max = if from == listen::NO_ADDRESS { 0 } else { max };
-        let Some(_seat) = self.seats.take(from.ip(), max) else {
-            Box::pin(refuse(stream)).await;
-            return;
-        };
-        connection::serve(self, stream, from).await;
+        self.seats.take(from.ip(), max)
     }
 
     /// Answers one request.
-    pub(super) async fn respond(&self, head: Head, wire: Wire, from: SocketAddr) -> Response {
+    pub(super) fn respond(
+        &self,
+        head: Head,
+        wire: Wire,
+        from: SocketAddr,
+    ) -> impl Future<Output = Response> + Send {
         let started = Instant::now();
         // Only for whoever looks.
         let shown = tracing::enabled!(target: "http", tracing::Level::DEBUG).then(|| {
             let path = head.target.split('?').next().unwrap_or_default();
-            (head.method.clone(), path.to_owned())
+            Box::new((head.method.clone(), path.to_owned()))
         });
         let of_api = head.target.starts_with("/v1/");
-        let mut response = match Request::new(head, wire) {
-            Ok(request) => self.route(request, started, from).await,
-            Err(error) => error.into(),
+        let response = match Request::new(head, wire) {
+            Ok(request) => Either::Left(self.route(request, started, from)),
+            Err(error) => Either::Right(ready(error.into())),
         };
-        if of_api {
-            response.set("X-Consul-Default-Acl-Policy", Value::Static("allow"));
-        }
-        if let Some((method, url)) = shown {
-            tracing::debug!(
-                target: "http",
-                %method,
-                url,
-                %from,
-                latency = ?started.elapsed(),
-                "Request finished"
-            );
-        }
-        response
+        response.map(move |mut response: Response| {
+            if of_api {
+                response.set("X-Consul-Default-Acl-Policy", Value::Static("allow"));
+            }
+            if let Some((method, url)) = shown.as_deref() {
+                tracing::debug!(
+                    target: "http",
+                    %method,
+                    url,
+                    %from,
+                    latency = ?started.elapsed(),
+                    "Request finished"
+                );
+            }
+            response
+        })
     }
 
-    async fn route(&self, mut request: Request, started: Instant, from: SocketAddr) -> Response {
+    fn route(
+        &self,
+        mut request: Request,
+        started: Instant,
+        from: SocketAddr,
+    ) -> impl Future<Output = Response> + Send {
         let (at, behind) = match find(&request.path) {
             Found::Endpoint(at, rest) => (at, request.path.len() - rest.len()),
-            Found::Slash => return add_slash(&request.path),
+            Found::Slash => return Either::Right(ready(add_slash(&request.path))),
             Found::Root => {
-                return body::text(
+                return Either::Right(ready(body::text(
                     StatusCode::OK,
                     "Consul Agent: UI disabled. To enable, set ui_config.enabled=true in the agent configuration and restart.",
-                );
+                )));
             }
             Found::Nothing => {
                 let text = "Invalid URL path: not a recognized HTTP API endpoint";
-                return Error::not_found(text).into();
+                return Either::Right(ready(Error::not_found(text).into()));
             }
         };
         let endpoint = &ENDPOINTS[at];
-        let method = request.method.clone();
-        let Some(by_method) = endpoint.methods.iter().position(|m| *m == method) else {
-            return wrong_method(method.as_str(), endpoint.methods);
+        let by_method = endpoint.methods.iter().position(|m| request.method == *m);
+        let Some(by_method) = by_method else {
+            return Either::Right(ready(wrong_method(
+                request.method.as_str(),
+                endpoint.methods,
+            )));
         };
         // What stands behind the pattern; nobody looks at the whole path any more.
         let mut rest = std::mem::take(&mut request.path);
         rest.drain(..behind);
-        let response = match self.dispatch(endpoint.route, request, rest).await {
-            Ok(response) => response,
-            Err(error) => {
+        let answer = match endpoint.route {
+            // Not boxed once more: this is what is asked for most.
+            Route::Kv => Either::Left(kv::handle(self, request, rest)),
+            route => Either::Right(self.dispatch(route, request, rest)),
+        };
+        Either::Left(answer.map(move |answer| {
+            self.timers[at][by_method].record(started.elapsed());
+            answer.unwrap_or_else(|error| {
                 if error.status.is_server_error() {
                     tracing::error!(
                         target: "http",
-                        %method,
+                        method = endpoint.methods[by_method],
                         url = endpoint.pattern,
                         %from,
                         error = %error.text,
@@ -186,93 +214,95 @@ impl<A: Api> Server<A> {
                     );
                 }
                 error.into()
-            }
-        };
-        self.timers[at][by_method].record(started.elapsed());
-        response
+            })
+        }))
     }
 
-    async fn dispatch(
-        &self,
-        route: Route,
-        request: Request,
-        rest: String,
-    ) -> Result<Response, Error> {
-        match route {
-            Route::Kv => kv::handle(self, request, rest).await,
-            // Boxed, so that a request for a key is not as large as the largest handler.
-            _ => Box::pin(self.dispatch_rest(route, request, rest)).await,
+    /// Each in a box of its own, so that none is as large as the largest.
+    fn dispatch(&self, route: Route, request: Request, rest: String) -> Answer<'_> {
+        macro_rules! answer {
+            ($answer:expr) => {
+                Box::pin(async move { $answer })
+            };
         }
-    }
-
-    async fn dispatch_rest(
-        &self,
-        route: Route,
-        request: Request,
-        rest: String,
-    ) -> Result<Response, Error> {
         match route {
-            Route::Kv => kv::handle(self, request, rest).await,
-            Route::StatusLeader => status::leader(self, &request).await,
-            Route::StatusPeers => status::peers(self, &request).await,
-            Route::AgentSelf => Ok(agent::self_(self, &request)),
-            Route::AgentMembers => agent::members(self, &request),
-            Route::AgentJoin => agent::join(self, &request, rest).await,
-            Route::AgentLeave => agent::leave(self).await,
-            Route::AgentForceLeave => agent::force_leave(self, &request, rest).await,
-            Route::AgentReload => agent::reload(self),
-            Route::AgentMetrics => Ok(agent::metrics(self, &request)),
-            Route::AgentHost => Ok(agent::host(self, &request)),
-            Route::AgentVersion => Ok(agent::version(self, &request)),
-            Route::AgentReady => Ok(agent::ready(self)),
-            Route::AgentMonitor => agent::monitor(self, &request),
-            Route::AgentServices => local::services(self, &request),
-            Route::AgentService => local::service(self, &request, rest).await,
-            Route::AgentServiceRegister => local::register_service(self, request).await,
-            Route::AgentServiceDeregister => local::deregister_service(self, &request, rest).await,
-            Route::AgentServiceMaintenance => local::maintain(self, &request, Some(rest)).await,
-            Route::AgentMaintenance => local::maintain(self, &request, None).await,
-            Route::AgentChecks => local::checks(self, &request),
-            Route::AgentCheckRegister => local::register_check(self, request).await,
-            Route::AgentCheckDeregister => local::deregister_check(self, &request, rest).await,
-            Route::AgentCheckPass => local::tell(self, &request, rest, CheckStatus::Passing).await,
-            Route::AgentCheckWarn => local::tell(self, &request, rest, CheckStatus::Warning).await,
-            Route::AgentCheckFail => local::tell(self, &request, rest, CheckStatus::Critical).await,
-            Route::AgentCheckUpdate => local::update(self, request, rest).await,
-            Route::AgentHealthById => local::health_by_id(self, &request, rest),
-            Route::AgentHealthByName => local::health_by_name(self, &request, rest),
-            Route::CatalogRegister => catalog::register(self, request).await,
-            Route::CatalogDeregister => catalog::deregister(self, request).await,
-            Route::CatalogDatacenters => catalog::datacenters(self, &request),
-            Route::CatalogNodes => catalog::nodes(self, &request).await,
-            Route::CatalogServices => catalog::services(self, &request).await,
-            Route::CatalogService => catalog::service(self, &request, rest).await,
-            Route::CatalogNode => catalog::node(self, &request, rest).await,
-            Route::CatalogNodeServices => catalog::node_services(self, &request, rest).await,
-            Route::CatalogConnect => catalog::connect(self, &request, rest).await,
-            Route::CatalogGatewayServices => catalog::gateway_services(self, &request, rest).await,
-            Route::HealthConnect => health::connect(self, &request, rest).await,
-            Route::HealthIngress => health::ingress(self, &request, rest).await,
-            Route::HealthNode => health::node(self, &request, rest).await,
-            Route::HealthChecks => health::service_checks(self, &request, rest).await,
-            Route::HealthState => health::state(self, &request, rest).await,
-            Route::HealthService => health::service(self, &request, rest).await,
-            Route::SessionCreate => session::create(self, request).await,
-            Route::SessionDestroy => session::destroy(self, &request, rest).await,
-            Route::SessionRenew => session::renew(self, &request, rest).await,
-            Route::SessionInfo => session::info(self, &request, rest).await,
-            Route::SessionNode => session::of_node(self, &request, rest).await,
-            Route::SessionList => session::list(self, &request).await,
-            Route::AutopilotConfiguration => autopilot::configuration(self, request).await,
-            Route::AutopilotHealth => autopilot::health(self, &request).await,
-            Route::AutopilotState => autopilot::state(self, &request).await,
-            Route::RaftConfiguration => operator::configuration(self, &request).await,
-            Route::RaftPeer => operator::remove_peer(self, &request).await,
-            Route::RaftTransferLeader => operator::transfer_leader(self, &request).await,
-            Route::Queries => query::all(self, request).await,
-            Route::PreparedQuery => query::one(self, request, rest).await,
-            Route::Snapshot => snapshot::handle(self, request).await,
-            Route::Txn => txn::handle(self, request).await,
+            Route::Kv => Box::pin(kv::handle(self, request, rest)),
+            Route::StatusLeader => answer!(status::leader(self, &request).await),
+            Route::StatusPeers => answer!(status::peers(self, &request).await),
+            Route::AgentSelf => answer!(Ok(agent::self_(self, &request))),
+            Route::AgentMembers => answer!(agent::members(self, &request)),
+            Route::AgentJoin => answer!(agent::join(self, &request, rest).await),
+            Route::AgentLeave => answer!(agent::leave(self).await),
+            Route::AgentForceLeave => answer!(agent::force_leave(self, &request, rest).await),
+            Route::AgentReload => answer!(agent::reload(self)),
+            Route::AgentMetrics => answer!(Ok(agent::metrics(self, &request))),
+            Route::AgentHost => answer!(Ok(agent::host(self, &request))),
+            Route::AgentVersion => answer!(Ok(agent::version(self, &request))),
+            Route::AgentReady => answer!(Ok(agent::ready(self))),
+            Route::AgentMonitor => answer!(agent::monitor(self, &request)),
+            Route::AgentServices => answer!(local::services(self, &request)),
+            Route::AgentService => answer!(local::service(self, &request, rest).await),
+            Route::AgentServiceRegister => answer!(local::register_service(self, request).await),
+            Route::AgentServiceDeregister => {
+                answer!(local::deregister_service(self, &request, rest).await)
+            }
+            Route::AgentServiceMaintenance => {
+                answer!(local::maintain(self, &request, Some(rest)).await)
+            }
+            Route::AgentMaintenance => answer!(local::maintain(self, &request, None).await),
+            Route::AgentChecks => answer!(local::checks(self, &request)),
+            Route::AgentCheckRegister => answer!(local::register_check(self, request).await),
+            Route::AgentCheckDeregister => {
+                answer!(local::deregister_check(self, &request, rest).await)
+            }
+            Route::AgentCheckPass => {
+                answer!(local::tell(self, &request, rest, CheckStatus::Passing).await)
+            }
+            Route::AgentCheckWarn => {
+                answer!(local::tell(self, &request, rest, CheckStatus::Warning).await)
+            }
+            Route::AgentCheckFail => {
+                answer!(local::tell(self, &request, rest, CheckStatus::Critical).await)
+            }
+            Route::AgentCheckUpdate => answer!(local::update(self, request, rest).await),
+            Route::AgentHealthById => answer!(local::health_by_id(self, &request, rest)),
+            Route::AgentHealthByName => answer!(local::health_by_name(self, &request, rest)),
+            Route::CatalogRegister => answer!(catalog::register(self, request).await),
+            Route::CatalogDeregister => answer!(catalog::deregister(self, request).await),
+            Route::CatalogDatacenters => answer!(catalog::datacenters(self, &request)),
+            Route::CatalogNodes => answer!(catalog::nodes(self, &request).await),
+            Route::CatalogServices => answer!(catalog::services(self, &request).await),
+            Route::CatalogService => answer!(catalog::service(self, &request, rest).await),
+            Route::CatalogNode => answer!(catalog::node(self, &request, rest).await),
+            Route::CatalogNodeServices => {
+                answer!(catalog::node_services(self, &request, rest).await)
+            }
+            Route::CatalogConnect => answer!(catalog::connect(self, &request, rest).await),
+            Route::CatalogGatewayServices => {
+                answer!(catalog::gateway_services(self, &request, rest).await)
+            }
+            Route::HealthConnect => answer!(health::connect(self, &request, rest).await),
+            Route::HealthIngress => answer!(health::ingress(self, &request, rest).await),
+            Route::HealthNode => answer!(health::node(self, &request, rest).await),
+            Route::HealthChecks => answer!(health::service_checks(self, &request, rest).await),
+            Route::HealthState => answer!(health::state(self, &request, rest).await),
+            Route::HealthService => answer!(health::service(self, &request, rest).await),
+            Route::SessionCreate => answer!(session::create(self, request).await),
+            Route::SessionDestroy => answer!(session::destroy(self, &request, rest).await),
+            Route::SessionRenew => answer!(session::renew(self, &request, rest).await),
+            Route::SessionInfo => answer!(session::info(self, &request, rest).await),
+            Route::SessionNode => answer!(session::of_node(self, &request, rest).await),
+            Route::SessionList => answer!(session::list(self, &request).await),
+            Route::AutopilotConfiguration => answer!(autopilot::configuration(self, request).await),
+            Route::AutopilotHealth => answer!(autopilot::health(self, &request).await),
+            Route::AutopilotState => answer!(autopilot::state(self, &request).await),
+            Route::RaftConfiguration => answer!(operator::configuration(self, &request).await),
+            Route::RaftPeer => answer!(operator::remove_peer(self, &request).await),
+            Route::RaftTransferLeader => answer!(operator::transfer_leader(self, &request).await),
+            Route::Queries => answer!(query::all(self, request).await),
+            Route::PreparedQuery => answer!(query::one(self, request, rest).await),
+            Route::Snapshot => answer!(snapshot::handle(self, request).await),
+            Route::Txn => answer!(txn::handle(self, request).await),
         }
     }
 }
@@ -355,7 +385,7 @@ struct Taken {
 }
 
 /// One of them; dropping it makes room.
-struct Seat {
+pub(super) struct Seat {
     taken: Arc<Mutex<Taken>>,
     client: IpAddr,
 }

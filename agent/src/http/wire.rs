@@ -125,6 +125,12 @@ impl Wire {
         poll_fn(|context| self.lock().poll_gone(context)).await;
     }
 
+    /// Whether nothing of the present request is still to come.
+    pub(super) fn has_read_body(&self) -> bool {
+        let inner = self.lock();
+        inner.permission.is_empty() && inner.body.is_over()
+    }
+
     /// Whether the present request's body has been read, or can be read over without asking for it.
     ///
     /// Reads and forgets at most `limit` bytes of it.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{Either, ready};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -79,39 +80,53 @@ impl Node {
     }
 
     /// Answers a query, here or through a server.
-    pub async fn read(&self, query: Query, options: ReadOptions) -> Result<Reply, Error> {
+    pub fn read(
+        &self,
+        query: Query,
+        options: ReadOptions,
+    ) -> impl Future<Output = Result<Reply, Error>> + Send {
         if let Some(server) = &self.inner.server
             && let Some(reply) = server.read_at_once(&query, &options)
         {
-            return Ok(reply);
+            return Either::Left(ready(Ok(reply)));
         }
         // Boxed, so that a read which waits for nothing is small; what waits for long is boxed again further down.
-        Box::pin(self.read_or_ask(query, options)).await
+        Either::Right(Box::pin(self.read_or_ask(query, options)))
     }
 
-    async fn read_or_ask(&self, query: Query, options: ReadOptions) -> Result<Reply, Error> {
-        if let (Some(server), Consistency::Stale) = (&self.inner.server, options.consistency)
-            && let Some(reply) = server.read_stale(&query, &options).await
-        {
-            return Ok(reply);
-        }
-        let (query, options) = (&query, &options);
-        let answer = self
-            .until_led(|| async move {
-                match &self.inner.server {
-                    Some(server) if server.leads() => Answered(
-                        server
-                            .read(query, options)
-                            .await
-                            .map(|reply| Answer::Read(Box::new(reply))),
-                    ),
-                    _ => Box::pin(self.ask_to_read(query, options)).await,
-                }
-            })
-            .await?;
-        match answer {
-            Answer::Read(reply) => Ok(*reply),
-            _ => Err(Error::Unknown),
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "it would keep its arguments twice, for as long as a blocking query waits"
+    )]
+    fn read_or_ask(
+        &self,
+        query: Query,
+        options: ReadOptions,
+    ) -> impl Future<Output = Result<Reply, Error>> + Send {
+        async move {
+            let (query, options) = (&query, &options);
+            if let (Some(server), Consistency::Stale) = (&self.inner.server, options.consistency)
+                && let Some(reply) = server.read_stale(query, options).await
+            {
+                return Ok(reply);
+            }
+            let answer = self
+                .until_led(|| async move {
+                    match &self.inner.server {
+                        Some(server) if server.leads() => Answered(
+                            server
+                                .read(query, options)
+                                .await
+                                .map(|reply| Answer::Read(Box::new(reply))),
+                        ),
+                        _ => Box::pin(self.ask_to_read(query, options)).await,
+                    }
+                })
+                .await?;
+            match answer {
+                Answer::Read(reply) => Ok(*reply),
+                _ => Err(Error::Unknown),
+            }
         }
     }
 
