@@ -36,7 +36,7 @@ use crate::gossip::{Gossip, JoinError, Member};
 use crate::leader::SessionTimers;
 use crate::leader::autopilot::Stability;
 use crate::local::Local;
-use crate::raft::{Consensus, Service};
+use crate::raft::{Consensus, Inspector, Service};
 use crate::rpc::Pool;
 use crate::state::{Answer, Shared};
 
@@ -248,6 +248,11 @@ impl Node {
     /// The blocks of `info`, also `Stats` of `/v1/agent/self`.
     pub fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         info::info(self)
+    }
+
+    /// One who looks at this server's Raft from outside; `None` on a client.
+    pub fn inspector(&self) -> Option<Inspector> {
+        Some(self.inner.server.as_ref()?.consensus.inspector())
     }
 
     /// Why this agent does not take its full part: a server that is no caught-up voter under a leader, a client that

@@ -6,6 +6,7 @@ mod compaction;
 mod consensus;
 mod contacts;
 pub mod identity;
+mod inspect;
 mod lease;
 pub mod log;
 mod network;
@@ -21,6 +22,7 @@ pub mod types;
 mod wire;
 
 pub use consensus::{Consensus, Error, Options, StartError};
+pub use inspect::{Belief, Inspector, LogNews, Look, Mark, Position};
 pub use network::AddressBook;
 pub use service::Service;
 pub use status::{Role, Status, StatusWatch};

@@ -11,6 +11,7 @@ mod http;
 mod kube;
 mod load;
 mod process;
+mod raft_rules;
 mod registers;
 mod small_disk;
 mod wait;
@@ -26,6 +27,7 @@ pub use kube::{
 };
 pub use load::{Load, Written, write_until_accepted};
 pub use process::{Line, Process, Signal};
+pub use raft_rules::{Broken, RaftRules};
 pub use registers::{Op, Registers, Ticket, self_test};
 pub use small_disk::SmallDisk;
 pub use wait::{DEADLINE, Random, eventually, holds, seed};

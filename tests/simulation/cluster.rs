@@ -12,7 +12,9 @@ use std::time::Duration;
 use agent::config::{self, Config, FlagSettings, Format, Machine, SourceFile};
 use agent::env::{Disk as _, Env, Keep, MemoryDisk, Random as _, SeededRandom};
 use agent::node::{self, Node, Phase};
+use agent::raft::Inspector;
 use agent::state::KvEntry;
+use tests::{Broken, RaftRules};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
@@ -21,9 +23,10 @@ use crate::api::{self, Client};
 use crate::clients::{self, Shared};
 use crate::env::SimClock;
 use crate::net::{Network, SimNet};
+use crate::view::View;
 
-/// How often the rules are checked.
-const TICKS_PER_CHECK: u64 = 10;
+/// How often a scenario looks whether what it waits for has come.
+const TICKS_PER_LOOK: u64 = 10;
 
 /// Where every host's API is.
 const HTTP_PORT: u16 = 8500;
@@ -40,7 +43,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) shared: Rc<Shared>,
     hosts: BTreeMap<u8, Rc<Host>>,
     seed: u64,
-    ticks: u64,
+    /// Raft's rules, checked in every step.
+    rules: RaftRules,
     /// How many clusters the run may have.
     allowed_clusters: usize,
 }
@@ -55,6 +59,8 @@ pub(crate) struct Host {
     settings: RefCell<String>,
     starts: Cell<u64>,
     node: RefCell<Option<Node>>,
+    /// Looks at its Raft, while it is a server that is up.
+    inspector: RefCell<Option<Inspector>>,
     requests: RefCell<Option<UnboundedSender<Request>>>,
     /// Started, and neither crashed nor ended by itself.
     running: Cell<bool>,
@@ -104,6 +110,12 @@ impl Host {
             .config
     }
 
+    /// Its node is gone.
+    fn forget(&self) {
+        self.node.borrow_mut().take();
+        self.inspector.borrow_mut().take();
+    }
+
     /// The machine's software: an agent, and clients that use it.
     async fn run(self: Rc<Self>, shared: Rc<Shared>) -> Result<(), Box<dyn Error>> {
         self.starts.set(self.starts.get() + 1);
@@ -126,6 +138,7 @@ impl Host {
         let client = Client::new(SocketAddr::new(ip(self.number), HTTP_PORT), &env);
         let mut phase = node.phase();
         *self.node.borrow_mut() = Some(node.clone());
+        *self.inspector.borrow_mut() = node.inspector();
         clients::start(&client, &format!("n{}.{start}", self.number), &shared, seed);
         let (sender, mut requests) = unbounded_channel();
         *self.requests.borrow_mut() = Some(sender);
@@ -143,7 +156,7 @@ impl Host {
                 }
             }
         }
-        self.node.borrow_mut().take();
+        self.forget();
         self.running.set(false);
         node.shutdown().await;
         Ok(())
@@ -191,6 +204,7 @@ impl Cluster<'_> {
                     settings: RefCell::default(),
                     starts: Cell::new(0),
                     node: RefCell::default(),
+                    inspector: RefCell::default(),
                     requests: RefCell::default(),
                     running: Cell::new(false),
                 };
@@ -204,7 +218,7 @@ impl Cluster<'_> {
             shared: Rc::default(),
             hosts,
             seed,
-            ticks: 0,
+            rules: RaftRules::default(),
             allowed_clusters: 1,
         }
     }
@@ -249,7 +263,7 @@ impl Cluster<'_> {
         if host.running.replace(false) {
             self.sim.crash(ip(number));
         }
-        host.node.borrow_mut().take();
+        host.forget();
         host.disk.crash(keep);
     }
 
@@ -333,7 +347,7 @@ impl Cluster<'_> {
     pub(crate) fn until(&mut self, what: &str, condition: impl Fn(&Self) -> Result<(), String>) {
         let begun = self.sim.elapsed();
         loop {
-            for _ in 0..TICKS_PER_CHECK {
+            for _ in 0..TICKS_PER_LOOK {
                 self.step();
             }
             match condition(self) {
@@ -352,31 +366,46 @@ impl Cluster<'_> {
         if let Err(error) = self.sim.step() {
             panic!("after {:?}: {error}", self.sim.elapsed());
         }
-        self.ticks += 1;
-        if self.ticks.is_multiple_of(TICKS_PER_CHECK) {
-            self.check();
+        if let Err(broken) = self.check() {
+            panic!("after {:?}: {broken}", self.sim.elapsed());
         }
     }
 
-    /// At most one leader in a term, and no more clusters than there may be.
-    fn check(&self) {
-        let mut history = self.shared.history.borrow_mut();
+    /// Raft's rules, and that there are no more clusters than there may be.
+    fn check(&mut self) -> Result<(), Broken> {
+        let mut changed = false;
         for (number, host) in &self.hosts {
-            let Some(node) = host.node.borrow().clone() else {
+            let mut inspector = host.inspector.borrow_mut();
+            let Some(inspector) = inspector.as_mut() else {
                 continue;
             };
-            let Some(view) = View::of(&node) else {
+            let look = inspector.look().map_err(|e| format!("n{number}: {e}"))?;
+            let Some(look) = look else {
                 continue;
             };
-            if view.cluster.is_empty() {
-                assert!(!view.leads, "n{number} leads without a cluster");
-                continue;
-            }
-            history.belongs(&view.cluster, self.allowed_clusters);
-            if view.leads {
-                history.leads(&view.cluster, view.term, *number);
+            changed = true;
+            self.rules.see(host.starts.get(), &look)?;
+            if look.belief.leads {
+                let mut history = self.shared.history.borrow_mut();
+                history.note((look.cluster, look.belief.term, *number));
             }
         }
+        if !changed {
+            return Ok(());
+        }
+        self.rules.settle()?;
+        match self.clusters() {
+            number if number > self.allowed_clusters => Err(format!(
+                "a cluster too many: {:?}",
+                self.rules.clusters().collect::<Vec<_>>()
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many clusters there ever were.
+    pub(crate) fn clusters(&self) -> usize {
+        self.rules.clusters().count()
     }
 
     /// What the server on a host says of itself; `None` for a client, or a host that is not up.
@@ -513,39 +542,4 @@ fn lacks(acknowledged: &BTreeSet<String>, found: &[Arc<KvEntry>]) -> Option<Stri
             acknowledged.len()
         )
     })
-}
-
-/// What a server says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct View {
-    pub(crate) cluster: String,
-    pub(crate) leads: bool,
-    pub(crate) term: u64,
-    pub(crate) leader: String,
-    /// Voters in its configuration, itself included.
-    pub(crate) voters: usize,
-    /// Index of the entry that set its configuration.
-    pub(crate) configured: u64,
-    pub(crate) committed: u64,
-    pub(crate) last_index: u64,
-}
-
-impl View {
-    fn of(node: &Node) -> Option<Self> {
-        let info = node.info();
-        let (raft, consul) = (info.get("raft")?, info.get("consul")?);
-        let number = |key: &str| raft[key].parse().expect("a number");
-        Some(Self {
-            cluster: consul["cluster_id"].clone(),
-            leads: raft["state"] == "Leader",
-            term: number("term"),
-            leader: consul["leader_addr"].clone(),
-            voters: raft["latest_configuration"]
-                .matches("Suffrage:Voter")
-                .count(),
-            configured: number("latest_configuration_index"),
-            committed: number("commit_index"),
-            last_index: number("last_log_index"),
-        })
-    }
 }

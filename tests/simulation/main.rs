@@ -6,8 +6,8 @@
 //! seed of each scenario, and every tenth, runs twice and must come to the same digest, which covers every message that
 //! arrived anywhere, with its time.
 //!
-//! What is checked: one leader a term; one cluster; what two servers have at one log index is the same (`history.rs`,
-//! `harness/registers.rs`); every acknowledged write is on every server in the end, and all of them have the same; what clients
+//! What is checked in every step: Raft's rules and that there is one cluster (`harness/raft_rules.rs`). What is checked in
+//! the end: what two servers have at one log index is the same (`harness/registers.rs`); every acknowledged write is on every server in the end, and all of them have the same; what clients
 //! saw of shared keys through any node's HTTP API, by writes, locks, default and consistent reads, is linearizable.
 //!
 //! # Old bugs, put back to see that the net catches them
@@ -31,6 +31,7 @@ mod env;
 mod history;
 mod net;
 mod scenarios;
+mod view;
 
 use std::process::ExitCode;
 

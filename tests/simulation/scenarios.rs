@@ -351,8 +351,8 @@ pub(crate) fn two_seeds(seed: u64) -> u64 {
             assert!(view.leads && view.voters == 1, "n{server}: {view:?}");
         }
     }
+    assert_eq!(cluster.clusters(), 2);
     let mut history = cluster.shared.history.borrow_mut();
-    assert_eq!(history.clusters.len(), 2);
     history.note(seed);
     history.digest()
 }

@@ -16,8 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::contacts::Contacts;
 use super::identity::{self, Identity};
+use super::inspect::Inspector;
 use super::lease::Lease;
-use super::log::{LogStore, Room};
+use super::log::{LogReader, LogStore, Room};
 use super::network::{AddressBook, Factory, Shared as NetworkShared};
 use super::rounds::{Confirmations, Proposals};
 use super::service::Service;
@@ -122,6 +123,7 @@ pub struct Consensus {
     confirmations: Arc<Confirmations>,
     /// What the core says of itself, for looks that cost nothing.
     metrics: WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
+    reader: LogReader,
     _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
@@ -182,10 +184,11 @@ impl Consensus {
         );
         let standing = standing::follow(raft.clone(), room.clone(), barred);
         let threshold = options.snapshot_threshold;
-        let compaction = compaction::follow(raft.clone(), reader, snapshots, threshold);
+        let compaction = compaction::follow(raft.clone(), reader.clone(), snapshots, threshold);
         let tasks = [tokio::spawn(standing), tokio::spawn(compaction)];
         Ok(Self {
             metrics: raft.metrics(),
+            reader,
             proposals: Proposals::new(raft.clone()),
             confirmations: Confirmations::new(raft.clone(), contacts.clone()),
             contacts,
@@ -229,6 +232,12 @@ impl Consensus {
     /// Where this server stands. Copies much: for whoever looks at it as a whole, not for each request.
     pub fn status(&self) -> Status {
         Status::of(&self.metrics.borrow_watched())
+    }
+
+    /// One who looks at log and beliefs from outside.
+    pub fn inspector(&self) -> Inspector {
+        let metrics = self.raft.metrics();
+        Inspector::new(self.identity.clone(), metrics, self.reader.clone())
     }
 
     /// Whether this server leads, as far as it knows. One that can write nothing at all, votes included, does not.

@@ -38,6 +38,7 @@ use crate::env::Disk;
 
 mod error;
 mod index;
+mod news;
 mod read;
 mod record;
 mod replay;
@@ -48,6 +49,7 @@ mod spare;
 mod writer;
 
 pub use error::Error;
+pub(super) use news::Seen;
 pub use space::Room;
 pub(crate) use space::is_full;
 

@@ -38,9 +38,18 @@ pub(super) struct Plan {
     pub(super) at_hand: Vec<Entry>,
 }
 
+/// How often an index has changed: who looks again and again need not look where nothing has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Version {
+    changes: u64,
+    /// Of these, how often entries were dropped at the end.
+    pub(super) cuts: u64,
+}
+
 /// The entries after the last purged one.
 pub(super) struct Index {
     standing: Standing,
+    version: Version,
     /// Index of the entry of `places[0]`, or of the next entry.
     first: u64,
     places: VecDeque<Place>,
@@ -56,6 +65,7 @@ impl Index {
         Self {
             first: standing.next_index().unwrap_or(0),
             standing,
+            version: Version::default(),
             places: VecDeque::new(),
             cache: VecDeque::new(),
             cache_bytes: 0,
@@ -67,13 +77,29 @@ impl Index {
         &self.standing
     }
 
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Index of the first entry, or of the next one when there is none.
+    pub(super) fn begin(&self) -> u64 {
+        self.first
+    }
+
+    /// Index of the first entry from `from` on that is not written yet, or of the next one when all are.
+    pub(super) fn written_end(&self, from: u64) -> u64 {
+        let from = from.clamp(self.first, self.end());
+        let places = self.places.range((from - self.first) as usize..);
+        from + places.take_while(|place| place.segment != 0).count() as u64
+    }
+
     /// Index of the first entry, if there is any.
     pub(super) fn first(&self) -> Option<u64> {
         (!self.places.is_empty()).then_some(self.first)
     }
 
     /// Index after the last entry.
-    fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.first + self.places.len() as u64
     }
 
@@ -92,6 +118,7 @@ impl Index {
         if self.places.is_empty() {
             self.first = entry.log_id.index;
         }
+        self.version.changes += 1;
         self.standing.last = Some(entry.log_id);
         self.places.push_back(place);
         self.cache_bytes += weight(&entry);
@@ -115,6 +142,8 @@ impl Index {
         if self.standing.last == before {
             return false;
         }
+        self.version.changes += 1;
+        self.version.cuts += 1;
         self.places
             .truncate(usize::try_from(end.saturating_sub(self.first)).unwrap_or(usize::MAX));
         self.first = self.first.min(end);
@@ -135,6 +164,7 @@ impl Index {
             return false;
         }
         self.standing.apply(&Record::Purge(upto));
+        self.version.changes += 1;
         let gone = (upto.index + 1).saturating_sub(self.first);
         let gone = usize::try_from(gone).unwrap_or(usize::MAX);
         if gone >= self.places.len() && self.standing.last == self.standing.purged {
@@ -191,6 +221,7 @@ impl Index {
             .filter(|known| known.term == place.term);
         if let Some(known) = known {
             *known = place;
+            self.version.changes += 1;
         }
     }
 
