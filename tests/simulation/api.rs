@@ -67,6 +67,15 @@ pub(crate) enum Written {
     Unknown,
 }
 
+/// What became of a renewal.
+pub(crate) enum Renewed {
+    /// The session lives, and its time has begun anew.
+    Lives,
+    /// There is no such session.
+    Gone,
+    Unknown,
+}
+
 /// A write to one key.
 pub(crate) enum Change<'a> {
     Put(&'a str, KvPut),
@@ -106,18 +115,30 @@ impl Client {
         }
     }
 
-    /// A session that lasts for the whole run: of a node that no server looks after, without checks and TTL.
-    pub(crate) async fn session(&self) -> Option<String> {
+    /// A session of a node that no server looks after, without checks: one that lasts for the whole run, or for its TTL.
+    pub(crate) async fn session(&self, ttl: Option<&str>) -> Option<String> {
         let node = r#"{"Node": "clients", "Address": "10.0.1.1"}"#;
-        let session = r#"{"Node": "clients", "NodeChecks": [], "LockDelay": "0s"}"#;
+        let ttl = ttl.map_or_else(String::new, |ttl| format!(r#", "TTL": "{ttl}""#));
+        let session = format!(r#"{{"Node": "clients", "NodeChecks": [], "LockDelay": "0s"{ttl}}}"#);
         let made = async {
             let node = Bytes::from_static(node.as_bytes());
             let _: bool = self.0.put_json("/v1/catalog/register", node).await?;
-            let session = Bytes::from_static(session.as_bytes());
-            self.0.put_json("/v1/session/create", session).await
+            self.0
+                .put_json("/v1/session/create", Bytes::from(session))
+                .await
         };
         let made: Result<Created, client::Error> = timeout(PATIENCE, made).await.ok()?;
         Some(made.ok()?.id)
+    }
+
+    /// Starts a session's time anew.
+    pub(crate) async fn renew(&self, session: &str) -> Renewed {
+        let path = format!("/v1/session/renew/{session}");
+        match timeout(PATIENCE, self.0.put(&path, Bytes::new())).await {
+            Ok(Ok(response)) if response.status == 200 => Renewed::Lives,
+            Ok(Ok(response)) if response.status == 404 => Renewed::Gone,
+            Ok(_) | Err(_) => Renewed::Unknown,
+        }
     }
 
     /// What the key holds, if there was an answer.

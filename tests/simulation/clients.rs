@@ -15,9 +15,10 @@ use tokio::time::sleep;
 
 use crate::api::{Change, Client, How, Written};
 use crate::history::History;
+use crate::keepers::Lock;
 use tests::{Op, Registers};
 
-/// Clients on each node that share the same few keys.
+/// Clients on each node that share the same few keys, unless a scenario wants more of them.
 const SHARERS: u64 = 2;
 
 /// What the clients of all hosts share.
@@ -26,6 +27,10 @@ pub(crate) struct Shared {
     pub(crate) history: RefCell<History>,
     pub(crate) registers: RefCell<Registers>,
     pub(crate) stopped: Cell<bool>,
+    /// Clients on each node beyond the usual ones.
+    pub(crate) more_sharers: Cell<u64>,
+    /// Of clients that keep a lock by a session with a TTL; only some scenarios have such.
+    pub(crate) lock: Rc<Lock>,
     /// Sessions made so far.
     sessions: Cell<u64>,
 }
@@ -38,7 +43,7 @@ pub(crate) fn start(api: &Client, name: &str, shared: &Rc<Shared>, seed: u64) {
         Rc::clone(shared),
         SeededRandom::new(seed + 1),
     ));
-    for number in 0..SHARERS {
+    for number in 0..SHARERS + shared.more_sharers.get() {
         let client = Sharer {
             api: api.clone(),
             shared: Rc::clone(shared),
@@ -125,7 +130,7 @@ impl Sharer {
     }
 
     async fn session(&self) -> Option<Session> {
-        let id = self.api.session().await?;
+        let id = self.api.session(None).await?;
         let number = self.shared.sessions.get() + 1;
         self.shared.sessions.set(number);
         Some(Session { id, number })

@@ -18,10 +18,12 @@ use tests::{Broken, RaftRules};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
+use uuid::Uuid;
 
 use crate::api::{self, Client};
 use crate::clients::{self, Shared};
-use crate::env::SimClock;
+use crate::env::HostClock;
+use crate::keepers;
 use crate::net::{Network, SimNet};
 use crate::view::View;
 
@@ -54,7 +56,10 @@ pub(crate) struct Host {
     number: u8,
     seed: u64,
     net: Network,
+    clock: HostClock,
     disk: MemoryDisk,
+    /// Whether one of its clients keeps a lock.
+    keeps_lock: Cell<bool>,
     /// What else its configuration says, as JSON members.
     settings: RefCell<String>,
     starts: Cell<u64>,
@@ -70,8 +75,8 @@ pub(crate) struct Host {
 enum Request {
     Join(String),
     Leave,
-    /// Hand leadership to whoever is furthest ahead.
-    Transfer,
+    /// Hand leadership to this node, or to whoever is furthest ahead.
+    Transfer(Option<Uuid>),
     /// Write so many keys at once.
     Fill(u64),
     /// Everything that the node has; the answer goes into the cell.
@@ -122,9 +127,7 @@ impl Host {
         let start = self.starts.get();
         let seed = self.seed ^ (u64::from(self.number) << 32) ^ (start << 40);
         let env = Env {
-            clock: Arc::new(SimClock {
-                ahead: Duration::from_millis(SeededRandom::new(seed).below(5000)),
-            }),
+            clock: Arc::new(self.clock.clone()),
             net: Arc::new(SimNet {
                 network: self.net.clone(),
                 host: ip(self.number),
@@ -132,6 +135,7 @@ impl Host {
             disk: Arc::new(self.disk.clone()),
             random: Arc::new(SeededRandom::new(seed)),
         };
+        spawn_local(self.clock.clone().run());
         let config = self.config();
         let node = node::start(env.clone(), config.clone(), Handle::current()).await?;
         api::serve(&node, env.clone(), &config).await?;
@@ -139,7 +143,11 @@ impl Host {
         let mut phase = node.phase();
         *self.node.borrow_mut() = Some(node.clone());
         *self.inspector.borrow_mut() = node.inspector();
-        clients::start(&client, &format!("n{}.{start}", self.number), &shared, seed);
+        let name = format!("n{}.{start}", self.number);
+        clients::start(&client, &name, &shared, seed);
+        if self.keeps_lock.get() {
+            keepers::start(&client, name, &self.clock, &shared.lock, seed);
+        }
         let (sender, mut requests) = unbounded_channel();
         *self.requests.borrow_mut() = Some(sender);
         loop {
@@ -172,9 +180,9 @@ async fn obey(node: Node, api: Client, request: Request, shared: Rc<Shared>) {
         Request::Leave => {
             let _ = node.leave().await;
         }
-        Request::Transfer => {
+        Request::Transfer(to) => {
             // Nobody may be able to take over now; the checks are the same either way.
-            let _ = node.transfer_leader(None).await;
+            let _ = node.transfer_leader(to).await;
         }
         Request::Fill(number) => clients::fill(&api, number, &shared).await,
         Request::Everything(answer) => {
@@ -199,7 +207,14 @@ impl Cluster<'_> {
                 let host = Host {
                     number,
                     seed,
+                    clock: HostClock::new(
+                        net.clone(),
+                        Duration::from_millis(
+                            SeededRandom::new(seed ^ u64::from(number)).below(5000),
+                        ),
+                    ),
                     net: net.clone(),
+                    keeps_lock: Cell::new(false),
                     disk: MemoryDisk::new(),
                     settings: RefCell::default(),
                     starts: Cell::new(0),
@@ -273,6 +288,16 @@ impl Cluster<'_> {
         self.hosts[&number].disk.set_sync_latency(latency);
     }
 
+    /// The clocks of a host.
+    pub(crate) fn clock(&self, number: u8) -> &HostClock {
+        &self.hosts[&number].clock
+    }
+
+    /// Lets a client on this host keep a lock, from its next start on.
+    pub(crate) fn keep_lock(&self, number: u8) {
+        self.hosts[&number].keeps_lock.set(true);
+    }
+
     /// Moves the `raft/` folder of a host that is down aside.
     pub(crate) fn lose_log(&self, number: u8) {
         let host = &self.hosts[&number];
@@ -291,7 +316,13 @@ impl Cluster<'_> {
 
     /// Lets a host that is up ask for another leader.
     pub(crate) fn transfer(&self, number: u8) {
-        self.ask(number, Request::Transfer);
+        self.ask(number, Request::Transfer(None));
+    }
+
+    /// Lets a host that is up ask for `to` as the leader.
+    pub(crate) fn transfer_to(&self, number: u8, to: u8) {
+        let to = self.hosts[&to].node.borrow().as_ref().map(Node::id);
+        self.ask(number, Request::Transfer(to));
     }
 
     /// The host that leads in the highest term, if any does.

@@ -26,14 +26,18 @@ mod sweep;
 
 mod api;
 mod clients;
+mod clocks;
 mod cluster;
 mod env;
 mod history;
+mod keepers;
 mod net;
 mod scenarios;
 mod view;
 
 use std::process::ExitCode;
+
+use sweep::Wrong;
 
 /// What a run must never show is a panic inside; what it gives back is a digest of all that happened.
 type Scenario = fn(seed: u64) -> u64;
@@ -49,8 +53,17 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("second_seed", scenarios::second_seed),
     ("two_seeds", scenarios::two_seeds),
     ("expect", scenarios::expect),
+    ("clocks", clocks::clocks),
 ];
 
+/// Courses of events in which something is wrong on purpose, to see that the net catches it.
+const WRONG: &[Wrong] = &[Wrong {
+    name: "beyond_the_bound",
+    scenario: clocks::beyond_the_bound,
+    says: "no order explains what was seen",
+    seeds: 8,
+}];
+
 fn main() -> ExitCode {
-    sweep::main(SCENARIOS)
+    sweep::main(SCENARIOS, WRONG)
 }

@@ -171,6 +171,11 @@ impl Network {
         world.deliver_segments();
     }
 
+    /// The world's time: what has passed since the simulation began.
+    pub(crate) fn now(&self) -> Duration {
+        self.world().now
+    }
+
     /// Of everything that has arrived anywhere.
     pub(crate) fn digest(&self) -> u64 {
         self.world().digest.finish()

@@ -7,7 +7,7 @@ use agent::env::{Keep, Random as _, SeededRandom};
 use crate::cluster::{Cluster, ip};
 use crate::net::Weather;
 
-const SERVERS: [u8; 3] = [1, 2, 3];
+pub(crate) const SERVERS: [u8; 3] = [1, 2, 3];
 
 /// What every server but the first is started with.
 const PLAIN: &str =
@@ -17,20 +17,24 @@ const PLAIN: &str =
 const SEED: &str = r#""server": true, "bootstrap": true"#;
 
 /// A client agent.
-const CLIENT: &str =
+pub(crate) const CLIENT: &str =
     r#""retry_interval": "1s", "retry_join": ["10.0.0.1", "10.0.0.2", "10.0.0.3"]"#;
 
-fn seconds(n: u64) -> Duration {
+pub(crate) fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
 /// Three voters, of which none carries the flag: the whole manual.
-fn formed<'a>(seed: u64) -> Cluster<'a> {
-    let mut cluster = Cluster::new(seed, 4);
-    cluster.start(1, SEED);
+pub(crate) fn formed<'a>(seed: u64) -> Cluster<'a> {
+    formed_on(Cluster::new(seed, 4), "")
+}
+
+/// The same on hosts that were made before, with `more` settings (members of a JSON object, each with a comma before it).
+pub(crate) fn formed_on<'a>(mut cluster: Cluster<'a>, more: &str) -> Cluster<'a> {
+    cluster.start(1, &format!("{SEED}{more}"));
     cluster.until_voters(&[1]);
     for server in [2, 3] {
-        cluster.start(server, r#""server": true"#);
+        cluster.start(server, &format!(r#""server": true{more}"#));
         cluster.until("it is up", |cluster| up(cluster, server));
         let time = cluster.time_up_to(seconds(1));
         cluster.run(time);
@@ -51,7 +55,7 @@ fn formed<'a>(seed: u64) -> Cluster<'a> {
         }
     });
     cluster.until_voters(&[2, 3]);
-    cluster.start(1, PLAIN);
+    cluster.start(1, &format!("{PLAIN}{more}"));
     cluster.until_voters(&SERVERS);
     cluster
 }

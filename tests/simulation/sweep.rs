@@ -1,6 +1,6 @@
 //! Runs seeds, each in a process of its own, and says how a failed one is run again.
 
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,8 +12,19 @@ use crate::Scenario;
 /// Seeds of each scenario, unless `SEEDS` says otherwise: one to two minutes on two cores.
 const DEFAULT_SEEDS: u64 = 6;
 
+/// Something that is wrong on purpose. One of its first seeds must fail.
+#[derive(Clone, Copy)]
+pub(crate) struct Wrong {
+    pub(crate) name: &'static str,
+    pub(crate) scenario: Scenario,
+    /// Part of what the failure says.
+    pub(crate) says: &'static str,
+    /// How many seeds may go by.
+    pub(crate) seeds: u64,
+}
+
 /// Runs what the environment and the arguments ask for.
-pub(crate) fn main(scenarios: &[(&str, Scenario)]) -> ExitCode {
+pub(crate) fn main(scenarios: &[(&'static str, Scenario)], wrong: &[Wrong]) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|a| a == "--list") {
         return ExitCode::SUCCESS;
@@ -23,14 +34,21 @@ pub(crate) fn main(scenarios: &[(&str, Scenario)]) -> ExitCode {
         .map(String::as_str)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let chosen: Vec<(&str, Scenario)> = scenarios
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
+    let chosen: Vec<(&'static str, Scenario)> = scenarios
         .iter()
-        .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|part| name.contains(part)))
+        .filter(|(name, _)| is_wanted(name))
+        .copied()
+        .collect();
+    let wrong: Vec<Wrong> = wrong
+        .iter()
+        .filter(|w| is_wanted(w.name))
         .copied()
         .collect();
     match number("SEED") {
         Some(seed) => {
-            for (name, scenario) in chosen {
+            let wrong = wrong.iter().map(|wrong| (wrong.name, wrong.scenario));
+            for (name, scenario) in chosen.into_iter().chain(wrong) {
                 println!(
                     "{name}: seed {seed}: digest {:016x}",
                     run_here(scenario, seed)
@@ -40,7 +58,7 @@ pub(crate) fn main(scenarios: &[(&str, Scenario)]) -> ExitCode {
         }
         None => {
             tests::self_test();
-            sweep(&chosen)
+            sweep(&chosen, &wrong)
         }
     }
 }
@@ -85,21 +103,31 @@ impl tracing_subscriber::fmt::time::FormatTime for SimTime {
     }
 }
 
-fn sweep(chosen: &[(&str, Scenario)]) -> ExitCode {
+/// One thing that a worker does.
+enum Job {
+    Seed(&'static str, u64),
+    Wrong(Wrong),
+}
+
+fn sweep(chosen: &[(&'static str, Scenario)], wrong: &[Wrong]) -> ExitCode {
     let seeds = number("SEEDS").unwrap_or(DEFAULT_SEEDS);
-    let jobs: Vec<(&str, u64)> = (0..seeds)
-        .flat_map(|seed| chosen.iter().map(move |(name, _)| (*name, seed)))
-        .collect();
+    let wrong = wrong.iter().copied().map(Job::Wrong);
+    let right =
+        (0..seeds).flat_map(|seed| chosen.iter().map(move |(name, _)| Job::Seed(name, seed)));
     println!("{} scenarios, {seeds} seeds each", chosen.len());
-    let queue = Mutex::new(jobs.into_iter());
+    let queue = Mutex::new(wrong.chain(right));
     let failed = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 loop {
                     let job = queue.lock().expect("no user panics").next();
-                    let Some((name, seed)) = job else { break };
-                    if !run_in_child(name, seed) {
+                    let passed = match job {
+                        None => break,
+                        Some(Job::Seed(name, seed)) => passes(name, seed),
+                        Some(Job::Wrong(wrong)) => is_found(wrong),
+                    };
+                    if !passed {
                         failed.store(true, Ordering::Relaxed);
                     }
                 }
@@ -113,29 +141,60 @@ fn sweep(chosen: &[(&str, Scenario)]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs one seed twice, and says what went wrong, if something did.
-fn run_in_child(name: &str, seed: u64) -> bool {
-    let run = || {
-        Command::new(std::env::current_exe().expect("this program has a path"))
-            .arg(name)
-            .env("SEED", seed.to_string())
-            .output()
-            .expect("this program can be started")
-    };
-    let output = run();
+fn run_in_child(name: &str, seed: u64) -> Output {
+    Command::new(std::env::current_exe().expect("this program has a path"))
+        .arg(name)
+        .env("SEED", seed.to_string())
+        .output()
+        .expect("this program can be started")
+}
+
+fn text(output: &Output) -> String {
+    let (stdout, stderr) = (&output.stdout, &output.stderr);
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(stdout),
+        String::from_utf8_lossy(stderr)
+    )
+}
+
+/// Runs one seed, some of them twice, and says what went wrong, if something did.
+fn passes(name: &str, seed: u64) -> bool {
+    let output = run_in_child(name, seed);
     if !output.status.success() {
         println!(
-            "{}{}{name}: seed {seed} FAILED ({}): run it again with\n    SEED={seed} cargo test -p tests --test simulation -- {name}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
+            "{}{name}: seed {seed} FAILED ({}): run it again with\n    SEED={seed} cargo test -p tests --test simulation -- {name}",
+            text(&output),
             output.status,
         );
         return false;
     }
     // Now and then the same seed again: a failure is of little use if it cannot be repeated.
-    if seed.is_multiple_of(10) && run().stdout != output.stdout {
+    if seed.is_multiple_of(10) && run_in_child(name, seed).stdout != output.stdout {
         println!("{name}: seed {seed} ran differently the second time");
         return false;
     }
     true
+}
+
+/// Whether one of the first seeds fails, and for the right reason.
+fn is_found(wrong: Wrong) -> bool {
+    let Wrong {
+        name, says, seeds, ..
+    } = wrong;
+    for seed in 0..seeds {
+        let output = run_in_child(name, seed);
+        if output.status.success() {
+            continue;
+        }
+        let said = text(&output);
+        if said.contains(says) {
+            println!("{name}: found by seed {seed}");
+            return true;
+        }
+        println!("{said}{name}: seed {seed} FAILED, but not because {says:?}");
+        return false;
+    }
+    println!("{name}: NOT FOUND by {seeds} seeds");
+    false
 }
