@@ -12,6 +12,7 @@ mod kube;
 mod million;
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,12 @@ struct Row {
 fn main() {
     // Said at once, not after minutes.
     binary("agent");
+    if in_memory(&std::env::temp_dir()) {
+        panic!(
+            "{} is in memory, where a sync costs nothing: set TMPDIR to a folder on a disk",
+            std::env::temp_dir().display()
+        );
+    }
     let part = std::env::var("BENCH").unwrap_or_default();
     let reached = match part.as_str() {
         "core" => core::run(),
@@ -55,6 +62,15 @@ fn main() {
         println!("some goals are missed");
         std::process::exit(1);
     }
+}
+
+/// Whether nothing that is written there goes to a disk.
+fn in_memory(folder: &Path) -> bool {
+    /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of Linux' `magic.h`.
+    const KINDS: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+    let found = rustix::fs::statfs(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    // The field's width and sign are the architecture's.
+    KINDS.contains(&(found.f_type as u32))
 }
 
 /// The cluster's life: forming, failing over, standing still, staying led under load.
