@@ -192,6 +192,8 @@ struct Server {
     in_flight: Arc<std::sync::atomic::AtomicUsize>,
     /// Encoded states that others fetch.
     kept: save::Kept,
+    /// Reads that it answers although it does not lead.
+    read_indexes: Arc<route::ReadIndexes>,
 }
 
 impl Node {

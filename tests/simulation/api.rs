@@ -87,6 +87,8 @@ pub(crate) enum Change<'a> {
 pub(crate) enum How {
     Default,
     Consistent,
+    /// As a list, which a follower answers itself.
+    Listed,
     Stale,
 }
 
@@ -147,6 +149,11 @@ impl Client {
             How::Default => &[],
             How::Consistent => &[("consistent", None)],
             How::Stale => &[("stale", None)],
+            How::Listed => {
+                let listed = timeout(PATIENCE, self.0.kv_list(key, &[])).await;
+                let mut found = listed.ok()?.ok()?.into_iter();
+                return Some(found.find(|pair| pair.key == key));
+            }
         };
         timeout(PATIENCE, self.0.kv_get(key, params))
             .await

@@ -125,6 +125,7 @@ impl Sharer {
             4 | 5 => self.swap(key).await,
             6 => self.read_stale(key).await,
             7 => drop(self.read(key, How::Consistent).await),
+            8 => drop(self.read(key, How::Listed).await),
             _ => drop(self.read(key, How::Default).await),
         }
     }

@@ -18,6 +18,9 @@ use crate::rpc::{self, Answer, Answered, Request};
 use crate::state::{Command, Outcome, Query, Session, Stamped};
 
 mod own;
+mod read_index;
+
+pub(super) use read_index::ReadIndexes;
 
 /// Longest time a proposal may take once somebody has it.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -119,6 +122,9 @@ impl Node {
                                 .await
                                 .map(|reply| Answer::Read(Box::new(reply))),
                         ),
+                        Some(server) if read_index::is_worthwhile(query, options) => {
+                            Box::pin(self.read_as_follower(server, query, options)).await
+                        }
                         _ => Box::pin(self.ask_to_read(query, options)).await,
                     }
                 })
@@ -353,6 +359,7 @@ impl Node {
                         | Request::RaftConfiguration(_)
                         | Request::RenewSession(_)
                         | Request::Health
+                        | Request::ReadIndex { .. }
                         | Request::Save { .. }
                         | Request::SavedPiece { .. }
                 );
@@ -398,6 +405,7 @@ impl Node {
             | Request::Health) => {
                 return server.command(&request, self).await;
             }
+            Request::ReadIndex { quorum } => server.read_index(quorum).await,
             request @ (Request::Save { .. } | Request::SavedPiece { .. }) => {
                 return self.answer_save(server, &request).await;
             }

@@ -263,6 +263,7 @@ fn open_server(
             stability: Arc::default(),
             in_flight: Arc::default(),
             kept: Default::default(),
+            read_indexes: Arc::default(),
         };
         Ok((bound, server))
     }

@@ -52,6 +52,11 @@ pub enum Request {
         /// Which piece, from 0. The last one ends it.
         number: u32,
     },
+    /// Up to which index was everything acknowledged? Answered by the leader.
+    ReadIndex {
+        /// Whether a quorum must confirm that it leads, although its lease lasts.
+        quorum: bool,
+    },
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
@@ -98,6 +103,8 @@ pub enum Answer {
     },
     /// To [`Request::SavedPiece`].
     Bytes(Bytes),
+    /// To [`Request::ReadIndex`].
+    ReadIndex(u64),
 }
 
 /// An answer, or why there is none.

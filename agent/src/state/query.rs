@@ -141,6 +141,24 @@ pub enum Query {
     },
 }
 
+impl Query {
+    /// Whether the answer grows with the state.
+    pub fn is_of_many(&self) -> bool {
+        !matches!(
+            self,
+            Query::Noop
+                | Query::KvGet { .. }
+                | Query::Node { .. }
+                | Query::Session { .. }
+                | Query::ClusterId
+                | Query::Autopilot
+                | Query::Txn(_)
+                | Query::AddressOwners { .. }
+                | Query::PreparedQuery { .. }
+        )
+    }
+}
+
 /// The result of a [`Query`]. Append only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {

@@ -84,6 +84,13 @@ impl Server {
         Ok(self.reply(query, Duration::ZERO))
     }
 
+    /// The index up to which everything that was acknowledged is in this leader's state.
+    pub(super) async fn read_index(&self, quorum: bool) -> Result<Answer, Error> {
+        self.consensus.linearize(quorum).await?;
+        let store = self.shared.load();
+        Ok(Answer::ReadIndex(store.index_of(&Query::Noop)))
+    }
+
     /// How long ago the leader was heard of, if that is not too long ago for this read.
     fn fresh_contact(&self, options: &ReadOptions) -> Option<Duration> {
         let fresh = |age: &Duration| options.max_stale.is_none_or(|max| *age <= max);
@@ -99,7 +106,7 @@ impl Server {
 
     /// Waits until the query's answer is newer than the asker has. Unchanged at the end of the wait is an answer too,
     /// also when the end comes early because this server leaves.
-    async fn wait(&self, query: &Query, options: &ReadOptions) {
+    pub(super) async fn wait(&self, query: &Query, options: &ReadOptions) {
         if options.min_index == 0 {
             return;
         }
@@ -112,7 +119,7 @@ impl Server {
         }
     }
 
-    fn reply(&self, query: &Query, last_contact: Duration) -> Reply {
+    pub(super) fn reply(&self, query: &Query, last_contact: Duration) -> Reply {
         let store = self.shared.load();
         Reply {
             answer: store.query(query),
