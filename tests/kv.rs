@@ -256,3 +256,45 @@ fn without_a_quorum_only_stale_reads_are_answered() {
         }
     });
 }
+
+/// A follower answers lists itself; it must know of every write that the leader has acknowledged.
+#[test]
+fn a_list_at_a_follower_holds_what_the_leader_has_just_acknowledged() {
+    let cluster = Cluster::formed();
+    let leader = cluster.leader_among(&SERVERS);
+    let followers: Vec<_> = SERVERS.into_iter().filter(|name| *name != leader).collect();
+    for round in 0..200 {
+        let key = format!("/v1/kv/list/{round:03}");
+        cluster[leader.as_str()].put(&key, "x");
+        let name = followers[round % followers.len()];
+        let mode = ["", "&consistent"][round / followers.len() % 2];
+        let listed = cluster[name].get(&format!("/v1/kv/list/?keys{mode}"));
+        let keys = listed.json().as_array().map_or(0, Vec::len);
+        assert_eq!(keys, round + 1, "at {name}{mode}: {}", listed.text());
+        assert_eq!(listed.header("x-consul-lastcontact"), Some("0"));
+    }
+}
+
+#[test]
+fn a_blocking_query_at_a_follower_sees_the_write_that_it_waited_for() {
+    let cluster = Cluster::formed();
+    let leader = cluster.leader_among(&SERVERS);
+    let follower = SERVERS
+        .into_iter()
+        .find(|name| *name != leader)
+        .expect("three servers");
+    cluster[leader.as_str()].put("/v1/kv/watched", "0");
+    let mut index = cluster[follower].get("/v1/kv/watched").index();
+    for round in 1..=20 {
+        let path = format!("/v1/kv/watched?index={index}&wait=60s");
+        let woken = thread::scope(|scope| {
+            let waiting = scope.spawn(|| cluster[follower].get(&path));
+            cluster[leader.as_str()].put("/v1/kv/watched", &round.to_string());
+            waiting.join().expect("an answer")
+        });
+        assert!(woken.index() > index, "{} after {index}", woken.index());
+        index = woken.index();
+        let raw = cluster[follower].get("/v1/kv/watched?raw&consistent");
+        assert_eq!(raw.text(), round.to_string());
+    }
+}
