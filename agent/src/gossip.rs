@@ -47,12 +47,14 @@ mod snapshot;
 mod start;
 mod swim;
 mod sync;
+mod user;
 
 use codec::FrameKind;
 use driver::Command;
 use snapshot::Remembered;
 
 pub use start::start;
+pub use user::UserEvent;
 
 /// Events that a slow reader may be behind by before it loses some and has to read the members anew.
 const EVENTS: usize = 1024;
@@ -248,6 +250,8 @@ pub(crate) struct Shared {
     local: ArcSwap<Member>,
     changes: watch::Sender<u64>,
     events: broadcast::Sender<Event>,
+    user_events: broadcast::Sender<Arc<UserEvent>>,
+    event_time: AtomicU64,
     health_score: AtomicU64,
     intent_queue: AtomicU64,
     datagrams_dropped: AtomicU64,
@@ -262,6 +266,8 @@ impl Shared {
             local: ArcSwap::new(local),
             changes: watch::Sender::new(0),
             events: broadcast::Sender::new(EVENTS),
+            user_events: broadcast::Sender::new(EVENTS),
+            event_time: AtomicU64::new(0),
             health_score: AtomicU64::new(0),
             intent_queue: AtomicU64::new(0),
             datagrams_dropped: AtomicU64::new(0),
@@ -281,6 +287,14 @@ impl Shared {
             let _ = self.events.send(event);
         }
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn publish_user_events(&self, events: Vec<Arc<UserEvent>>, clock: u64) {
+        self.event_time.store(clock, Ordering::Relaxed);
+        for event in events {
+            // Nobody may be listening.
+            let _ = self.user_events.send(event);
+        }
     }
 }
 
@@ -341,6 +355,17 @@ impl Gossip {
     /// Changes from now on. A reader that falls behind by a thousand loses some, and reads the members anew.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.shared.events.subscribe()
+    }
+
+    /// User events from now on, those of this node included, in the order in which this node hears of them.
+    pub fn user_events(&self) -> broadcast::Receiver<Arc<UserEvent>> {
+        self.shared.user_events.subscribe()
+    }
+
+    /// Tells everybody of a user event. Its Lamport time is set on the way. Returns when it is on its way; nobody says that
+    /// it has arrived.
+    pub async fn fire(&self, event: UserEvent) {
+        self.ask(|reply| Command::Fire { event, reply }).await;
     }
 
     /// Joins the pool of whoever listens at `address`: a host or an IP address, with or without a port. Returns how
@@ -469,8 +494,8 @@ impl Gossip {
             ("intent_queue", read(&self.shared.intent_queue)),
             ("datagrams_dropped", read(&self.shared.datagrams_dropped)),
             ("streams_dropped", read(&self.shared.streams_dropped)),
-            // User events, queries and coordinates are not part of this pool yet; these are their values at rest.
-            ("event_time", 1),
+            ("event_time", read(&self.shared.event_time)),
+            // Queries are not part of this pool; these are their values at rest.
             ("event_queue", 0),
             ("query_time", 1),
             ("query_queue", 0),

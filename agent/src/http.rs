@@ -14,7 +14,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
-use crate::gossip::{JoinError, Member};
+use crate::events::Events;
+use crate::gossip::{JoinError, Member, UserEvent};
 use crate::leader::autopilot::ClusterHealth;
 use crate::local::Local;
 use crate::node::{
@@ -29,6 +30,7 @@ mod body;
 mod catalog;
 mod connection;
 mod error;
+mod event;
 mod filtered;
 mod health;
 mod host;
@@ -108,6 +110,10 @@ pub trait Api: Send + Sync + 'static {
     fn health(&self) -> impl Future<Output = Result<ClusterHealth, NodeError>> + Send;
     /// See [`Node::local`].
     fn local(&self) -> &Local;
+    /// See [`Node::fire`].
+    fn fire(&self, event: UserEvent) -> impl Future<Output = ()> + Send;
+    /// See [`Node::events`].
+    fn events(&self) -> &Events;
     /// See [`Node::meta`].
     fn meta(&self) -> BTreeMap<String, String>;
     /// See [`Node::not_ready`].
@@ -212,6 +218,14 @@ impl Api for Node {
 
     fn local(&self) -> &Local {
         Node::local(self)
+    }
+
+    fn fire(&self, event: UserEvent) -> impl Future<Output = ()> + Send {
+        Node::fire(self, event)
+    }
+
+    fn events(&self) -> &Events {
+        Node::events(self)
     }
 
     fn meta(&self) -> BTreeMap<String, String> {

@@ -10,6 +10,7 @@ pub mod config;
 pub mod dns;
 pub mod duration;
 pub mod env;
+pub mod events;
 pub mod filter;
 #[cfg(test)]
 mod fuzz;

@@ -15,6 +15,7 @@ mod space;
 mod start;
 #[cfg(test)]
 mod tests;
+mod user_events;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ pub use start::{StartError, start};
 
 use crate::config::Config;
 use crate::env::Env;
+use crate::events::Events;
 use crate::gossip::{Gossip, JoinError, Member};
 use crate::leader::SessionTimers;
 use crate::leader::autopilot::Stability;
@@ -166,6 +168,8 @@ struct Inner {
     calls: Arc<Pool>,
     /// Its own services and checks.
     local: Local,
+    /// What was said to everybody.
+    events: Events,
     gate: gate::Gate,
     server: Option<Server>,
     /// Where a client last found the leader.

@@ -15,12 +15,13 @@ use uuid::Uuid;
 use super::Tags;
 use super::identity::Identity;
 use super::ledger::{Intent, Record, SharedLedger};
+use super::user::UserEvent;
 
 mod wire;
 
 use wire::{
-    Reader, put_entry, put_identity, put_member, put_message, put_record, put_text8, put_whole,
-    read_from,
+    Reader, put_entry, put_identity, put_member, put_message, put_record, put_text8,
+    put_user_event, put_whole, read_from,
 };
 
 /// First bytes of a datagram. No text protocol starts so.
@@ -194,6 +195,10 @@ pub(crate) struct Exchange {
     pub(crate) hello: Hello,
     /// What the speaker knows, as far as the kind of frame asks for it.
     pub(crate) entries: Vec<Entry>,
+    /// The speaker's Lamport time of user events.
+    pub(crate) event_clock: u64,
+    /// The user events that it remembers, where all states are exchanged.
+    pub(crate) events: Vec<UserEvent>,
 }
 
 impl Exchange {
@@ -215,6 +220,15 @@ impl Exchange {
             let start = out.len();
             out.put_u32(0);
             put_entry(&mut out, entry);
+            let length = (out.len() - start - 4) as u32;
+            out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        }
+        out.put_u64(self.event_clock);
+        out.put_u32(self.events.len() as u32);
+        for event in &self.events {
+            let start = out.len();
+            out.put_u32(0);
+            put_user_event(&mut out, event);
             let length = (out.len() - start - 4) as u32;
             out[start..start + 4].copy_from_slice(&length.to_be_bytes());
         }
@@ -240,7 +254,21 @@ impl Exchange {
             let length = reader.u32()? as usize;
             entries.push(Reader(reader.take(length)?).entry()?);
         }
-        Ok(Self { hello, entries })
+        let (mut event_clock, mut events) = (0, Vec::new());
+        // The first release said no more than that.
+        if !reader.0.is_empty() {
+            event_clock = reader.u64()?;
+            for _ in 0..reader.u32()? {
+                let length = reader.u32()? as usize;
+                events.push(Reader(reader.take(length)?).user_event()?);
+            }
+        }
+        Ok(Self {
+            hello,
+            entries,
+            event_clock,
+            events,
+        })
     }
 }
 
@@ -253,6 +281,8 @@ pub(crate) enum Item {
     Notice(Uuid, u64, u64),
     /// That a member is leaving, has left or shall be forgotten, as of this generation.
     Intent(Uuid, u64, Intent),
+    /// What somebody said to everybody.
+    User(UserEvent),
 }
 
 impl Item {
@@ -277,6 +307,10 @@ impl Item {
                 out.put_u64(*generation);
                 out.put_u8(*intent as u8);
             }
+            Self::User(event) => {
+                out.put_u8(4);
+                put_user_event(&mut out, event);
+            }
         }
         out
     }
@@ -289,6 +323,7 @@ impl Item {
             1 => Self::Record(reader.uuid()?, reader.record()?),
             2 => Self::Notice(reader.uuid()?, reader.u64()?, reader.u64()?),
             3 => Self::Intent(reader.uuid()?, reader.u64()?, reader.intent()?),
+            4 => Self::User(reader.user_event()?),
             _ => return Ok(None),
         }))
     }

@@ -20,6 +20,7 @@ use super::identity::Identity;
 use super::ledger::{Ledger, SharedLedger};
 use super::snapshot::{Remembered, Snapshot, Writer};
 use super::swim::{Check, Due, Health, Outbox, Swim, Timers, config};
+use super::user::UserEvent;
 use super::{Event, JoinError, Settings, Shared, Tags};
 use crate::env::{Datagrams, Env};
 
@@ -76,6 +77,11 @@ pub(crate) enum Command {
         name: String,
         prune: bool,
         reply: oneshot::Sender<bool>,
+    },
+    /// Tells everybody of a user event, this node included.
+    Fire {
+        event: UserEvent,
+        reply: oneshot::Sender<()>,
     },
     /// Hands out the members to contact after a restart.
     Remembered {
@@ -335,6 +341,10 @@ impl Driver {
                 self.refresh();
                 let _ = reply.send(found);
             }
+            Command::Fire { event, reply } => {
+                self.fire_event(event);
+                let _ = reply.send(());
+            }
             Command::Remembered { reply } => {
                 let remembered = self.remembered.clone().into_iter().collect();
                 let _ = reply.send(remembered);
@@ -367,7 +377,7 @@ impl Driver {
                 .map_err(|e| e.to_string()),
             Err(e) => Err(e.to_string()),
         };
-        let news = !self.outbox.notes.is_empty() || self.ledger.lock().is_touched();
+        let news = !self.outbox.notes.is_empty() || self.ledger.lock().has_news();
         if news && self.sized_for <= SMALL_POOL {
             self.gossip();
         }
@@ -500,6 +510,8 @@ impl Driver {
         ledger.set_now(now);
         self.touched.extend(ledger.take_touched());
         let touched = std::mem::take(&mut self.touched);
+        let said = ledger.user.take_new();
+        let clock = ledger.user.clock();
         let mut events = Vec::new();
         let mut missing = Vec::new();
         for id in touched {
@@ -511,6 +523,7 @@ impl Driver {
             }
         }
         drop(ledger);
+        self.shared.publish_user_events(said, clock);
         for id in missing {
             self.fetch_soon(id);
         }

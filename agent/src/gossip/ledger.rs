@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Tags;
 use super::codec::{DecodeError, Entry, Item};
 use super::identity::Identity;
+use super::user::UserEvents;
 
 /// Most members about whom anything is kept. Bounds what a broken or hostile sender can make this node remember.
 const ENTRIES_MAX: usize = 1 << 16;
@@ -75,6 +76,8 @@ pub(crate) struct Ledger {
     rumours: Vec<(Identity, Incarnation)>,
     /// Highest generation in which others say something about this node that it has not said itself.
     claimed: Option<u64>,
+    /// What somebody said to everybody.
+    pub(crate) user: UserEvents,
     now: Duration,
 }
 
@@ -90,6 +93,7 @@ impl Ledger {
             living: BTreeMap::new(),
             rumours: Vec::new(),
             claimed: None,
+            user: UserEvents::default(),
             now: Duration::ZERO,
         }
     }
@@ -214,9 +218,9 @@ impl Ledger {
         self.claimed.take()
     }
 
-    /// Whether something changed since [`Ledger::take_touched`].
-    pub(crate) fn is_touched(&self) -> bool {
-        !self.touched.is_empty()
+    /// Whether something changed since [`Ledger::take_touched`], or was said to everybody.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.touched.is_empty() || self.user.has_new()
     }
 
     /// Members about whom something changed, once.
@@ -323,6 +327,8 @@ pub(crate) enum Key {
     Record(Uuid),
     /// An intent.
     Intent(Uuid),
+    /// A user event.
+    User(Uuid),
 }
 
 impl Invalidates for Key {
@@ -359,6 +365,10 @@ impl BroadcastHandler<Identity> for SharedLedger {
                 sender.is_none() || ledger.learn_intent(id, generation, intent),
                 Key::Intent(id),
             ),
+            Item::User(event) => {
+                let id = event.id;
+                (sender.is_none() || ledger.user.learn(event), Key::User(id))
+            }
         };
         Ok(new.then_some(key))
     }

@@ -12,6 +12,7 @@ mod join;
 mod leave;
 mod partition;
 mod restart;
+mod user;
 
 /// Only bounds a hang.
 const HANG: Duration = Duration::from_secs(60);

@@ -62,6 +62,8 @@ pub(super) enum Route {
     RaftTransferLeader,
     Queries,
     PreparedQuery,
+    EventFire,
+    EventList,
     Snapshot,
     Txn,
 }
@@ -118,6 +120,8 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/agent/monitor", GET, Route::AgentMonitor),
     endpoint("/v1/query", &["GET", "POST"], Route::Queries),
     endpoint("/v1/query/", &["GET", "PUT", "DELETE"], Route::PreparedQuery),
+    endpoint("/v1/event/fire/", PUT, Route::EventFire),
+    endpoint("/v1/event/list", GET, Route::EventList),
     endpoint("/v1/snapshot", &["GET", "PUT"], Route::Snapshot),
     endpoint("/v1/txn", PUT, Route::Txn),
     endpoint("/v1/agent/services", GET, Route::AgentServices),

@@ -30,6 +30,7 @@ mod agent;
 mod autopilot;
 mod catalog;
 mod connections;
+mod event;
 mod kv;
 mod local;
 mod query;
@@ -66,6 +67,7 @@ struct Fake {
     shared: Shared,
     leaderless: AtomicBool,
     local: Local,
+    events: Events,
     /// What was asked of it, besides reads and proposals.
     calls: Mutex<Vec<String>>,
 }
@@ -91,6 +93,7 @@ impl Fake {
                     scripts_from_files: false,
                 },
             ),
+            events: Events::default(),
             calls: Mutex::default(),
         };
         // Index 1 is a configuration entry, as in a real log.
@@ -269,6 +272,14 @@ impl Api for Arc<Fake> {
 
     fn local(&self) -> &Local {
         &self.local
+    }
+
+    async fn fire(&self, event: UserEvent) {
+        self.events.push(Arc::new(UserEvent { ltime: 5, ..event }));
+    }
+
+    fn events(&self) -> &Events {
+        &self.events
     }
 
     fn meta(&self) -> BTreeMap<String, String> {

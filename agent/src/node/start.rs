@@ -130,6 +130,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             gossip,
             calls,
             local,
+            events: crate::events::Events::default(),
             gate: super::gate::Gate::default(),
             server,
             leader_hint: std::sync::Mutex::default(),
@@ -140,6 +141,8 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
         }),
     };
     node.spawn(follow_addresses(node.inner.gossip.clone(), addresses));
+    let heard = node.inner.gossip.user_events();
+    node.spawn(node.clone().follow_user_events(heard));
     let (asked, was_asked) = watch::channel(false);
     if let (Some(server), Some(listener)) = (&node.inner.server, listener) {
         node.start_server(server, listener, was_asked);

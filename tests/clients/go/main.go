@@ -26,6 +26,7 @@ var parts = []struct {
 	{"status and operator", operator},
 	{"prepared queries", queries},
 	{"snapshot", snapshot},
+	{"events", events},
 }
 
 func main() {
@@ -354,4 +355,69 @@ func snapshot(client *api.Client) error {
 		return err
 	}
 	return want("the restored value", string(pair.Value), "1")
+}
+
+func events(client *api.Client) error {
+	self, err := client.Agent().NodeName()
+	if err != nil {
+		return err
+	}
+	fire := func(node string) (string, error) {
+		event := &api.UserEvent{Name: "go-deploy", Payload: []byte("v2"), NodeFilter: node}
+		id, _, err := client.Event().Fire(event, nil)
+		return id, err
+	}
+	first, err := fire("")
+	if err != nil {
+		return err
+	}
+	var index uint64
+	var id string
+	// Gossip comes when it comes; other clients may be firing too.
+	for id != first {
+		list, meta, err := client.Event().List("go-deploy", &api.QueryOptions{WaitIndex: index})
+		if err != nil {
+			return err
+		}
+		if index = meta.LastIndex; len(list) == 0 {
+			continue
+		}
+		last := list[len(list)-1]
+		id = last.ID
+		if err := want("the index", index, client.Event().IDToIndex(id)); err != nil {
+			return err
+		}
+		if err := want("the payload", string(last.Payload), "v2"); err != nil {
+			return err
+		}
+		if last.LTime == 0 {
+			return fmt.Errorf("an event without a time: %v", last)
+		}
+	}
+	// Not for this node, so that the one behind it is the next here.
+	elsewhere, err := fire("^nobody$")
+	if err != nil {
+		return err
+	}
+	second, err := fire("^" + self + "$")
+	if err != nil {
+		return err
+	}
+	list, _, err := client.Event().List("go-deploy", &api.QueryOptions{WaitIndex: index})
+	if err != nil {
+		return err
+	}
+	for _, event := range list {
+		if event.ID == elsewhere {
+			return fmt.Errorf("an event for another node: %v", event)
+		}
+	}
+	if err := want("the next event", list[len(list)-1].ID, second); err != nil {
+		return err
+	}
+	_, _, err = client.Event().Fire(&api.UserEvent{Name: "x", TagFilter: "x"}, nil)
+	if err == nil {
+		return fmt.Errorf("a filter of tags without one of services was taken")
+	}
+	return nil
 }

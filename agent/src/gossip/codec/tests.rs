@@ -55,7 +55,9 @@ fn exchanges() -> impl Strategy<Value = Exchange> {
         proptest::option::of(any::<u128>()),
         "[a-z0-9-]{0,20}",
     );
-    (hello, vec(entries(), 0..6)).prop_map(|((instance, identity, to, datacenter), entries)| {
+    let events = (any::<u64>(), vec(user_events(), 0..4));
+    (hello, vec(entries(), 0..6), events).prop_map(|(hello, entries, (event_clock, events))| {
+        let (instance, identity, to, datacenter) = hello;
         Exchange {
             hello: Hello {
                 instance,
@@ -64,8 +66,26 @@ fn exchanges() -> impl Strategy<Value = Exchange> {
                 datacenter,
             },
             entries,
+            event_clock,
+            events,
         }
     })
+}
+
+fn user_events() -> impl Strategy<Value = UserEvent> {
+    let texts = ("[a-z]{1,20}", "\\PC{0,9}", "\\PC{0,9}", "\\PC{0,9}");
+    let rest = (any::<u128>(), any::<u64>(), vec(any::<u8>(), 0..100));
+    (rest, texts).prop_map(
+        |((id, ltime, payload), (name, node, service, tag))| UserEvent {
+            id: Uuid::from_u128(id),
+            ltime,
+            name,
+            payload: payload.into(),
+            node,
+            service,
+            tag,
+        },
+    )
 }
 
 fn items() -> impl Strategy<Value = Item> {
@@ -74,6 +94,7 @@ fn items() -> impl Strategy<Value = Item> {
         (id.clone(), records()).prop_map(|(id, record)| Item::Record(id, record)),
         (id.clone(), any::<u64>(), any::<u64>()).prop_map(|(id, g, v)| Item::Notice(id, g, v)),
         (id, any::<u64>(), intents()).prop_map(|(id, g, intent)| Item::Intent(id, g, intent)),
+        user_events().prop_map(Item::User),
     ]
 }
 
@@ -227,11 +248,22 @@ fn an_announced_count_does_not_allocate() {
             datacenter: String::new(),
         },
         entries: Vec::new(),
+        event_clock: 7,
+        events: Vec::new(),
     };
-    let mut bytes = exchange.encode();
-    let count = bytes.len() - 4;
-    bytes[count..].copy_from_slice(&u32::MAX.to_be_bytes());
-    assert_eq!(Exchange::decode(&bytes), Err(DecodeError::Truncated));
+    let bytes = exchange.encode();
+    // Of events, and of entries.
+    for end in [bytes.len(), bytes.len() - 12] {
+        let mut cut = bytes[..end].to_vec();
+        cut[end - 4..].copy_from_slice(&u32::MAX.to_be_bytes());
+        assert_eq!(Exchange::decode(&cut), Err(DecodeError::Truncated));
+    }
+    // The first release ended after the entries.
+    let first = Exchange {
+        event_clock: 0,
+        ..exchange
+    };
+    assert_eq!(Exchange::decode(&bytes[..bytes.len() - 12]), Ok(first));
 }
 
 #[test]

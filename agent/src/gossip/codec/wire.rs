@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes};
 use foca::{Member, Message, State};
 use uuid::Uuid;
 
 use super::super::Tags;
 use super::super::identity::Identity;
 use super::super::ledger::{Intent, Record};
-use super::{DecodeError, Entry, NAME_MAX, RECORD_MAX, Result, TAGS_MAX};
+use super::super::user::UserEvent;
+use super::{DecodeError, Entry, ITEM_MAX, NAME_MAX, RECORD_MAX, Result, TAGS_MAX};
 
 /// Writes all of `bytes` or nothing.
 pub(super) fn put_whole(mut buf: impl BufMut, bytes: &[u8]) -> Result<()> {
@@ -135,6 +136,19 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     }
 }
 
+/// Writes a user event. Its parts are bounded where it is fired.
+pub(super) fn put_user_event(out: &mut Vec<u8>, event: &UserEvent) {
+    out.put_slice(event.id.as_bytes());
+    out.put_u64(event.ltime);
+    let texts = [&event.name, &event.node, &event.service, &event.tag];
+    let texts = texts.map(|text| text.as_bytes());
+    for part in texts.into_iter().chain([&event.payload[..]]) {
+        let length = part.len().min(usize::from(u16::MAX));
+        out.put_u16(length as u16);
+        out.put_slice(&part[..length]);
+    }
+}
+
 /// Reads values off the front of a slice.
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
@@ -247,6 +261,29 @@ impl<'a> Reader<'a> {
 
     pub(super) fn intent(&mut self) -> Result<Intent> {
         Intent::decode(self.u8()?).ok_or(DecodeError::Invalid("intent"))
+    }
+
+    pub(super) fn user_event(&mut self) -> Result<UserEvent> {
+        if self.0.len() > ITEM_MAX {
+            return Err(DecodeError::TooLong("user event"));
+        }
+        let (id, ltime) = (self.uuid()?, self.u64()?);
+        let text = |reader: &mut Self| {
+            let length = reader.u16()?.into();
+            Ok(reader.text(length)?.to_owned())
+        };
+        let (name, node) = (text(self)?, text(self)?);
+        let (service, tag) = (text(self)?, text(self)?);
+        let length = self.u16()?.into();
+        Ok(UserEvent {
+            id,
+            ltime,
+            name,
+            node,
+            service,
+            tag,
+            payload: Bytes::copy_from_slice(self.take(length)?),
+        })
     }
 
     pub(super) fn record(&mut self) -> Result<Record> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use foca::{Member, State};
 use uuid::Uuid;
 
-use super::super::codec::{Entry, Exchange, FrameKind, Hello};
+use super::super::codec::{Entry, Exchange, FrameKind, Hello, Item};
 use super::super::events::{collision, takes_part};
 use super::super::identity::Identity;
 use super::super::ledger::Intent;
@@ -55,11 +55,19 @@ impl Driver {
 
     /// A request of this kind.
     pub(super) fn request(&self, kind: FrameKind, to: Option<Uuid>) -> Exchange {
-        let entries = match kind {
-            FrameKind::Join | FrameKind::Sync => self.entries(),
-            _ => vec![self.own_entry()],
-        };
-        self.say_hello(to, entries)
+        match kind {
+            FrameKind::Join | FrameKind::Sync => self.say_all(to),
+            _ => self.say_hello(to, vec![self.own_entry()]),
+        }
+    }
+
+    /// All states, and the user events that others may have missed.
+    fn say_all(&self, to: Option<Uuid>) -> Exchange {
+        let events = self.ledger.lock().user.known().cloned().collect();
+        Exchange {
+            events,
+            ..self.say_hello(to, self.entries())
+        }
     }
 
     fn say_hello(&self, to: Option<Uuid>, entries: Vec<Entry>) -> Exchange {
@@ -69,7 +77,12 @@ impl Driver {
             to,
             datacenter: self.settings.datacenter.clone(),
         };
-        Exchange { hello, entries }
+        Exchange {
+            hello,
+            entries,
+            event_clock: self.ledger.lock().user.clock(),
+            events: Vec::new(),
+        }
     }
 
     /// All that is known.
@@ -176,12 +189,12 @@ impl Driver {
         if self.contradict() || self.swim.identity() != &self.identity {
             self.adopt_identity();
         }
-        let entries = match kind {
-            FrameKind::Join | FrameKind::Sync => self.entries(),
-            FrameKind::Fetch => vec![self.own_entry()],
-            _ => Vec::new(),
-        };
-        Ok(self.say_hello(Some(request.hello.identity.id), entries))
+        let to = Some(request.hello.identity.id);
+        Ok(match kind {
+            FrameKind::Join | FrameKind::Sync => self.say_all(to),
+            FrameKind::Fetch => self.say_hello(to, vec![self.own_entry()]),
+            _ => self.say_hello(to, Vec::new()),
+        })
     }
 
     /// Takes the answer to a join that this node asked for.
@@ -189,6 +202,7 @@ impl Driver {
         if !self.admit(FrameKind::Join, &answer)? {
             return Ok(());
         }
+        self.ledger.lock().user.ignore_before(answer.event_clock);
         self.merge(FrameKind::Join, &answer);
         let announced = self.swim.announce(answer.hello.identity, &mut self.outbox);
         log_failure("announcement", announced);
@@ -199,7 +213,7 @@ impl Driver {
     /// Believes what somebody knows, as far as it is newer.
     fn merge(&mut self, kind: FrameKind, theirs: &Exchange) {
         let speaker = &theirs.hello.identity;
-        let mut news = Vec::new();
+        let mut news: Vec<Item> = Vec::new();
         {
             let mut ledger = self.ledger.lock();
             for entry in &theirs.entries {
@@ -212,6 +226,12 @@ impl Driver {
                     ledger.claim(who.generation);
                 }
                 news.extend(ledger.learn_entry(entry));
+            }
+            ledger.user.witness(theirs.event_clock);
+            for event in &theirs.events {
+                if ledger.user.learn(event.clone()) {
+                    news.push(Item::User(event.clone()));
+                }
             }
         }
         let replaced: Vec<Identity> = self

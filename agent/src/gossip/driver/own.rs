@@ -9,6 +9,7 @@ use super::super::codec::{ITEM_MAX, Item};
 use super::super::identity::Identity;
 use super::super::ledger::{Intent, Record};
 use super::super::swim::Due;
+use super::super::user::UserEvent;
 use super::{Driver, Phase, log_failure};
 
 /// How often this node may be declared dead within [`FLAPPING_PERIOD`] before that is reported as an error.
@@ -112,6 +113,13 @@ impl Driver {
         let (id, generation) = (self.settings.id, self.identity.generation);
         self.ledger.lock().set_own_intent(generation, intent);
         self.pass_on(Item::Intent(id, generation, intent));
+    }
+
+    /// Tells everybody of a user event, this node included.
+    pub(super) fn fire_event(&mut self, event: UserEvent) {
+        let event = self.ledger.lock().user.fire(event);
+        self.pass_on(Item::User(event));
+        self.gossip();
     }
 
     /// Adds an item to what goes out with foca's messages. A record that is too large is only announced.
