@@ -25,6 +25,7 @@ mod members;
 mod monitor;
 mod operator;
 mod reload;
+mod rtt;
 mod services;
 mod snapshot;
 mod table;
@@ -57,6 +58,7 @@ const VERBS: &[(&str, &str)] = &[
     ("monitor", "Follows the log of an agent"),
     ("operator", "Tools for operators of a cluster"),
     ("reload", "Makes an agent read its configuration again"),
+    ("rtt", "Estimates the round-trip time between two nodes"),
     ("services", "Registers services on an agent"),
     (
         "snapshot",
@@ -135,6 +137,7 @@ fn run(args: &[String], io: &mut Io<'_>) -> u8 {
                 "members" => members::run(rest, io).await,
                 "monitor" => monitor::run(rest, io).await,
                 "operator" => operator::run(rest, io).await,
+                "rtt" => rtt::run(rest, io).await,
                 "services" => services::run(rest, io).await,
                 "snapshot" => snapshot::run(rest, io).await,
                 "watch" => watch::run(rest, io).await,

@@ -91,6 +91,8 @@ pub struct Config {
     pub retry_max: u32,
     /// Whether remembered members are contacted at start also after a graceful leave. Flag `-rejoin`. Default false.
     pub rejoin_after_leave: bool,
+    /// Whether this node neither measures nor tells where it is. Default false.
+    pub disable_coordinates: bool,
     /// Whether SIGTERM is a graceful leave. Default true on clients, false on servers. Applies live.
     pub leave_on_terminate: bool,
     /// Whether SIGINT stops the agent without a leave. Applies live. Default false.

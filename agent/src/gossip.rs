@@ -36,6 +36,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::coordinate::Coordinate;
 use crate::env::Env;
 
 mod codec;
@@ -43,6 +44,7 @@ mod driver;
 mod events;
 mod identity;
 mod ledger;
+mod probes;
 mod snapshot;
 mod start;
 mod swim;
@@ -155,6 +157,8 @@ pub struct Settings {
     pub gossip_interval: Duration,
     /// How long a failed or left member is remembered. 72 h.
     pub reconnect_timeout: Duration,
+    /// Whether the times of probes are turned into a network coordinate, which answers to probes carry.
+    pub coordinates: bool,
 }
 
 impl Settings {
@@ -174,6 +178,7 @@ impl Settings {
             suspicion_mult: 4,
             gossip_interval: Duration::from_millis(200),
             reconnect_timeout: Duration::from_secs(72 * 60 * 60),
+            coordinates: true,
         }
     }
 }
@@ -252,6 +257,8 @@ pub(crate) struct Shared {
     events: broadcast::Sender<Event>,
     user_events: broadcast::Sender<Arc<UserEvent>>,
     event_time: AtomicU64,
+    coordinate: ArcSwap<Coordinate>,
+    coordinate_resets: AtomicU64,
     health_score: AtomicU64,
     intent_queue: AtomicU64,
     datagrams_dropped: AtomicU64,
@@ -268,6 +275,8 @@ impl Shared {
             events: broadcast::Sender::new(EVENTS),
             user_events: broadcast::Sender::new(EVENTS),
             event_time: AtomicU64::new(0),
+            coordinate: ArcSwap::default(),
+            coordinate_resets: AtomicU64::new(0),
             health_score: AtomicU64::new(0),
             intent_queue: AtomicU64::new(0),
             datagrams_dropped: AtomicU64::new(0),
@@ -355,6 +364,11 @@ impl Gossip {
     /// Changes from now on. A reader that falls behind by a thousand loses some, and reads the members anew.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.shared.events.subscribe()
+    }
+
+    /// Where this node is, by the times of its probes.
+    pub fn coordinate(&self) -> Coordinate {
+        **self.shared.coordinate.load()
     }
 
     /// User events from now on, those of this node included, in the order in which this node hears of them.
@@ -499,7 +513,7 @@ impl Gossip {
             ("event_queue", 0),
             ("query_time", 1),
             ("query_queue", 0),
-            ("coordinate_resets", 0),
+            ("coordinate_resets", read(&self.shared.coordinate_resets)),
         ]
         .into_iter()
         .map(|(name, number)| (name.to_owned(), number.to_string()))

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
+use crate::coordinate::Coordinate;
 use crate::events::Events;
 use crate::gossip::{JoinError, Member, UserEvent};
 use crate::leader::autopilot::ClusterHealth;
@@ -29,6 +30,7 @@ mod blocking;
 mod body;
 mod catalog;
 mod connection;
+mod coordinate;
 mod error;
 mod event;
 mod filtered;
@@ -38,6 +40,7 @@ mod json;
 mod kv;
 mod listen;
 mod local;
+mod near;
 mod operator;
 mod query;
 mod request;
@@ -114,6 +117,14 @@ pub trait Api: Send + Sync + 'static {
     fn fire(&self, event: UserEvent) -> impl Future<Output = ()> + Send;
     /// See [`Node::events`].
     fn events(&self) -> &Events;
+    /// See [`Node::coordinate`].
+    fn coordinate(&self) -> Coordinate;
+    /// See [`Node::tell_place`].
+    fn tell_place(
+        &self,
+        node: &str,
+        place: Coordinate,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send;
     /// See [`Node::meta`].
     fn meta(&self) -> BTreeMap<String, String>;
     /// See [`Node::not_ready`].
@@ -226,6 +237,18 @@ impl Api for Node {
 
     fn events(&self) -> &Events {
         Node::events(self)
+    }
+
+    fn coordinate(&self) -> Coordinate {
+        Node::coordinate(self)
+    }
+
+    fn tell_place(
+        &self,
+        node: &str,
+        place: Coordinate,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send {
+        Node::tell_place(self, node, place)
     }
 
     fn meta(&self) -> BTreeMap<String, String> {

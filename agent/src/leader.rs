@@ -4,9 +4,11 @@ pub mod autopilot;
 pub mod catalog;
 mod duties;
 pub mod peers;
+mod places;
 mod session_timers;
 mod upkeep;
 
 pub use catalog::own_row;
 pub use duties::Duties;
+pub use places::PendingPlaces;
 pub use session_timers::SessionTimers;

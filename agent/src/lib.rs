@@ -7,6 +7,7 @@ pub mod archive;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod coordinate;
 pub mod dns;
 pub mod duration;
 pub mod env;

@@ -8,6 +8,7 @@ mod join;
 mod leave;
 mod listen;
 mod local;
+mod places;
 mod ready;
 mod route;
 mod save;
@@ -35,8 +36,8 @@ use crate::config::Config;
 use crate::env::Env;
 use crate::events::Events;
 use crate::gossip::{Gossip, JoinError, Member};
-use crate::leader::SessionTimers;
 use crate::leader::autopilot::Stability;
+use crate::leader::{PendingPlaces, SessionTimers};
 use crate::local::Local;
 use crate::raft::{Consensus, Inspector, Service};
 use crate::rpc::Pool;
@@ -189,6 +190,8 @@ struct Server {
     service: Arc<Service>,
     /// Times of sessions, while it leads.
     timers: Arc<SessionTimers>,
+    /// Where nodes are, until it is written, while it leads.
+    places: Arc<PendingPlaces>,
     /// How well the servers are, while it leads.
     stability: Arc<std::sync::Mutex<Stability>>,
     phase: watch::Receiver<Phase>,

@@ -18,6 +18,7 @@ use uuid::Uuid;
 mod autopilot;
 mod catalog;
 mod command;
+mod coordinates;
 mod kv;
 mod lock_delay;
 mod prepared;
@@ -39,6 +40,7 @@ pub use catalog::{
 pub use command::{
     Command, DecodeError, Deregister, KvCommand, KvOp, KvWrite, Outcome, Refusal, Register, Stamped,
 };
+pub use coordinates::NodePlace;
 pub use kv::KvEntry;
 pub use lock_delay::DelayedKey;
 pub use prepared::{
@@ -70,6 +72,7 @@ struct Tables {
     cluster_id: Option<(Uuid, u64)>,
     autopilot: Option<Autopilot>,
     prepared: prepared::Prepared,
+    places: coordinates::Places,
     staging: Option<restore::Staging>,
     last_index: u64,
 }
@@ -334,6 +337,11 @@ impl Tables {
             Command::Txn(ops) => self.transact(change, ops),
             Command::Restore(step) => self.restore(change, step),
             Command::Prepared(step) => self.prepared.apply(change, &self.sessions, step),
+            Command::SetPlaces(places) => {
+                let exists = |node: &str| self.catalog.node_row(node).is_some();
+                self.places.set(change, places, exists);
+                Outcome::Done
+            }
         }
     }
 
@@ -372,6 +380,7 @@ impl Tables {
     fn end_unhealthy(&mut self, change: &mut Change<'_>, unhealthy: &catalog::Unhealthy) {
         let mut doomed: Vec<Uuid> = Vec::new();
         for node in &unhealthy.nodes {
+            self.places.drop_node(change, node);
             doomed.extend(self.sessions.on_node(node).map(|session| session.id));
         }
         for (node, check) in &unhealthy.checks {
@@ -456,6 +465,10 @@ impl Tables {
             Query::PreparedQuery { id_or_name } => {
                 Answer::PreparedQuery(self.prepared.find(id_or_name))
             }
+            Query::Places => Answer::Places(self.places.rows.values().cloned().collect()),
+            Query::NodePlace { node } => {
+                Answer::Places(self.places.of(node).into_iter().cloned().collect())
+            }
             Query::AddressOwners { address } => {
                 let (nodes, services) = catalog.owners_of(address);
                 Answer::AddressOwners { nodes, services }
@@ -479,6 +492,7 @@ impl Tables {
                 Indexes::same(catalog.index.services)
             }
             Query::PreparedQueries | Query::PreparedQuery { .. } => self.prepared.indexes(),
+            Query::Places | Query::NodePlace { .. } => self.places.indexes(),
             Query::AddressOwners { .. } => {
                 Indexes::same(catalog.index.nodes.max(catalog.index.services))
             }

@@ -195,6 +195,7 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
             MILLISECOND,
         )?,
         retry_max: within("retry_max", layer.retry_max, 0, 0, u32::MAX.into())?,
+        disable_coordinates: layer.disable_coordinates.unwrap_or(false),
         rejoin_after_leave: layer.rejoin_after_leave.unwrap_or(false),
         leave_on_terminate: layer.leave_on_terminate.unwrap_or(!server),
         skip_leave_on_interrupt: layer.skip_leave_on_interrupt.unwrap_or(false),

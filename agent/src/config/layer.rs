@@ -71,6 +71,7 @@ layers! {
         data_dir: Option<String>,
         datacenter: Option<String>,
         default_query_time: Option<GoDuration>,
+        disable_coordinates: Option<bool>,
         // Only a flag: in a file it is an unknown key.
         #[serde(skip)]
         dev: Option<bool>,

@@ -60,6 +60,7 @@ impl Config {
                 retry_interval: "retry_interval",
                 retry_max: "retry_max",
                 rejoin_after_leave: "rejoin_after_leave",
+                disable_coordinates: "disable_coordinates",
                 leave_drain_time: "performance.leave_drain_time",
                 rpc_hold_timeout: "performance.rpc_hold_timeout",
                 raft_multiplier: "performance.raft_multiplier",

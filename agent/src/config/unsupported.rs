@@ -60,7 +60,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("connect", Warn),
     ("default_intention_policy", Refuse(NO_FILTER)),
     ("disable_anonymous_signature", AlwaysOn),
-    ("disable_coordinates", Warn),
     ("disable_host_node_id", AlwaysOn),
     ("disable_http_unprintable_char_filter", Warn),
     ("disable_keyring_file", Warn),

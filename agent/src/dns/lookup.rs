@@ -10,6 +10,7 @@ use super::Api;
 use super::answer::{Content, Group, Writer, is_healthy};
 use super::name::{Asked, Domains};
 use crate::config::Dns;
+use crate::coordinate::Nearness;
 use crate::env::Env;
 use crate::node::{self, Consistency, ReadOptions};
 use crate::prepared;
@@ -84,8 +85,30 @@ impl<A: Api> Lookup<A> {
         let mut instances = self.all_instances(&query.service.service, None).await?;
         instances.retain(|entry| prepared::fits(&query, entry));
         self.shuffle(&mut instances);
+        self.nearest_first(&query.service.near, &mut instances)
+            .await?;
         let ttl = crate::duration::parse(&query.dns.ttl).ok();
         Ok(writer.instances(&query.service.service, &instances, ttl))
+    }
+
+    /// Sorts by the distance from a node, if its place is known.
+    async fn nearest_first(
+        &self,
+        near: &str,
+        instances: &mut [ServiceHealth],
+    ) -> Result<(), node::Error> {
+        let near = match near {
+            "" => return Ok(()),
+            "_agent" => &self.domains.node,
+            node => node,
+        };
+        if let Answer::Places(rows) = self.read(Query::Places).await? {
+            let places = rows.iter().map(|row| (row.node.as_str(), &row.place));
+            if let Some(nearness) = Nearness::new(near, places) {
+                nearness.sort(instances, |entry| &entry.node.node);
+            }
+        }
+        Ok(())
     }
 
     /// The names of an address; `None` when it is nobody's that we know.

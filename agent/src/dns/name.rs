@@ -13,6 +13,8 @@ pub(super) struct Domains {
     pub(super) others: Vec<Name>,
     /// The datacenter that names without one mean.
     pub(super) datacenter: String,
+    /// The agent's own node.
+    pub(super) node: String,
 }
 
 /// What a name of ours asks for.
@@ -194,6 +196,7 @@ mod tests {
             main: Name::from_ascii("consul.").unwrap(),
             others: vec![Name::from_ascii("other.example.").unwrap()],
             datacenter: "dc1".into(),
+            node: "a".into(),
         };
         domains.understand(&Name::from_ascii(name).unwrap(), kind)
     }

@@ -153,6 +153,7 @@ impl<A: Api> Server<A> {
                     main: domain,
                     others: alt_domain.into_iter().collect(),
                     datacenter,
+                    node: node.clone(),
                 },
             },
             timers: [timer("dns.domain_query"), timer("dns.ptr_query")],

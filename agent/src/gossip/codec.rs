@@ -9,19 +9,21 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
-use foca::{Header, Member};
+use foca::{Header, Member, Message};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Tags;
 use super::identity::Identity;
 use super::ledger::{Intent, Record, SharedLedger};
 use super::user::UserEvent;
+use crate::coordinate::Coordinate;
 
 mod wire;
 
 use wire::{
-    Reader, put_entry, put_identity, put_member, put_message, put_record, put_text8,
-    put_user_event, put_whole, read_from,
+    Reader, put_coordinate, put_entry, put_identity, put_member, put_message, put_record,
+    put_text8, put_user_event, put_whole, read_from,
 };
 
 /// First bytes of a datagram. No text protocol starts so.
@@ -283,6 +285,8 @@ pub(crate) enum Item {
     Intent(Uuid, u64, Intent),
     /// What somebody said to everybody.
     User(UserEvent),
+    /// Where whoever answers a probe is. Only with such an answer, and not passed on.
+    Coordinate(Coordinate),
 }
 
 impl Item {
@@ -311,6 +315,10 @@ impl Item {
                 out.put_u8(4);
                 put_user_event(&mut out, event);
             }
+            Self::Coordinate(place) => {
+                out.put_u8(5);
+                put_coordinate(&mut out, place);
+            }
         }
         out
     }
@@ -324,6 +332,7 @@ impl Item {
             2 => Self::Notice(reader.uuid()?, reader.u64()?, reader.u64()?),
             3 => Self::Intent(reader.uuid()?, reader.u64()?, reader.intent()?),
             4 => Self::User(reader.user_event()?),
+            5 => Self::Coordinate(reader.coordinate()?),
             _ => return Ok(None),
         }))
     }
@@ -343,6 +352,10 @@ impl foca::Codec<Identity> for Codec {
     fn encode_header(&mut self, header: &Header<Identity>, buf: impl BufMut) -> Result<()> {
         self.incarnation
             .store(header.src_incarnation, Ordering::Relaxed);
+        if let Message::Ping(number) = header.message {
+            let mut ledger = self.ledger.lock();
+            ledger.probes.sent(header.dst.id, number, Instant::now());
+        }
         let mut out = Vec::with_capacity(256);
         put_identity(&mut out, &header.src);
         out.put_u16(header.src_incarnation);
@@ -352,14 +365,21 @@ impl foca::Codec<Identity> for Codec {
     }
 
     fn decode_header(&mut self, buf: impl Buf) -> Result<Header<Identity>> {
-        read_from(buf, |reader| {
+        let header = read_from(buf, |reader| {
             Ok(Header {
                 src: reader.identity()?,
                 src_incarnation: reader.u16()?,
                 dst: reader.identity()?,
                 message: reader.message()?,
             })
-        })
+        })?;
+        if let Message::Ack(number) = header.message {
+            let mut ledger = self.ledger.lock();
+            ledger
+                .probes
+                .answered(header.src.id, number, Instant::now());
+        }
+        Ok(header)
     }
 
     fn encode_member(&mut self, member: &Member<Identity>, buf: impl BufMut) -> Result<()> {
@@ -371,6 +391,23 @@ impl foca::Codec<Identity> for Codec {
     fn decode_member(&mut self, buf: impl Buf) -> Result<Member<Identity>> {
         let member = read_from(buf, |reader| reader.member())?;
         Ok(self.ledger.lock().weigh(member))
+    }
+}
+
+/// Adds an item to a datagram that answers a probe, if there is room. Other datagrams stay as they are.
+pub(crate) fn add_to_answer(datagram: &mut Vec<u8>, item: &[u8]) {
+    let mut reader = Reader(datagram);
+    let mut message = || {
+        reader.identity()?;
+        reader.u16()?;
+        reader.identity()?;
+        reader.message()
+    };
+    let is_answer = matches!(message(), Ok(Message::Ack(_)));
+    let room = DATAGRAM_MAX - DATAGRAM_OVERHEAD;
+    if is_answer && datagram.len() + 2 + item.len() <= room {
+        datagram.put_u16(item.len() as u16);
+        datagram.put_slice(item);
     }
 }
 

@@ -22,12 +22,14 @@ use super::snapshot::{Remembered, Snapshot, Writer};
 use super::swim::{Check, Due, Health, Outbox, Swim, Timers, config};
 use super::user::UserEvent;
 use super::{Event, JoinError, Settings, Shared, Tags};
+use crate::coordinate::Vivaldi;
 use crate::env::{Datagrams, Env};
 
 mod check;
 mod depart;
 mod exchange;
 mod own;
+mod shown;
 
 /// Datagrams that are taken in a row before timers have their turn. Data goes first, so that an answer that waits
 /// in the socket counts before the timer that waits for it.
@@ -134,6 +136,7 @@ pub(crate) struct Driver {
     identity: Identity,
     instance: u64,
     ledger: SharedLedger,
+    vivaldi: Vivaldi,
     view: View,
     socket: Arc<dyn Datagrams>,
     timers: Timers,
@@ -222,6 +225,7 @@ impl Driver {
             incarnation,
             identity: identity.clone(),
             ledger,
+            vivaldi: Vivaldi::default(),
             view: View::new(),
             socket,
             timers: Timers::default(),
@@ -249,6 +253,9 @@ impl Driver {
         driver.view.up(&identity, now);
         let tags = driver.settings.tags.clone();
         driver.write_own_record(tags);
+        if driver.settings.coordinates {
+            driver.outbox.set_place(driver.vivaldi.coordinate());
+        }
         driver.set_periodic_timers();
         driver.refresh();
         driver
@@ -377,6 +384,7 @@ impl Driver {
                 .map_err(|e| e.to_string()),
             Err(e) => Err(e.to_string()),
         };
+        self.measure();
         let news = !self.outbox.notes.is_empty() || self.ledger.lock().has_news();
         if news && self.sized_for <= SMALL_POOL {
             self.gossip();
@@ -480,6 +488,7 @@ impl Driver {
                     self.touched.insert(who.id);
                 }
                 OwnedNotification::MemberDown(who) if who.id != self.settings.id => {
+                    self.vivaldi.forget(who.id);
                     self.view.down(&who, now);
                     self.ledger.lock().set_dead(who.id);
                     self.touched.insert(who.id);
@@ -530,32 +539,6 @@ impl Driver {
         if !events.is_empty() {
             self.publish(events);
         }
-    }
-
-    fn publish(&mut self, events: Vec<Event>) {
-        let seen = self.env.clock.unix_ms();
-        for event in &events {
-            match event {
-                Event::Joined(member) | Event::Updated(member) | Event::Leaving(member) => {
-                    if member.id != self.settings.id && super::events::takes_part(member.status) {
-                        let remembered = Remembered {
-                            name: member.name.clone(),
-                            addr: member.addr,
-                            seen,
-                        };
-                        self.remembered.insert(member.id, remembered);
-                    }
-                }
-                Event::Left(member) | Event::Reaped(member) => {
-                    self.remembered.remove(&member.id);
-                }
-                Event::Failed(_) => {}
-            }
-        }
-        let members = self.view.members();
-        let local = self.view.member(self.settings.id).cloned();
-        self.shared.publish(members, local, events);
-        self.remember_soon();
     }
 
     /// Follows the size of the pool with foca's parameters.

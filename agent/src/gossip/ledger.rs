@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Tags;
 use super::codec::{DecodeError, Entry, Item};
 use super::identity::Identity;
+use super::probes::Probes;
 use super::user::UserEvents;
 
 /// Most members about whom anything is kept. Bounds what a broken or hostile sender can make this node remember.
@@ -78,6 +79,8 @@ pub(crate) struct Ledger {
     claimed: Option<u64>,
     /// What somebody said to everybody.
     pub(crate) user: UserEvents,
+    /// Times of answers.
+    pub(crate) probes: Probes,
     now: Duration,
 }
 
@@ -94,6 +97,7 @@ impl Ledger {
             rumours: Vec::new(),
             claimed: None,
             user: UserEvents::default(),
+            probes: Probes::default(),
             now: Duration::ZERO,
         }
     }
@@ -353,6 +357,13 @@ impl BroadcastHandler<Identity> for SharedLedger {
         };
         let mut ledger = self.lock();
         let (new, key) = match item {
+            // From the one that answers to the one that asked; nobody else's business.
+            Item::Coordinate(place) => {
+                if let Some(sender) = sender {
+                    ledger.probes.is_at(sender.id, place);
+                }
+                return Ok(None);
+            }
             Item::Record(id, record) => (
                 sender.is_none() || ledger.learn_record(id, record),
                 Key::Record(id),

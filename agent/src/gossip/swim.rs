@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Settings;
-use super::codec::{Codec, DATAGRAM_MAX, DATAGRAM_OVERHEAD, seal_datagram};
+use super::codec::{Codec, DATAGRAM_MAX, DATAGRAM_OVERHEAD, Item, add_to_answer, seal_datagram};
 use super::identity::Identity;
 use super::ledger::SharedLedger;
+use crate::coordinate::Coordinate;
 
 /// foca with our types.
 pub(crate) type Swim = foca::Foca<Identity, Codec, StdRng, SharedLedger>;
@@ -64,6 +65,8 @@ fn nonzero(number: usize) -> NonZeroUsize {
 /// Collects what one call of foca wants done.
 pub(crate) struct Outbox {
     own: Uuid,
+    /// Where this node is, as an item; empty when it does not say that.
+    place: Vec<u8>,
     /// What happened, in order.
     pub(crate) notes: Vec<OwnedNotification<Identity>>,
     /// What to send, sealed.
@@ -77,10 +80,16 @@ impl Outbox {
     pub(crate) fn new(own: Uuid) -> Self {
         Self {
             own,
+            place: Vec::new(),
             notes: Vec::new(),
             datagrams: Vec::new(),
             timers: Vec::new(),
         }
+    }
+
+    /// Sets what answers to probes say from now on.
+    pub(crate) fn set_place(&mut self, place: &Coordinate) {
+        self.place = Item::Coordinate(*place).encode();
     }
 }
 
@@ -92,7 +101,11 @@ impl foca::Runtime<Identity> for Outbox {
     /// foca knows earlier lives of its own node as dead members; it need not announce itself to them.
     fn send_to(&mut self, to: Identity, data: &[u8]) {
         if to.id != self.own {
-            self.datagrams.push((to.addr, seal_datagram(data)));
+            let mut datagram = data.to_vec();
+            if !self.place.is_empty() {
+                add_to_answer(&mut datagram, &self.place);
+            }
+            self.datagrams.push((to.addr, seal_datagram(&datagram)));
         }
     }
 

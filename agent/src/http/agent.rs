@@ -13,6 +13,7 @@ use super::error::Error;
 use super::filtered::Chosen;
 use super::request::{Params, Request};
 use super::{Api, Server, host};
+use crate::coordinate::Coordinate;
 use crate::filter::schema;
 use crate::gossip::{JoinError, Member};
 
@@ -21,8 +22,7 @@ use crate::gossip::{JoinError, Member};
 struct SelfView<'a> {
     config: ConfigView<'a>,
     debug_config: &'a serde_json::Value,
-    /// Network coordinates, which this agent does not keep.
-    coord: Option<()>,
+    coord: Coordinate,
     member: MemberView,
     stats: BTreeMap<String, BTreeMap<String, String>>,
     meta: BTreeMap<String, String>,
@@ -92,7 +92,7 @@ pub(super) fn self_<A: Api>(server: &Server<A>, request: &Request) -> Response {
             build_date: settings.build.date,
         },
         debug_config: &settings.debug_config,
-        coord: None,
+        coord: server.api().coordinate(),
         member: MemberView::of(&server.api().local_member()),
         stats: server.api().info(),
         meta: server.api().meta(),

@@ -9,6 +9,7 @@ use super::body::Response;
 use super::error::Error;
 use super::filtered::Chosen;
 use super::json;
+use super::near::Near;
 use super::request::{Params, Request};
 use super::views::{CatalogService, NodeService, NodeWithServiceMap, NodeWithServices};
 use super::{Api, Server};
@@ -36,9 +37,11 @@ pub(super) async fn nodes<A: Api>(
     let chosen = Chosen::by(params, &schema::NODE)?;
     let meta = node_meta(params);
     let (answer, headers) = read(server, params, Query::Nodes { meta }).await?;
-    let Answer::Nodes(nodes) = answer else {
+    let Answer::Nodes(mut nodes) = answer else {
         return Err(unexpected());
     };
+    let near = Near::by(server, params).await?;
+    near.sort(&mut nodes, |node| &node.node);
     Ok(headers.on(server.json(params, &chosen.of(&nodes))))
 }
 
@@ -85,9 +88,11 @@ pub(super) async fn service<A: Api>(
         tags: tags(params),
     };
     let (answer, headers) = read(server, params, query).await?;
-    let Answer::ServiceNodes(found) = answer else {
+    let Answer::ServiceNodes(mut found) = answer else {
         return Err(unexpected());
     };
+    let near = Near::by(server, params).await?;
+    near.sort(&mut found, |entry| &entry.node.node);
     let meta = node_meta(params);
     let found = found.iter().filter(|entry| has_meta(&entry.node, &meta));
     let found = chosen.of(found.map(CatalogService::of));
@@ -108,9 +113,11 @@ pub(super) async fn connect<A: Api>(
         passing: false,
     };
     let (answer, headers) = read(server, params, query).await?;
-    let Answer::ServiceHealth(found) = answer else {
+    let Answer::ServiceHealth(mut found) = answer else {
         return Err(unexpected());
     };
+    let near = Near::by(server, params).await?;
+    near.sort(&mut found, |entry| &entry.node.node);
     let meta = node_meta(params);
     let found: Vec<_> = found
         .into_iter()

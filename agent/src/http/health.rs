@@ -5,6 +5,7 @@ use super::body::Response;
 use super::catalog::{has_meta, named, node_meta, tags, unexpected};
 use super::error::Error;
 use super::filtered::Chosen;
+use super::near::Near;
 use super::request::{Params, Request};
 use super::views::{HealthView, checks};
 use super::{Api, Server};
@@ -66,9 +67,11 @@ async fn list<A: Api>(
 ) -> Result<Response, Error> {
     let chosen = Chosen::by(params, &schema::CHECK)?;
     let (answer, headers) = read(server, params, query).await?;
-    let Answer::Checks(found) = answer else {
+    let Answer::Checks(mut found) = answer else {
         return Err(unexpected());
     };
+    let near = Near::by(server, params).await?;
+    near.sort(&mut found, |check| &check.node);
     Ok(headers.on(server.json(params, &chosen.of(checks(&found)))))
 }
 
@@ -118,9 +121,11 @@ async fn instances<A: Api>(
 ) -> Result<Response, Error> {
     let chosen = Chosen::by(params, &schema::SERVICE_HEALTH)?;
     let (answer, headers) = read(server, params, query).await?;
-    let Answer::ServiceHealth(found) = answer else {
+    let Answer::ServiceHealth(mut found) = answer else {
         return Err(unexpected());
     };
+    let near = Near::by(server, params).await?;
+    near.sort(&mut found, |entry| &entry.node.node);
     let meta = node_meta(params);
     let found = found.iter().filter(|entry| has_meta(&entry.node, &meta));
     let found = chosen.of(found.map(HealthView::of));

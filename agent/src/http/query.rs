@@ -11,6 +11,7 @@ use super::body::{Response, empty};
 use super::catalog::unexpected;
 use super::error::Error;
 use super::json;
+use super::near::Near;
 use super::request::Request;
 use super::views::HealthView;
 use super::{Api, Server};
@@ -140,6 +141,10 @@ async fn execute<A: Api>(
     };
     found.retain(|entry| prepared::fits(&query, entry));
     shuffle(server, &mut found);
+    // Who asks knows better where it is than who wrote the query.
+    let near = params.given("near").unwrap_or(&query.service.near);
+    let near = Near::to(server, near).await?;
+    near.sort(&mut found, |entry| &entry.node.node);
     found.truncate(if limit == 0 { usize::MAX } else { limit });
     let executed = Executed {
         service: &query.service.service,

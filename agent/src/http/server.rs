@@ -20,8 +20,8 @@ use super::request::{Params, Request};
 use super::route::{ENDPOINTS, Found, Route, find};
 use super::wire::{Head, Wire};
 use super::{
-    Api, Process, Settings, agent, autopilot, catalog, connection, event, health, kv, listen,
-    local, operator, query, session, snapshot, status, txn,
+    Api, Process, Settings, agent, autopilot, catalog, connection, coordinate, event, health, kv,
+    listen, local, operator, query, session, snapshot, status, txn,
 };
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
@@ -303,6 +303,10 @@ impl<A: Api> Server<A> {
             Route::PreparedQuery => answer!(query::one(self, request, rest).await),
             Route::EventFire => answer!(event::fire(self, request, rest).await),
             Route::EventList => answer!(event::list(self, &request).await),
+            Route::CoordinateDatacenters => answer!(coordinate::datacenters(self, &request).await),
+            Route::CoordinateNodes => answer!(coordinate::nodes(self, &request).await),
+            Route::CoordinateNode => answer!(coordinate::node(self, &request, rest).await),
+            Route::CoordinateUpdate => answer!(coordinate::update(self, request).await),
             Route::Snapshot => answer!(snapshot::handle(self, request).await),
             Route::Txn => answer!(txn::handle(self, request).await),
         }

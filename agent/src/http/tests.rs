@@ -23,13 +23,14 @@ use crate::gossip::{Status, Tags};
 use crate::leader::autopilot::{ClusterHealth, ServerHealth};
 use crate::metrics::{self, Metrics};
 use crate::state::{
-    Check, CheckStatus, Node as NodeRow, Register, SERF_HEALTH, Shared, Stamped, Store,
+    Check, CheckStatus, Node as NodeRow, NodePlace, Register, SERF_HEALTH, Shared, Stamped, Store,
 };
 
 mod agent;
 mod autopilot;
 mod catalog;
 mod connections;
+mod coordinate;
 mod event;
 mod kv;
 mod local;
@@ -280,6 +281,17 @@ impl Api for Arc<Fake> {
 
     fn events(&self) -> &Events {
         &self.events
+    }
+
+    fn coordinate(&self) -> Coordinate {
+        Coordinate::default()
+    }
+
+    async fn tell_place(&self, node: &str, place: Coordinate) -> Result<(), NodeError> {
+        self.led()?;
+        let node = node.to_owned();
+        self.apply(Command::SetPlaces(vec![NodePlace { node, place }]));
+        Ok(())
     }
 
     fn meta(&self) -> BTreeMap<String, String> {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::autopilot::Stability;
 use super::catalog;
 use super::peers::{Change, Policy, Stranger, View, Why, next_change, strangers};
+use super::places::PendingPlaces;
 use super::session_timers::SessionTimers;
 use super::upkeep::Upkeep;
 use crate::env::Env;
@@ -48,6 +49,8 @@ pub struct Duties {
     pub stability: Arc<Mutex<Stability>>,
     /// Times of sessions, which renewals start anew.
     pub timers: Arc<SessionTimers>,
+    /// Where nodes say that they are.
+    pub places: Arc<PendingPlaces>,
 }
 
 /// What a leader remembers from one look to the next; a new leader starts afresh.
@@ -61,11 +64,11 @@ struct Memory {
 }
 
 impl Memory {
-    fn new(timers: Arc<SessionTimers>) -> Self {
+    fn new(timers: Arc<SessionTimers>, places: Arc<PendingPlaces>) -> Self {
         Self {
             reported: BTreeMap::new(),
             caught_up: BTreeMap::new(),
-            upkeep: Upkeep::start(timers, Instant::now()),
+            upkeep: Upkeep::start(timers, places, Instant::now()),
         }
     }
 
@@ -116,7 +119,7 @@ impl Duties {
         let mut status = self.consensus.watch();
         let mut progress = self.consensus.watch();
         let mut members = self.gossip.watch();
-        let mut memory = Memory::new(self.timers.clone());
+        let mut memory = Memory::new(self.timers.clone(), self.places.clone());
         loop {
             members.mark_unchanged();
             let now = self.consensus.status();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::places::{self, PendingPlaces};
 use super::session_timers::SessionTimers;
 use crate::state::{Command, DelayedKey, Store};
 
@@ -21,16 +22,25 @@ pub(super) struct Upkeep {
     /// When each lock delay is over: the leader's clock counts, from when it first saw it.
     delays: BTreeMap<DelayedKey, Instant>,
     tombstones_at: Instant,
+    places: Arc<PendingPlaces>,
+    places_at: Instant,
 }
 
 impl Upkeep {
     /// Begins a leadership.
-    pub(super) fn start(timers: Arc<SessionTimers>, now: Instant) -> Self {
+    pub(super) fn start(
+        timers: Arc<SessionTimers>,
+        places: Arc<PendingPlaces>,
+        now: Instant,
+    ) -> Self {
         timers.start();
+        places.clear();
         Self {
             timers,
             delays: BTreeMap::new(),
             tombstones_at: now,
+            places,
+            places_at: now,
         }
     }
 
@@ -47,6 +57,14 @@ impl Upkeep {
         }
         if let Some(ended) = self.ended_delays(store, now) {
             return Some(Command::EndLockDelays(ended));
+        }
+        if self.places_at <= now {
+            // What cannot be written is told again.
+            let places = self.places.take();
+            if !places.is_empty() {
+                return Some(Command::SetPlaces(places));
+            }
+            self.places_at = now + places::ROUND;
         }
         if self.tombstones_at > now {
             return None;
@@ -140,7 +158,7 @@ mod tests {
     }
 
     fn upkeep(now: Instant) -> Upkeep {
-        Upkeep::start(Arc::default(), now)
+        Upkeep::start(Arc::default(), Arc::default(), now)
     }
 
     #[test]

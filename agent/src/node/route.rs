@@ -224,7 +224,7 @@ impl Node {
         }
     }
 
-    async fn lead_or_ask(&self, request: Request) -> Result<Answer, Error> {
+    pub(super) async fn lead_or_ask(&self, request: Request) -> Result<Answer, Error> {
         let request = &request;
         self.until_led(|| async move {
             match &self.inner.server {
@@ -360,6 +360,7 @@ impl Node {
                         | Request::RenewSession(_)
                         | Request::Health
                         | Request::ReadIndex { .. }
+                        | Request::Place(..)
                         | Request::Save { .. }
                         | Request::SavedPiece { .. }
                 );
@@ -402,7 +403,8 @@ impl Node {
             request @ (Request::RemovePeer(_)
             | Request::TransferLeader(_)
             | Request::RenewSession(_)
-            | Request::Health) => {
+            | Request::Health
+            | Request::Place(..)) => {
                 return server.command(&request, self).await;
             }
             Request::ReadIndex { quorum } => server.read_index(quorum).await,

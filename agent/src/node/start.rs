@@ -152,6 +152,9 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
         return Err(error);
     }
     node.spawn(node.clone().join_at_start(asked));
+    if !node.config().disable_coordinates {
+        node.spawn(node.clone().follow_place());
+    }
     node.local().start(Arc::new(node.clone()));
     Ok(node)
 }
@@ -200,6 +203,7 @@ impl Node {
             autopilot: autopilot(config),
             stability: server.stability.clone(),
             timers: server.timers.clone(),
+            places: server.places.clone(),
         };
         self.spawn(duties.run());
         self.spawn(self.clone().watch_space());
@@ -263,6 +267,7 @@ fn open_server(
             service,
             phase,
             timers: Arc::default(),
+            places: Arc::default(),
             stability: Arc::default(),
             in_flight: Arc::default(),
             kept: Default::default(),
@@ -349,6 +354,7 @@ fn gossip_settings(config: &Config, id: Uuid, tags: Tags) -> gossip::Settings {
         suspicion_mult: times.suspicion_mult,
         gossip_interval: times.gossip_interval,
         reconnect_timeout: config.reconnect_timeout,
+        coordinates: !config.disable_coordinates,
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::archive::About;
+use crate::coordinate::Coordinate;
 use crate::leader::autopilot::ClusterHealth;
 use crate::node::{Error, PeerRef, RaftServer, ReadOptions, Reply};
 use crate::state::{Outcome, Query, Session};
@@ -57,6 +58,8 @@ pub enum Request {
         /// Whether a quorum must confirm that it leads, although its lease lasts.
         quorum: bool,
     },
+    /// Where a node is. Answered by the leader, which writes it with others.
+    Place(String, Box<Coordinate>),
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::autopilot::Autopilot;
 use super::catalog::{Check, Node, Service};
+use super::coordinates::NodePlace;
 use super::lock_delay::DelayedKey;
 use super::prepared::PreparedStep;
 use super::restore::RestoreStep;
@@ -104,6 +105,8 @@ pub enum Command {
     Register(Box<Register>),
     /// Changes the prepared queries.
     Prepared(PreparedStep),
+    /// Says where nodes are. Those that are not in the catalog are left out.
+    SetPlaces(Vec<NodePlace>),
 }
 
 impl Command {

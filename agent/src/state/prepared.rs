@@ -63,7 +63,7 @@ pub struct QueryService {
     /// Checks that do not count.
     #[serde(rename = "IgnoreCheckIDs")]
     pub ignore_check_ids: Vec<String>,
-    /// Kept and shown: without coordinates all instances are equally near.
+    /// A node, or `_agent` for that of whoever is asked: the nearest instances come first. Empty for any order.
     pub near: String,
     /// All of these, and with `!` in front none of these.
     pub tags: Vec<String>,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::autopilot::Autopilot;
 use super::catalog::{Check, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
+use super::coordinates::NodePlace;
 use super::kv::KvEntry;
 use super::prepared::PreparedQuery;
 use super::session::Session;
@@ -139,6 +140,13 @@ pub enum Query {
         /// Id or name, in any case.
         id_or_name: String,
     },
+    /// Where the nodes are.
+    Places,
+    /// Where one node is.
+    NodePlace {
+        /// Its name, in any case.
+        node: String,
+    },
 }
 
 impl Query {
@@ -205,4 +213,6 @@ pub enum Answer {
     PreparedQueries(Vec<Arc<PreparedQuery>>),
     /// To [`Query::PreparedQuery`], its variables not filled in.
     PreparedQuery(Option<Arc<PreparedQuery>>),
+    /// To [`Query::Places`] and [`Query::NodePlace`], by name.
+    Places(Vec<Arc<NodePlace>>),
 }

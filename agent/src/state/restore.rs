@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::command::{DecodeError, Outcome, Refusal};
+use super::coordinates::Places;
 use super::kv::{KvEntry, KvTable};
 use super::lock_delay::LockDelays;
 use super::session::{Session, Sessions};
@@ -137,6 +138,7 @@ impl Tables {
             cluster_id: _,
             autopilot,
             prepared,
+            places,
             staging: _,
             last_index: _,
         } = saved;
@@ -172,6 +174,7 @@ impl Tables {
             });
         }
         self.prepared = prepared.moved_to(index);
+        self.places = Places { index, ..places };
         *change.touched = Touched::everything();
     }
 }

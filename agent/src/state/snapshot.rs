@@ -15,6 +15,7 @@ use super::autopilot::Autopilot;
 use super::catalog::first::FirstNodeDump;
 use super::catalog::{Catalog, NodeDump};
 use super::command::DecodeError;
+use super::coordinates::{NodePlace, Places};
 use super::kv::{Grave, KvEntry, KvTable};
 use super::lock_delay::{LockDelay, LockDelays};
 use super::prepared::{Prepared, PreparedQuery};
@@ -37,6 +38,8 @@ const NODES: u8 = 10;
 const MESH_INDEXES: u8 = 11;
 const PREPARED: u8 = 12;
 const PREPARED_INDEX: u8 = 13;
+const PLACES: u8 = 14;
+const PLACES_INDEX: u8 = 15;
 
 /// What is no row. One row in its section.
 #[derive(Default, Serialize, Deserialize)]
@@ -69,6 +72,7 @@ pub(super) fn encode<E>(
         cluster_id,
         autopilot,
         prepared,
+        places,
         staging,
         last_index,
     } = tables;
@@ -101,6 +105,9 @@ pub(super) fn encode<E>(
     pieces.rows(PREPARED, prepared.rows.values())?;
     let index = Some(prepared.index).filter(|index| *index > 0);
     pieces.rows(PREPARED_INDEX, index)?;
+    pieces.rows(PLACES, places.rows.values())?;
+    let index = Some(places.index).filter(|index| *index > 0);
+    pieces.rows(PLACES_INDEX, index)?;
     pieces.end()
 }
 
@@ -118,6 +125,7 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         cluster_id: _,
         autopilot,
         prepared,
+        places,
         staging: _,
         last_index: _,
     } = tables;
@@ -128,6 +136,7 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         ("Session", of(sessions.rows.values())),
         ("Autopilot", of(autopilot)),
         ("PreparedQuery", of(prepared.rows.values())),
+        ("CoordinateBatchUpdate", of(places.rows.values())),
     ];
     let mut kinds: Vec<_> = kinds
         .into_iter()
@@ -201,6 +210,8 @@ struct Rows {
     staging: Vec<StagedPart>,
     prepared: Vec<Arc<PreparedQuery>>,
     prepared_index: Vec<u64>,
+    places: Vec<Arc<NodePlace>>,
+    places_index: Vec<u64>,
 }
 
 impl Decoder {
@@ -289,6 +300,8 @@ impl Rows {
             STAGING => rows(bytes, complete, &mut self.staging),
             PREPARED => rows(bytes, complete, &mut self.prepared),
             PREPARED_INDEX => rows(bytes, complete, &mut self.prepared_index),
+            PLACES => rows(bytes, complete, &mut self.places),
+            PLACES_INDEX => rows(bytes, complete, &mut self.places_index),
             tag => Err(DecodeError::Section { tag }),
         }
     }
@@ -323,6 +336,7 @@ impl Rows {
             autopilot: self.autopilot.pop(),
             staging: Staging::restore(self.staging),
             prepared: Prepared::restore(self.prepared, self.prepared_index.pop().unwrap_or(0)),
+            places: Places::restore(self.places, self.places_index.pop().unwrap_or(0)),
             last_index: state.last_index,
         })
     }

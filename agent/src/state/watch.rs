@@ -36,6 +36,7 @@ enum Topic {
     ClusterId,
     Autopilot,
     Prepared,
+    Places,
     /// Every publication.
     Applied,
 }
@@ -68,6 +69,7 @@ impl Topic {
             Query::ClusterId => Topic::ClusterId,
             Query::Autopilot => Topic::Autopilot,
             Query::PreparedQueries | Query::PreparedQuery { .. } => Topic::Prepared,
+            Query::Places | Query::NodePlace { .. } => Topic::Places,
         }
     }
 }
@@ -127,6 +129,10 @@ impl Touched {
 
     pub(super) fn prepared(&mut self) {
         self.push(Topic::Prepared);
+    }
+
+    pub(super) fn places(&mut self) {
+        self.push(Topic::Places);
     }
 
     pub(super) fn cluster_id(&mut self) {

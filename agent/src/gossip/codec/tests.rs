@@ -72,6 +72,11 @@ fn exchanges() -> impl Strategy<Value = Exchange> {
     })
 }
 
+fn coordinates() -> impl Strategy<Value = Coordinate> {
+    let numbers = proptest::array::uniform11(-1e3..1e3_f64);
+    numbers.prop_map(|numbers| Coordinate::from_numbers(numbers).unwrap())
+}
+
 fn user_events() -> impl Strategy<Value = UserEvent> {
     let texts = ("[a-z]{1,20}", "\\PC{0,9}", "\\PC{0,9}", "\\PC{0,9}");
     let rest = (any::<u128>(), any::<u64>(), vec(any::<u8>(), 0..100));
@@ -95,6 +100,7 @@ fn items() -> impl Strategy<Value = Item> {
         (id.clone(), any::<u64>(), any::<u64>()).prop_map(|(id, g, v)| Item::Notice(id, g, v)),
         (id, any::<u64>(), intents()).prop_map(|(id, g, intent)| Item::Intent(id, g, intent)),
         user_events().prop_map(Item::User),
+        coordinates().prop_map(Item::Coordinate),
     ]
 }
 
@@ -145,7 +151,10 @@ proptest! {
     #[test]
     fn a_cut_exchange_is_an_error(exchange in exchanges(), cut in any::<prop::sample::Index>()) {
         let bytes = exchange.encode();
-        prop_assert!(Exchange::decode(&bytes[..cut.index(bytes.len())]).is_err());
+        // What ends behind its entries is of the first release, which had no events.
+        let decoded = Exchange::decode(&bytes[..cut.index(bytes.len())]);
+        let is_first = |found: Exchange| found.event_clock == 0 && found.events.is_empty();
+        prop_assert!(decoded.map_or(true, is_first));
     }
 
     #[test]

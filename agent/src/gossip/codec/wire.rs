@@ -12,6 +12,7 @@ use super::super::identity::Identity;
 use super::super::ledger::{Intent, Record};
 use super::super::user::UserEvent;
 use super::{DecodeError, Entry, ITEM_MAX, NAME_MAX, RECORD_MAX, Result, TAGS_MAX};
+use crate::coordinate::{Coordinate, DIMENSIONS};
 
 /// Writes all of `bytes` or nothing.
 pub(super) fn put_whole(mut buf: impl BufMut, bytes: &[u8]) -> Result<()> {
@@ -133,6 +134,12 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
             out.put_u8(1);
             put_record(out, record);
         }
+    }
+}
+
+pub(super) fn put_coordinate(out: &mut Vec<u8>, place: &Coordinate) {
+    for number in place.numbers() {
+        out.put_u64(number.to_bits());
     }
 }
 
@@ -284,6 +291,14 @@ impl<'a> Reader<'a> {
             tag,
             payload: Bytes::copy_from_slice(self.take(length)?),
         })
+    }
+
+    pub(super) fn coordinate(&mut self) -> Result<Coordinate> {
+        let mut numbers = [0.0; DIMENSIONS + 3];
+        for number in &mut numbers {
+            *number = f64::from_bits(self.u64()?);
+        }
+        Coordinate::from_numbers(numbers).ok_or(DecodeError::Invalid("coordinate"))
     }
 
     pub(super) fn record(&mut self) -> Result<Record> {

@@ -138,6 +138,10 @@ impl Server {
             Request::RemovePeer(peer) => self.remove_peer(peer, &status).await,
             Request::TransferLeader(to) => self.transfer_leader(*to, &status).await,
             Request::RenewSession(id) => self.renew_session(*id).await,
+            Request::Place(node, place) => match self.places.tell(node, **place) {
+                true => Ok(Answer::Done),
+                false => Err(Error::Busy),
+            },
             Request::Health => Ok(Answer::Health(self.health(&status, node))),
             _ => Err(Error::Refused("not a request to the leader".to_owned())),
         })
