@@ -21,7 +21,7 @@ use super::ledger::{Ledger, SharedLedger};
 use super::snapshot::{Remembered, Snapshot, Writer};
 use super::swim::{Check, Due, Health, Outbox, Swim, Timers, config};
 use super::user::UserEvent;
-use super::{Event, JoinError, Settings, Shared, Tags};
+use super::{JoinError, Settings, Shared, Tags};
 use crate::coordinate::Vivaldi;
 use crate::env::{Datagrams, Env};
 

@@ -2,7 +2,10 @@ module clients
 
 go 1.22
 
-require github.com/hashicorp/consul/api v1.29.1
+require (
+	github.com/hashicorp/consul/api v1.29.1
+	github.com/hashicorp/serf v0.10.1
+)
 
 require (
 	github.com/armon/go-metrics v0.4.1 // indirect
@@ -14,7 +17,6 @@ require (
 	github.com/hashicorp/go-multierror v1.1.1 // indirect
 	github.com/hashicorp/go-rootcerts v1.0.2 // indirect
 	github.com/hashicorp/golang-lru v0.5.4 // indirect
-	github.com/hashicorp/serf v0.10.1 // indirect
 	github.com/mattn/go-colorable v0.1.13 // indirect
 	github.com/mattn/go-isatty v0.0.20 // indirect
 	github.com/mitchellh/go-homedir v1.1.0 // indirect

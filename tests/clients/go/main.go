@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/serf/coordinate"
 )
 
 // Every part is told apart in the output, and one that fails does not keep the others from being tried.
@@ -27,6 +28,7 @@ var parts = []struct {
 	{"prepared queries", queries},
 	{"snapshot", snapshot},
 	{"events", events},
+	{"coordinates", coordinates},
 }
 
 func main() {
@@ -418,6 +420,82 @@ func events(client *api.Client) error {
 	_, _, err = client.Event().Fire(&api.UserEvent{Name: "x", TagFilter: "x"}, nil)
 	if err == nil {
 		return fmt.Errorf("a filter of tags without one of services was taken")
+	}
+	return nil
+}
+
+func coordinates(client *api.Client) error {
+	self, err := client.Agent().NodeName()
+	if err != nil {
+		return err
+	}
+	for _, node := range []string{"go-near", "go-far"} {
+		registration := &api.CatalogRegistration{
+			Node: node, Address: "10.1.1.4", Service: &api.AgentService{Service: "go-place"},
+		}
+		if _, err := client.Catalog().Register(registration, nil); err != nil {
+			return err
+		}
+	}
+	at := func(node string, x float64) error {
+		place := coordinate.NewCoordinate(coordinate.DefaultConfig())
+		place.Vec[0] = x
+		entry := &api.CoordinateEntry{Node: node, Coord: place}
+		_, err := client.Coordinate().Update(entry, nil)
+		return err
+	}
+	if err := at("go-near", 7); err != nil {
+		return err
+	}
+	if err := at("go-far", -9); err != nil {
+		return err
+	}
+	// What was told is written with others some time later, and agents tell of themselves when they have measured.
+	var index uint64
+	places := map[string]*coordinate.Coordinate{}
+	for places["go-near"] == nil || places["go-far"] == nil || places[self] == nil {
+		entries, meta, err := client.Coordinate().Nodes(&api.QueryOptions{WaitIndex: index})
+		if err != nil {
+			return err
+		}
+		index = meta.LastIndex
+		for _, entry := range entries {
+			places[entry.Node] = entry.Coord
+		}
+	}
+	if err := want("the place", places["go-near"].Vec[0], 7.0); err != nil {
+		return err
+	}
+	if !places[self].IsValid() || !places[self].IsCompatibleWith(places["go-near"]) {
+		return fmt.Errorf("no place: %v", places[self])
+	}
+	for near, first := range map[string]string{"go-near": "go-near", "go-far": "go-far"} {
+		entries, _, err := client.Health().Service("go-place", "", false, &api.QueryOptions{Near: near})
+		if err != nil {
+			return err
+		}
+		if err := want("the nearest to "+near, entries[0].Node.Node, first); err != nil {
+			return err
+		}
+	}
+	one, _, err := client.Coordinate().Node("go-far", nil)
+	if err != nil {
+		return err
+	}
+	if err := want("one node's place", one[0].Coord.Vec[0], -9.0); err != nil {
+		return err
+	}
+	datacenters, err := client.Coordinate().Datacenters()
+	if err != nil {
+		return err
+	}
+	if err := want("servers with a place", len(datacenters[0].Coordinates), 3); err != nil {
+		return err
+	}
+	for _, node := range []string{"go-near", "go-far"} {
+		if _, err := client.Catalog().Deregister(&api.CatalogDeregistration{Node: node}, nil); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ async fn self_shows_configuration_member_and_stats() {
                 "Version": "1.19.0", "BuildDate": "2026-11-23T00:00:00Z",
             },
             "DebugConfig": {"BindAddr": "127.0.0.1"},
-            "Coord": null,
+            "Coord": {"Vec": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], "Error": 1.5, "Adjustment": 0.0, "Height": 1e-5},
             "Member": member,
             "Stats": {"raft": {"num_peers": "2"}},
             "Meta": {"rack": "1"},
