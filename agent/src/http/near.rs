@@ -1,10 +1,10 @@
 //! `?near=`: the nearest first.
 
+use super::blocking::options;
 use super::error::Error;
 use super::request::Params;
 use super::{Api, Server};
 use crate::coordinate::Nearness;
-use crate::node::{Consistency, ReadOptions};
 use crate::state::{Answer, Query};
 
 /// Stands for the agent that is asked.
@@ -16,21 +16,23 @@ pub(super) struct Near(Option<Nearness>);
 impl Near {
     /// That which a request asks for.
     pub(super) async fn by<A: Api>(server: &Server<A>, params: &Params) -> Result<Self, Error> {
-        Self::to(server, params.get("near").unwrap_or_default()).await
+        Self::to(server, params, params.get("near").unwrap_or_default()).await
     }
 
     /// By the distance from a node; none for a node that has no place.
-    pub(super) async fn to<A: Api>(server: &Server<A>, node: &str) -> Result<Self, Error> {
+    pub(super) async fn to<A: Api>(
+        server: &Server<A>,
+        params: &Params,
+        node: &str,
+    ) -> Result<Self, Error> {
         let node = match node {
             "" => return Ok(Self(None)),
             AGENT => &server.settings().node_name,
             node => node,
         };
-        // Places are rough, so that those of any server will do.
-        let options = ReadOptions {
-            consistency: Consistency::Stale,
-            ..ReadOptions::default()
-        };
+        // As fresh as the results themselves, or a node would be in them before its place is.
+        let mut options = options(server.settings(), server.random(), params)?;
+        (options.min_index, options.wait) = Default::default();
         let reply = server.api().read(Query::Places, options).await?;
         let Answer::Places(rows) = reply.answer else {
             return Err(super::catalog::unexpected());

@@ -143,7 +143,7 @@ async fn execute<A: Api>(
     shuffle(server, &mut found);
     // Who asks knows better where it is than who wrote the query.
     let near = params.given("near").unwrap_or(&query.service.near);
-    let near = Near::to(server, near).await?;
+    let near = Near::to(server, params, near).await?;
     near.sort(&mut found, |entry| &entry.node.node);
     found.truncate(if limit == 0 { usize::MAX } else { limit });
     let executed = Executed {
