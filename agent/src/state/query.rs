@@ -163,6 +163,7 @@ impl Query {
                 | Query::Txn(_)
                 | Query::AddressOwners { .. }
                 | Query::PreparedQuery { .. }
+                | Query::NodePlace { .. }
         )
     }
 }
