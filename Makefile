@@ -1,6 +1,7 @@
 # make demo     builds both programs and runs the main job: a cluster through the whole manual bootstrap
 # make test     builds and runs every test
 # make test-local  all of them but the next
+# make old-bugs    a part of it: puts old bugs back and sees that the simulation finds them
 # make test-kube   the end-to-end tests, on a Kubernetes of their own (kind where there is Docker, else tests/kube/bare)
 # make bench    prints the benchmark table; BENCH=core, dns, million, cluster or kube one part of it
 # make verify   checks form: format, lints, docs, dependencies, generated files; changes no file
@@ -15,7 +16,7 @@ SAMPLE := deploy/samples/three-servers.yaml
 CRD := crds/consulclusters.consulcluster.dev.yaml
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: demo test test-local test-kube bench verify fix soak advisories
+.PHONY: demo test test-local test-kube bench verify fix soak old-bugs advisories
 
 # In a terminal it goes on until Ctrl-C, so that one can kill agents and watch. Otherwise it ends by itself.
 demo:
@@ -39,6 +40,11 @@ test:
 test-local:
 	$(CARGO) build --workspace --locked --bins
 	$(CARGO) test --workspace --locked
+	$(MAKE) --no-print-directory old-bugs
+
+# Puts old bugs back into a copy of the sources: the simulation must find each of them.
+old-bugs:
+	CARGO=$(CARGO) tests/simulation/bugs/run
 
 # KUBE_TESTS is passed on to the tests: KUBE_TESTS=admission runs those whose name holds it. They wait most of the time,
 # hence more threads than cores.

@@ -15,16 +15,30 @@ const DEFAULT_SEEDS: u64 = 6;
 /// Something that is wrong on purpose. One of its first seeds must fail.
 #[derive(Clone, Copy)]
 pub(crate) struct Wrong {
-    pub(crate) name: &'static str,
-    pub(crate) scenario: Scenario,
+    /// The course of events that shows it.
+    pub(crate) scenario: &'static str,
+    /// The bug that is to be switched on, where it was put back.
+    pub(crate) bug: Option<&'static str>,
     /// Part of what the failure says.
     pub(crate) says: &'static str,
     /// How many seeds may go by.
     pub(crate) seeds: u64,
 }
 
+/// What there is to run.
+pub(crate) struct Programme {
+    /// What must pass.
+    pub(crate) scenarios: &'static [(&'static str, Scenario)],
+    /// Run only by name.
+    pub(crate) aside: &'static [(&'static str, Scenario)],
+    /// What must fail.
+    pub(crate) wrong: &'static [Wrong],
+    /// What must fail where old bugs were put back.
+    pub(crate) old_bugs: &'static [Wrong],
+}
+
 /// Runs what the environment and the arguments ask for.
-pub(crate) fn main(scenarios: &[(&'static str, Scenario)], wrong: &[Wrong]) -> ExitCode {
+pub(crate) fn main(programme: &Programme) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|a| a == "--list") {
         return ExitCode::SUCCESS;
@@ -35,32 +49,27 @@ pub(crate) fn main(scenarios: &[(&'static str, Scenario)], wrong: &[Wrong]) -> E
         .filter(|a| !a.starts_with('-'))
         .collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
-    let chosen: Vec<(&'static str, Scenario)> = scenarios
-        .iter()
-        .filter(|(name, _)| is_wanted(name))
-        .copied()
-        .collect();
-    let wrong: Vec<Wrong> = wrong
-        .iter()
-        .filter(|w| is_wanted(w.name))
-        .copied()
-        .collect();
-    match number("SEED") {
-        Some(seed) => {
-            let wrong = wrong.iter().map(|wrong| (wrong.name, wrong.scenario));
-            for (name, scenario) in chosen.into_iter().chain(wrong) {
-                println!(
-                    "{name}: seed {seed}: digest {:016x}",
-                    run_here(scenario, seed)
-                );
-            }
-            ExitCode::SUCCESS
+    if let Some(seed) = number("SEED") {
+        let all = programme.scenarios.iter().chain(programme.aside);
+        for (name, scenario) in all.filter(|(name, _)| is_wanted(name)) {
+            let digest = run_here(*scenario, seed);
+            println!("{name}: seed {seed}: digest {digest:016x}");
         }
-        None => {
-            tests::self_test();
-            sweep(&chosen, &wrong)
-        }
+        return ExitCode::SUCCESS;
     }
+    tests::self_test();
+    if arguments.iter().any(|a| a == "--old-bugs") {
+        println!("{} old bugs", programme.old_bugs.len());
+        return work(programme.old_bugs.iter().copied().map(Job::Wrong));
+    }
+    let seeds = number("SEEDS").unwrap_or(DEFAULT_SEEDS);
+    let names = programme.scenarios.iter().map(|(name, _)| *name);
+    let names: Vec<&str> = names.filter(|name| is_wanted(name)).collect();
+    let wrong = programme.wrong.iter().copied();
+    let wrong = wrong.filter(|wrong| is_wanted(wrong.scenario));
+    let right = (0..seeds).flat_map(|seed| names.iter().map(move |name| Job::Seed(name, seed)));
+    println!("{} scenarios, {seeds} seeds each", names.len());
+    work(wrong.map(Job::Wrong).chain(right))
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -109,13 +118,9 @@ enum Job {
     Wrong(Wrong),
 }
 
-fn sweep(chosen: &[(&'static str, Scenario)], wrong: &[Wrong]) -> ExitCode {
-    let seeds = number("SEEDS").unwrap_or(DEFAULT_SEEDS);
-    let wrong = wrong.iter().copied().map(Job::Wrong);
-    let right =
-        (0..seeds).flat_map(|seed| chosen.iter().map(move |(name, _)| Job::Seed(name, seed)));
-    println!("{} scenarios, {seeds} seeds each", chosen.len());
-    let queue = Mutex::new(wrong.chain(right));
+/// Does all of it, with as many workers as there are processors.
+fn work(jobs: impl Iterator<Item = Job> + Send) -> ExitCode {
+    let queue = Mutex::new(jobs);
     let failed = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
@@ -141,10 +146,11 @@ fn sweep(chosen: &[(&'static str, Scenario)], wrong: &[Wrong]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn run_in_child(name: &str, seed: u64) -> Output {
+fn run_in_child(name: &str, seed: u64, bug: Option<&str>) -> Output {
     Command::new(std::env::current_exe().expect("this program has a path"))
         .arg(name)
         .env("SEED", seed.to_string())
+        .envs(bug.map(|bug| ("OLD_BUG", bug)))
         .output()
         .expect("this program can be started")
 }
@@ -160,7 +166,7 @@ fn text(output: &Output) -> String {
 
 /// Runs one seed, some of them twice, and says what went wrong, if something did.
 fn passes(name: &str, seed: u64) -> bool {
-    let output = run_in_child(name, seed);
+    let output = run_in_child(name, seed, None);
     if !output.status.success() {
         println!(
             "{}{name}: seed {seed} FAILED ({}): run it again with\n    SEED={seed} cargo test -p tests --test simulation -- {name}",
@@ -170,7 +176,7 @@ fn passes(name: &str, seed: u64) -> bool {
         return false;
     }
     // Now and then the same seed again: a failure is of little use if it cannot be repeated.
-    if seed.is_multiple_of(10) && run_in_child(name, seed).stdout != output.stdout {
+    if seed.is_multiple_of(10) && run_in_child(name, seed, None).stdout != output.stdout {
         println!("{name}: seed {seed} ran differently the second time");
         return false;
     }
@@ -180,10 +186,14 @@ fn passes(name: &str, seed: u64) -> bool {
 /// Whether one of the first seeds fails, and for the right reason.
 fn is_found(wrong: Wrong) -> bool {
     let Wrong {
-        name, says, seeds, ..
+        scenario,
+        bug,
+        says,
+        seeds,
     } = wrong;
+    let name = bug.unwrap_or(scenario);
     for seed in 0..seeds {
-        let output = run_in_child(name, seed);
+        let output = run_in_child(scenario, seed, bug);
         if output.status.success() {
             continue;
         }
