@@ -38,6 +38,7 @@ use uuid::Uuid;
 
 use crate::coordinate::Coordinate;
 use crate::env::Env;
+use crate::log::Told;
 
 mod codec;
 mod driver;
@@ -262,7 +263,9 @@ pub(crate) struct Shared {
     health_score: AtomicU64,
     intent_queue: AtomicU64,
     datagrams_dropped: AtomicU64,
-    streams_dropped: Arc<AtomicU64>,
+    streams_dropped: AtomicU64,
+    /// What was said of those who speak another version.
+    told: Told,
 }
 
 impl Shared {
@@ -280,7 +283,20 @@ impl Shared {
             health_score: AtomicU64::new(0),
             intent_queue: AtomicU64::new(0),
             datagrams_dropped: AtomicU64::new(0),
-            streams_dropped: Arc::default(),
+            streams_dropped: AtomicU64::new(0),
+            told: Told::default(),
+        }
+    }
+
+    /// Says, once, that somebody speaks another version of the gossip protocol: it can never become a member.
+    fn note_version(&self, from: SocketAddr, error: &codec::DecodeError) {
+        if matches!(error, codec::DecodeError::Version(_))
+            && self.told.is_news(from.ip(), &error.to_string())
+        {
+            tracing::error!(
+                target: "serf",
+                "dropped what {from} sent: {error}: run the same version everywhere"
+            );
         }
     }
 

@@ -20,8 +20,10 @@ use crate::config::LogSettings;
 pub mod line;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use line::Line;
+pub use told::Told;
 
 /// Lines that wait for one slow `monitor`; more are dropped and counted. Consul keeps as many.
 const MONITOR_QUEUE_LINES: usize = 512;

@@ -81,6 +81,9 @@ pub enum Error {
         /// Ours.
         own: u8,
     },
+    /// The other side speaks this protocol, but sent a message in another version's form.
+    #[error("{0}: run the same version everywhere")]
+    Foreign(String),
     /// The other side sent something that is not of this protocol.
     #[error("protocol violation: {0}")]
     Protocol(String),
@@ -90,5 +93,10 @@ impl Error {
     /// Whether the other side cannot have seen the request, so that sending it elsewhere cannot do it twice.
     pub fn never_sent(&self) -> bool {
         matches!(self, Error::Connect { .. } | Error::Busy(_))
+    }
+
+    /// Whether the other side is of another version, rather than a stranger.
+    pub fn is_other_version(&self) -> bool {
+        matches!(self, Error::Version { .. } | Error::Foreign(_))
     }
 }

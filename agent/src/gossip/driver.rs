@@ -1,6 +1,7 @@
 //! The task that owns foca, the datagram socket and the timers. Everything else asks it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -303,7 +304,7 @@ impl Driver {
                 received = socket.recv_from(&mut buffer) => {
                     burst += 1;
                     match received {
-                        Ok((length, _)) => self.receive(&buffer[..length]),
+                        Ok((length, from)) => self.receive(&buffer[..length], from),
                         Err(e) => {
                             tracing::debug!(target: "serf", "cannot receive: error={e}");
                             sleep(SOCKET_PAUSE).await;
@@ -372,7 +373,7 @@ impl Driver {
         }
     }
 
-    fn receive(&mut self, datagram: &[u8]) {
+    fn receive(&mut self, datagram: &[u8], from: SocketAddr) {
         if self.phase == Phase::Left {
             // foca would take the news of its own death as a reason to return.
             return;
@@ -382,7 +383,10 @@ impl Driver {
                 .swim
                 .handle_data(data, &mut self.outbox)
                 .map_err(|e| e.to_string()),
-            Err(e) => Err(e.to_string()),
+            Err(e) => {
+                self.shared.note_version(from, &e);
+                Err(e.to_string())
+            }
         };
         self.measure();
         let news = !self.outbox.notes.is_empty() || self.ledger.lock().has_news();

@@ -53,11 +53,7 @@ pub async fn start(env: Env, mut settings: Settings) -> Result<Gossip, StartErro
     }));
     let (commands, commands_out) = mpsc::channel(QUEUE);
     let (requests_in, requests) = mpsc::channel(QUEUE);
-    let served = sync::serve(
-        listener,
-        requests_in.clone(),
-        Arc::clone(&shared.streams_dropped),
-    );
+    let served = sync::serve(listener, requests_in.clone(), Arc::clone(&shared));
     let driver = Driver::new(Parts {
         writer: Writer::new(Arc::clone(&env.disk), &path),
         env: env.clone(),

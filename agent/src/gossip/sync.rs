@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,9 +11,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::JoinError;
 use super::codec::{DecodeError, Exchange, FRAME_HEAD, FrameKind, open_frame, seal_frame};
 use super::driver::Command;
+use super::{JoinError, Shared};
 use crate::env::{BoxStream, Env, Listener};
 
 /// Longest an exchange may take, on either side.
@@ -145,7 +145,7 @@ async fn read_frame(stream: &mut BoxStream) -> Result<(FrameKind, Vec<u8>), Stre
 pub(crate) async fn serve(
     mut listener: Box<dyn Listener>,
     requests: mpsc::Sender<Command>,
-    dropped: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 ) {
     let permits = Arc::new(Semaphore::new(STREAMS_MAX));
     let mut tasks = JoinSet::new();
@@ -162,11 +162,14 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let (requests, dropped) = (requests.clone(), Arc::clone(&dropped));
+        let (requests, shared) = (requests.clone(), Arc::clone(&shared));
         tasks.spawn(async move {
             let outcome = timeout(DEADLINE, serve_one(stream, requests)).await;
             if let Err(e) = outcome.unwrap_or(Err(StreamError::Deadline)) {
-                dropped.fetch_add(1, Ordering::Relaxed);
+                shared.streams_dropped.fetch_add(1, Ordering::Relaxed);
+                if let StreamError::Decode(error) = &e {
+                    shared.note_version(from, error);
+                }
                 tracing::debug!(target: "serf", "dropped a stream: from={from} error={e}");
             }
             drop(permit);

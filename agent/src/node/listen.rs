@@ -1,6 +1,7 @@
 //! Accepts connections on the server port and hands each to what its preamble asks for.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -12,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Node;
 use crate::env::{BoxStream, Listener};
+use crate::log::Told;
 use crate::raft::Service;
 use crate::rpc::{self, Answered, HANDSHAKE_TIMEOUT, Handler, MAGIC, Purpose, Request};
 
@@ -21,6 +23,8 @@ const MAX_CONNECTIONS: usize = 8192;
 /// Connections that were dropped, by reason.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
+    /// Whoever speaks another version comes again and again: to say so once is enough.
+    told: Told,
     /// Did not begin with our preamble, or broke the protocol later.
     garbage: AtomicU64,
     /// Of another version of the protocol.
@@ -30,9 +34,17 @@ pub(super) struct Dropped {
 }
 
 impl Dropped {
-    /// Whoever speaks another version comes again and again: to say so once is enough.
-    fn first_of_another_version(&self) -> bool {
-        self.version.fetch_add(1, Ordering::Relaxed) == 0
+    /// Counts a connection that ended with an error, and says what there is to say.
+    fn note(&self, from: SocketAddr, error: &rpc::Error) {
+        if error.is_other_version() {
+            self.version.fetch_add(1, Ordering::Relaxed);
+            if self.told.is_news(from.ip(), &error.to_string()) {
+                tracing::error!(target: "rpc", "dropped a connection of {from}: {error}");
+            }
+        } else if matches!(error, rpc::Error::Protocol(_) | rpc::Error::Timeout(_)) {
+            self.garbage.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(target: "rpc", "dropped a connection of {from}: {error}");
+        }
     }
 
     pub(super) fn counts(&self) -> BTreeMap<String, String> {
@@ -66,12 +78,17 @@ impl Drop for Counted<'_> {
 struct Calls(Node);
 
 impl Handler for Calls {
-    async fn handle(&self, method: u8, body: Bytes, deadline: Instant) -> Option<Bytes> {
+    async fn handle(
+        &self,
+        method: u8,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Option<Bytes>, rpc::Error> {
         if method != Request::METHOD {
-            return None;
+            return Err(rpc::Error::Protocol(format!("unknown method {method}")));
         }
         let answered = match Request::decode(&body) {
-            Some(request) => {
+            Ok(request) => {
                 let _counted = self
                     .0
                     .inner
@@ -85,17 +102,21 @@ impl Handler for Calls {
                 };
                 match place {
                     // Nobody waits for an answer after that; what has been proposed by then may still be committed.
-                    Some(_place) => tokio::time::timeout_at(deadline, self.0.answer(request))
-                        .await
-                        .ok()?,
+                    Some(_place) => {
+                        let answer = self.0.answer(request, deadline);
+                        match tokio::time::timeout_at(deadline, answer).await {
+                            Ok(answered) => answered,
+                            Err(_) => return Ok(None),
+                        }
+                    }
                     None => Answered(Err(super::Error::Busy)),
                 }
             }
-            None => Answered(Err(super::Error::Refused(
-                "the request does not decode: another version?".to_owned(),
-            ))),
+            Err(error) if error.is_other_version() => return Err(error),
+            // One that a later version added: whoever sends it has others that are understood.
+            Err(error) => Answered(Err(super::Error::Refused(error.to_string()))),
         };
-        Some(answered.encode())
+        Ok(Some(answered.encode()))
     }
 }
 
@@ -136,15 +157,8 @@ pub(super) async fn serve(
         );
         open.fetch_add(1, Ordering::Relaxed);
         connections.spawn(async move {
-            match connection(stream, &calls, &service, &requests).await {
-                Err(error @ (rpc::Error::Protocol(_) | rpc::Error::Timeout(_))) => {
-                    dropped.garbage.fetch_add(1, Ordering::Relaxed);
-                    tracing::debug!(target: "rpc", "dropped a connection of {from}: {error}");
-                }
-                Err(error @ rpc::Error::Version { .. }) if dropped.first_of_another_version() => {
-                    tracing::error!(target: "rpc", "dropped a connection of {from}: {error}");
-                }
-                _ => {}
+            if let Err(error) = connection(stream, &calls, &service, &requests).await {
+                dropped.note(from, &error);
             }
             open.fetch_sub(1, Ordering::Relaxed);
         });

@@ -62,16 +62,17 @@ impl Node {
         };
         let bytes = stamped.encode();
         let _place = self.inner.gate.proposal(bytes.len()).ok_or(Error::Busy)?;
-        let bytes = &bytes;
+        let (bytes, deadline) = (&bytes, Instant::now() + PROPOSE_TIMEOUT);
         let answer = self
-            .until_led(|| async move {
+            .until_led(deadline, || async move {
                 match &self.inner.server {
                     Some(server) if server.leads() => {
-                        Answered(server.propose(bytes.clone()).await.map(Answer::Applied))
+                        let proposed = server.propose(bytes.clone(), deadline).await;
+                        Answered(proposed.map(Answer::Applied))
                     }
                     _ => {
                         let request = Request::Propose(bytes.clone());
-                        self.ask_leader(&request, PROPOSE_TIMEOUT).await
+                        self.ask_leader(&request, deadline).await
                     }
                 }
             })
@@ -108,24 +109,26 @@ impl Node {
     ) -> impl Future<Output = Result<Reply, Error>> + Send {
         async move {
             let (query, options) = (&query, &options);
+            // However often it is tried, it waits no longer altogether.
+            let until = Instant::now() + options.wait;
             if let (Some(server), Consistency::Stale) = (&self.inner.server, options.consistency)
-                && let Some(reply) = server.read_stale(query, options).await
+                && let Some(reply) = server.read_stale(query, options, until).await
             {
                 return Ok(reply);
             }
             let answer = self
-                .until_led(|| async move {
+                .until_led(until + CALL_TIMEOUT, || async move {
                     match &self.inner.server {
                         Some(server) if server.leads() => Answered(
                             server
-                                .read(query, options)
+                                .read(query, options, until)
                                 .await
                                 .map(|reply| Answer::Read(Box::new(reply))),
                         ),
                         Some(server) if read_index::is_worthwhile(query, options) => {
-                            Box::pin(self.read_as_follower(server, query, options)).await
+                            Box::pin(self.read_as_follower(server, query, options, until)).await
                         }
-                        _ => Box::pin(self.ask_to_read(query, options)).await,
+                        _ => Box::pin(self.ask_to_read(query, options, until)).await,
                     }
                 })
                 .await?;
@@ -136,23 +139,31 @@ impl Node {
         }
     }
 
-    /// Lets another server answer.
-    async fn ask_to_read(&self, query: &Query, options: &ReadOptions) -> Answered {
-        let timeout = CALL_TIMEOUT + options.wait;
-        let request = Request::Read(query.clone(), options.clone());
+    /// Lets another server answer, which waits for a change until that moment.
+    async fn ask_to_read(&self, query: &Query, options: &ReadOptions, until: Instant) -> Answered {
+        let options = ReadOptions {
+            wait: until.saturating_duration_since(Instant::now()),
+            ..options.clone()
+        };
         let any_server = options.consistency == Consistency::Stale && options.max_stale.is_none();
+        let request = Request::Read(query.clone(), options);
+        let deadline = until + CALL_TIMEOUT;
         if self.inner.server.is_none() && any_server {
-            self.ask_any(&request, timeout).await
+            self.ask_any(&request, deadline).await
         } else {
-            self.ask_leader(&request, timeout).await
+            self.ask_leader(&request, deadline).await
         }
     }
 
     /// Server address of the leader, as far as this node or a server that it asks knows.
     pub async fn leader_address(&self) -> Option<SocketAddr> {
+        self.leader_address_by(Instant::now() + CALL_TIMEOUT).await
+    }
+
+    async fn leader_address_by(&self, deadline: Instant) -> Option<SocketAddr> {
         match &self.inner.server {
             Some(server) => server.leader_address(),
-            None => match self.ask_any(&Request::Peers, CALL_TIMEOUT).await {
+            None => match self.ask_any(&Request::Peers, deadline).await {
                 Answered(Ok(Answer::Peers { leader, .. })) => leader,
                 _ => None,
             },
@@ -163,10 +174,13 @@ impl Node {
     pub async fn peer_addresses(&self) -> Result<Vec<SocketAddr>, Error> {
         match &self.inner.server {
             Some(server) => Ok(server.voter_addresses()),
-            None => match self.ask_any(&Request::Peers, CALL_TIMEOUT).await.0? {
-                Answer::Peers { voters, .. } => Ok(voters),
-                _ => Err(Error::Unknown),
-            },
+            None => {
+                let deadline = Instant::now() + CALL_TIMEOUT;
+                match self.ask_any(&Request::Peers, deadline).await.0? {
+                    Answer::Peers { voters, .. } => Ok(voters),
+                    _ => Err(Error::Unknown),
+                }
+            }
         }
     }
 
@@ -178,15 +192,16 @@ impl Node {
             return Ok(server.configuration());
         }
         let request = &Request::RaftConfiguration(!stale);
+        let deadline = Instant::now() + CALL_TIMEOUT;
         let answer = self
-            .until_led(|| async move {
+            .until_led(deadline, || async move {
                 match &self.inner.server {
                     Some(server) if server.leads() => {
                         let (servers, index) = server.configuration();
                         Answered(Ok(Answer::RaftConfiguration(servers, index)))
                     }
-                    None if stale => self.ask_any(request, CALL_TIMEOUT).await,
-                    _ => self.ask_leader(request, CALL_TIMEOUT).await,
+                    None if stale => self.ask_any(request, deadline).await,
+                    _ => self.ask_leader(request, deadline).await,
                 }
             })
             .await?;
@@ -226,21 +241,29 @@ impl Node {
 
     pub(super) async fn lead_or_ask(&self, request: Request) -> Result<Answer, Error> {
         let request = &request;
-        self.until_led(|| async move {
+        let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        self.until_led(deadline, || async move {
             match &self.inner.server {
-                Some(server) if server.leads() => server.command(request, self).await,
-                _ => self.ask_leader(request, PROPOSE_TIMEOUT).await,
+                Some(server) if server.leads() => server.command(request, self, deadline).await,
+                _ => self.ask_leader(request, deadline).await,
             }
         })
         .await
     }
 
-    /// Repeats `attempt` while nobody leads, until the hold time is over.
-    async fn until_led<F>(&self, attempt: impl Fn() -> F) -> Result<Answer, Error>
+    /// Repeats `attempt` while nobody leads, until the hold time or the request's own is over.
+    ///
+    /// Each try is given what the ones before have left of the request's time, or a client that gives up after that time
+    /// would be worked for long after it has gone.
+    async fn until_led<F>(
+        &self,
+        deadline: Instant,
+        attempt: impl Fn() -> F,
+    ) -> Result<Answer, Error>
     where
         F: Future<Output = Answered>,
     {
-        let deadline = Instant::now() + self.inner.config.rpc_hold_timeout;
+        let deadline = deadline.min(Instant::now() + self.inner.config.rpc_hold_timeout);
         loop {
             let outcome = match attempt().await.0 {
                 Ok(answer) => Try::Done(Ok(answer)),
@@ -280,18 +303,21 @@ impl Node {
         }
     }
 
-    async fn ask_leader(&self, request: &Request, timeout: Duration) -> Answered {
+    async fn ask_leader(&self, request: &Request, deadline: Instant) -> Answered {
         let leader = match &self.inner.server {
             Some(server) => server.leader_address(),
             None => match self.hint() {
                 Some(leader) => Some(leader),
-                None => self.leader_address().await,
+                None => {
+                    let by = deadline.min(Instant::now() + CALL_TIMEOUT);
+                    self.leader_address_by(by).await
+                }
             },
         };
         let Some(leader) = leader else {
             return Answered(Err(self.nobody()));
         };
-        let answered = self.ask(leader, request, timeout).await;
+        let answered = self.ask(leader, request, deadline).await;
         let found = !matches!(answered.0, Err(Error::NoLeader | Error::Unknown));
         *self
             .inner
@@ -310,7 +336,7 @@ impl Node {
     }
 
     /// Asks living servers, in random order, until one answers.
-    async fn ask_any(&self, request: &Request, timeout: Duration) -> Answered {
+    async fn ask_any(&self, request: &Request, deadline: Instant) -> Answered {
         let mut servers: Vec<SocketAddr> = self
             .members()
             .iter()
@@ -319,7 +345,7 @@ impl Node {
             .collect();
         while !servers.is_empty() {
             let pick = self.inner.env.random.below(servers.len() as u64) as usize;
-            let answered = self.ask(servers.swap_remove(pick), request, timeout).await;
+            let answered = self.ask(servers.swap_remove(pick), request, deadline).await;
             if !matches!(answered.0, Err(Error::NoLeader)) {
                 return answered;
             }
@@ -338,12 +364,17 @@ impl Node {
         }
     }
 
+    /// Asks one server, which is told how much time is left until `deadline`.
     pub(super) async fn ask(
         &self,
         server: SocketAddr,
         request: &Request,
-        timeout: Duration,
+        deadline: Instant,
     ) -> Answered {
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        if timeout.is_zero() {
+            return Answered(Err(Error::NoLeader));
+        }
         match self.inner.calls.request(server, request, timeout).await {
             Ok(answered) => answered,
             Err(rpc::Error::Busy(_)) => Answered(Err(Error::Busy)),
@@ -375,20 +406,22 @@ impl Node {
     }
 
     /// Answers a request that arrived over RPC. Never passes it on: the asker finds the leader itself.
-    pub(super) async fn answer(&self, request: Request) -> Answered {
+    /// Its asker gives up at `deadline`.
+    pub(super) async fn answer(&self, request: Request, deadline: Instant) -> Answered {
         let Some(server) = &self.inner.server else {
             return Answered(Err(Error::Refused("this node is a client".to_owned())));
         };
         Answered(match request {
-            Request::Propose(bytes) => server.propose(bytes).await.map(Answer::Applied),
+            Request::Propose(bytes) => server.propose(bytes, deadline).await.map(Answer::Applied),
             Request::Read(query, options) if options.consistency == Consistency::Stale => {
-                let reply = server.read_stale(&query, &options).await;
+                let until = Instant::now() + options.wait;
+                let reply = server.read_stale(&query, &options, until).await;
                 reply
                     .map(|reply| Answer::Read(Box::new(reply)))
                     .ok_or(Error::NoLeader)
             }
             Request::Read(query, options) => server
-                .read(&query, &options)
+                .read(&query, &options, Instant::now() + options.wait)
                 .await
                 .map(|r| Answer::Read(Box::new(r))),
             Request::Peers => Ok(Answer::Peers {
@@ -405,9 +438,9 @@ impl Node {
             | Request::RenewSession(_)
             | Request::Health
             | Request::Place(..)) => {
-                return server.command(&request, self).await;
+                return server.command(&request, self, deadline).await;
             }
-            Request::ReadIndex { quorum } => server.read_index(quorum).await,
+            Request::ReadIndex { quorum } => server.read_index(quorum, deadline).await,
             request @ (Request::Save { .. } | Request::SavedPiece { .. }) => {
                 return self.answer_save(server, &request).await;
             }

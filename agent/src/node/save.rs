@@ -97,14 +97,21 @@ impl Node {
 
     async fn fetch(&self, server: SocketAddr, stale: bool) -> Result<Saved, Error> {
         let request = Request::Save { stale };
-        let opened = self.ask(server, &request, ENCODE_TIME_MAX).await.0?;
+        let opened = self
+            .ask(server, &request, Instant::now() + ENCODE_TIME_MAX)
+            .await
+            .0?;
         let Answer::Saved { id, about, pieces } = opened else {
             return Err(Error::Unknown);
         };
         let mut fetched = Vec::new();
         for number in 0..pieces {
             let request = Request::SavedPiece { id, number };
-            match self.ask(server, &request, PIECE_TIME_MAX).await.0? {
+            match self
+                .ask(server, &request, Instant::now() + PIECE_TIME_MAX)
+                .await
+                .0?
+            {
                 Answer::Bytes(piece) => fetched.push(piece),
                 _ => return Err(Error::Unknown),
             }

@@ -315,3 +315,58 @@ async fn a_lock_passes_on_when_the_ttl_of_its_holder_and_the_delay_are_over() {
     client.shutdown().await;
     a.shutdown().await;
 }
+
+/// A server that never knows a leader, and notes how much time each request was given.
+#[derive(Default)]
+struct Leaderless(std::sync::Mutex<Vec<Duration>>);
+
+impl crate::rpc::Handler for Leaderless {
+    async fn handle(
+        &self,
+        _: u8,
+        _: bytes::Bytes,
+        deadline: tokio::time::Instant,
+    ) -> Result<Option<bytes::Bytes>, crate::rpc::Error> {
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        self.0.lock().unwrap().push(left);
+        Ok(Some(crate::rpc::Answered(Err(Error::NoLeader)).encode()))
+    }
+}
+
+#[tokio::test]
+async fn each_try_is_given_what_the_ones_before_have_left() {
+    let bed = Bed::new();
+    let node = bed.start(9, "").await;
+    let listener = tokio::net::TcpListener::bind((bed.address(1), 8300))
+        .await
+        .unwrap();
+    let server = listener.local_addr().unwrap();
+    let noted = Arc::new(Leaderless::default());
+    let handler = noted.clone();
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut preamble = [0; 5];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut preamble)
+            .await
+            .unwrap();
+        crate::rpc::serve(Box::new(stream), handler).await
+    });
+    let deadline = tokio::time::Instant::now() + HANG;
+    for _ in 0..3 {
+        let left = deadline - tokio::time::Instant::now();
+        let asked = node.ask(server, &crate::rpc::Request::Peers, deadline);
+        assert_eq!(asked.await.0.unwrap_err(), Error::NoLeader);
+        let given = *noted.0.lock().unwrap().last().unwrap();
+        assert!(given <= left, "{given:?} where {left:?} is left");
+    }
+    let past = tokio::time::Instant::now();
+    let asked = node.ask(server, &crate::rpc::Request::Peers, past).await;
+    assert_eq!(asked.0.unwrap_err(), Error::NoLeader);
+    assert_eq!(
+        noted.0.lock().unwrap().len(),
+        3,
+        "nothing was sent any more"
+    );
+    node.shutdown().await;
+    serving.abort();
+}

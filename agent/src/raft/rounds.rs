@@ -67,6 +67,10 @@ impl Rounds for Proposals {
         &self.gathered
     }
 
+    fn has_gone((_, answer): &Self::Caller) -> bool {
+        answer.is_closed()
+    }
+
     async fn carry_out(&self, round: Vec<Self::Caller>) {
         let (commands, answers): (Vec<_>, Vec<_>) = round.into_iter().unzip();
         let commands = commands.into_iter().map(Payload);
@@ -145,6 +149,10 @@ impl Rounds for Confirmations {
 
     fn gathered(&self) -> &Gathered<Self::Caller> {
         &self.gathered
+    }
+
+    fn has_gone(reader: &Self::Caller) -> bool {
+        reader.is_closed()
     }
 
     async fn carry_out(&self, readers: Vec<Self::Caller>) {

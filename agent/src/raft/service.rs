@@ -64,7 +64,15 @@ enum Unfit {
 
 impl From<super::codec::Error> for Unfit {
     fn from(error: super::codec::Error) -> Self {
-        Unfit::Garbage(rpc::Error::Protocol(error.to_string()))
+        Unfit::Garbage(not_understood(error))
+    }
+}
+
+/// What to say of a message that does not decode.
+fn not_understood(error: super::codec::Error) -> rpc::Error {
+    match error {
+        super::codec::Error::Version(_) => rpc::Error::Foreign(format!("a raft message: {error}")),
+        other => rpc::Error::Protocol(other.to_string()),
     }
 }
 
@@ -146,8 +154,7 @@ impl Service {
         let reader = AbortOnDropHandle::new(tokio::spawn(async move {
             let mut read = BufReader::with_capacity(APPEND_BUFFER, read);
             while let Some(frame) = read_frame(&mut read).await.map_err(rpc::Error::Lost)? {
-                let request =
-                    decode_append(frame).map_err(|e| rpc::Error::Protocol(e.to_string()))?;
+                let request = decode_append(frame).map_err(not_understood)?;
                 if !request.entries.is_empty() && !may_append(&mut room).await {
                     break;
                 }
@@ -202,8 +209,7 @@ impl Service {
             return Ok(());
         }
         let frame = next_frame(&mut read).await?;
-        let protocol = |e: super::codec::Error| rpc::Error::Protocol(e.to_string());
-        let head: WireSnapshotHead = decode(&frame).map_err(protocol)?;
+        let head: WireSnapshotHead = decode(&frame).map_err(not_understood)?;
         let admission = match self.receive(&mut read, &head).await? {
             Ok(received) => self.install(head, received).await,
             Err(why) => {
@@ -399,11 +405,19 @@ async fn may_append(room: &mut watch::Receiver<Room>) -> bool {
 }
 
 impl Handler for Service {
-    async fn handle(&self, method: u8, body: Bytes, _: tokio::time::Instant) -> Option<Bytes> {
-        match self.call(method, body).await {
-            Ok(answer) => Some(answer),
-            Err(Unfit::Refused(why)) => Some(answer::<()>(&Admission::Refused(why))),
-            Err(Unfit::Garbage(_)) => None,
+    async fn handle(
+        &self,
+        method: u8,
+        body: Bytes,
+        deadline: tokio::time::Instant,
+    ) -> Result<Option<Bytes>, rpc::Error> {
+        // A vote that has to wait until this server may vote is not given to somebody who no longer waits for it.
+        let answered = tokio::time::timeout_at(deadline, self.call(method, body)).await;
+        match answered {
+            Ok(Ok(answer)) => Ok(Some(answer)),
+            Ok(Err(Unfit::Refused(why))) => Ok(Some(answer::<()>(&Admission::Refused(why)))),
+            Ok(Err(Unfit::Garbage(error))) => Err(error),
+            Err(_) => Ok(None),
         }
     }
 }

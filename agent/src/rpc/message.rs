@@ -9,6 +9,7 @@ use crate::archive::About;
 use crate::coordinate::Coordinate;
 use crate::leader::autopilot::ClusterHealth;
 use crate::node::{Error, PeerRef, RaftServer, ReadOptions, Reply};
+use crate::rpc;
 use crate::state::{Outcome, Query, Session};
 
 /// Version of the messages below; in front of each, so that an old server can say that it does not understand.
@@ -123,9 +124,19 @@ impl Request {
         encode(self)
     }
 
-    /// Reads the wire form; `None` for bytes that are not of this version.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        decode(bytes)
+    /// Reads the wire form.
+    ///
+    /// # Errors
+    /// [`rpc::Error::Foreign`] for bytes of another version; else they are a request that only a later one knows, or none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, rpc::Error> {
+        match bytes.first() {
+            Some(&other) if other != VERSION => Err(rpc::Error::Foreign(format!(
+                "a request in format version {other}, this node reads {VERSION}"
+            ))),
+            _ => decode(bytes).ok_or_else(|| {
+                rpc::Error::Protocol("the request does not decode: another version?".to_owned())
+            }),
+        }
     }
 }
 
@@ -177,12 +188,12 @@ mod tests {
         ];
         crate::fuzz::run("rpc-call", &seeds, |bytes| {
             let request = match Request::decode(bytes) {
-                None => "no request".to_owned(),
-                Some(Request::Propose(command)) => match Stamped::decode(&command) {
+                Err(error) => error.to_string(),
+                Ok(Request::Propose(command)) => match Stamped::decode(&command) {
                     Ok(stamped) => variant(&stamped.command),
                     Err(error) => error.to_string(),
                 },
-                Some(other) => variant(&other),
+                Ok(other) => variant(&other),
             };
             let answer = Answered::decode(bytes).map(|Answered(result)| variant(&result));
             format!("{request}, {answer:?}")

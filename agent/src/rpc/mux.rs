@@ -83,11 +83,12 @@ impl Caller {
         self.queue.is_closed() || lock(&self.waiters).is_none()
     }
 
-    /// Sends one request and waits for its answer.
+    /// Sends one request and waits for its answer until `deadline`.
     ///
     /// # Errors
     /// Any but [`Error::Busy`] leaves the outcome unknown: the request may have been sent.
-    pub async fn call(&self, method: u8, body: Bytes, timeout: Duration) -> Result<Bytes, Error> {
+    pub async fn call(&self, method: u8, body: Bytes, deadline: Instant) -> Result<Bytes, Error> {
+        let begun = Instant::now();
         let lost = || Error::Lost(io::ErrorKind::ConnectionReset.into());
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, waiting) = oneshot::channel();
@@ -103,7 +104,6 @@ impl Caller {
             waiters: &self.waiters,
             number,
         };
-        let deadline = Instant::now() + timeout;
         let exchange = async {
             let outgoing = Outgoing {
                 number,
@@ -115,7 +115,7 @@ impl Caller {
         };
         tokio::time::timeout_at(deadline, exchange)
             .await
-            .unwrap_or(Err(Error::Timeout(timeout)))
+            .unwrap_or_else(|_| Err(Error::Timeout(deadline - begun)))
     }
 }
 
@@ -215,13 +215,16 @@ async fn read_answers(read: ReadHalf<BoxStream>, waiters: Waiters) {
 /// Answers calls.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request, whose caller gives up at `deadline`; not called for one that comes later. `None` leaves it
-    /// without an answer: it is not of this protocol, or nobody waits any more.
+    /// without an answer: nobody waits any more.
+    ///
+    /// # Errors
+    /// It is not of this protocol: the connection ends.
     fn handle(
         &self,
         method: u8,
         body: Bytes,
         deadline: Instant,
-    ) -> impl Future<Output = Option<Bytes>> + Send;
+    ) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send;
 }
 
 /// Answers the calls of one connection until it ends. Requests are worked on concurrently.
@@ -231,7 +234,16 @@ pub async fn serve<H: Handler>(stream: BoxStream, handler: Arc<H>) -> Result<(),
     let writer = AbortOnDropHandle::new(tokio::spawn(write_loop(write, outgoing)));
     let mut read = BufReader::with_capacity(16 << 10, read);
     let mut working = tokio::task::JoinSet::new();
-    while let Some(mut frame) = read_frame(&mut read).await.map_err(Error::Lost)? {
+    let (breach, mut breached) = mpsc::channel(1);
+    loop {
+        let frame = tokio::select! {
+            frame = read_frame(&mut read) => frame.map_err(Error::Lost)?,
+            // What has been read of the next frame is of no interest then.
+            Some(error) = breached.recv() => return Err(error),
+        };
+        let Some(mut frame) = frame else {
+            break;
+        };
         if frame.len() < REQUEST_HEAD {
             return Err(Error::Protocol(format!("request of {} bytes", frame.len())));
         }
@@ -242,21 +254,27 @@ pub async fn serve<H: Handler>(stream: BoxStream, handler: Arc<H>) -> Result<(),
         if working.len() >= MAX_CONCURRENT {
             working.join_next().await;
         }
-        let (handler, queue) = (handler.clone(), queue.clone());
+        let (handler, queue, breach) = (handler.clone(), queue.clone(), breach.clone());
         working.spawn(async move {
             // It may have waited here for its turn.
             if Instant::now() >= deadline {
                 return;
             }
-            if let Some(body) = handler.handle(method, frame, deadline).await {
-                // The connection may have ended meanwhile; then nobody waits for the answer.
-                let _ = queue
-                    .send(Outgoing {
-                        number,
-                        method: None,
-                        body,
-                    })
-                    .await;
+            // The connection may have ended meanwhile; then nobody waits for the answer, and the same below.
+            match handler.handle(method, frame, deadline).await {
+                Ok(Some(body)) => {
+                    let _ = queue
+                        .send(Outgoing {
+                            number,
+                            method: None,
+                            body,
+                        })
+                        .await;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let _ = breach.try_send(error);
+                }
             }
         });
     }
@@ -275,8 +293,11 @@ mod tests {
     struct Echo;
 
     impl Handler for Echo {
-        async fn handle(&self, _: u8, body: Bytes, _: Instant) -> Option<Bytes> {
-            Some(body)
+        async fn handle(&self, _: u8, body: Bytes, _: Instant) -> Result<Option<Bytes>, Error> {
+            match &body[..] {
+                b"nonsense" => Err(Error::Protocol("nonsense".to_owned())),
+                _ => Ok(Some(body)),
+            }
         }
     }
 
@@ -303,6 +324,17 @@ mod tests {
         assert_eq!(answer, "in time");
         drop(near);
         serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_not_of_the_protocol_ends_the_connection() {
+        let (mut near, far) = tokio::io::duplex(1024);
+        let serving = tokio::spawn(serve(Box::new(far) as BoxStream, Arc::new(Echo)));
+        write_frame(&mut near, &[&request(1, 60_000, b"nonsense")])
+            .await
+            .unwrap();
+        assert!(matches!(serving.await.unwrap(), Err(Error::Protocol(_))));
+        assert!(read_frame(&mut near).await.unwrap().is_none());
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{CALL_TIMEOUT, PROPOSE_TIMEOUT};
+use super::CALL_TIMEOUT;
 use crate::leader::autopilot::ClusterHealth;
 use crate::node::{
     Consistency, Error, Node, PeerRef, Phase, RaftServer, ReadOptions, Reply, Server,
@@ -55,8 +55,13 @@ impl Server {
         (servers, status.membership_index)
     }
 
-    pub(super) async fn propose(&self, command: Bytes) -> Result<Outcome, Error> {
-        match tokio::time::timeout(PROPOSE_TIMEOUT, self.consensus.propose(command)).await {
+    /// What has been proposed by the deadline may be committed later; what still waits for its turn then never is.
+    pub(super) async fn propose(
+        &self,
+        command: Bytes,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        match tokio::time::timeout_at(deadline, self.consensus.propose(command)).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(Error::Unknown),
         }
@@ -77,18 +82,36 @@ impl Server {
         }
     }
 
-    pub(super) async fn read(&self, query: &Query, options: &ReadOptions) -> Result<Reply, Error> {
+    /// Waits for a change until that moment at the longest.
+    pub(super) async fn read(
+        &self,
+        query: &Query,
+        options: &ReadOptions,
+        until: Instant,
+    ) -> Result<Reply, Error> {
         let quorum = options.consistency == Consistency::Consistent;
-        Box::pin(self.consensus.linearize(quorum)).await?;
-        self.wait(query, options).await;
+        Box::pin(self.linearize(quorum, until + CALL_TIMEOUT)).await?;
+        self.wait(query, options, until).await;
         Ok(self.reply(query, Duration::ZERO))
     }
 
     /// The index up to which everything that was acknowledged is in this leader's state.
-    pub(super) async fn read_index(&self, quorum: bool) -> Result<Answer, Error> {
-        self.consensus.linearize(quorum).await?;
+    pub(super) async fn read_index(
+        &self,
+        quorum: bool,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        self.linearize(quorum, deadline).await?;
         let store = self.shared.load();
         Ok(Answer::ReadIndex(store.index_of(&Query::Noop)))
+    }
+
+    /// A leader that cannot tell in time whether it still is one is none.
+    async fn linearize(&self, quorum: bool, deadline: Instant) -> Result<(), Error> {
+        match tokio::time::timeout_at(deadline, self.consensus.linearize(quorum)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Error::NoLeader),
+        }
     }
 
     /// How long ago the leader was heard of, if that is not too long ago for this read.
@@ -98,15 +121,20 @@ impl Server {
     }
 
     /// `None` when the leader must be asked: it was never heard of, or too long ago.
-    pub(super) async fn read_stale(&self, query: &Query, options: &ReadOptions) -> Option<Reply> {
+    pub(super) async fn read_stale(
+        &self,
+        query: &Query,
+        options: &ReadOptions,
+        until: Instant,
+    ) -> Option<Reply> {
         self.fresh_contact(options)?;
-        self.wait(query, options).await;
+        self.wait(query, options, until).await;
         Some(self.reply(query, self.consensus.last_contact().unwrap_or_default()))
     }
 
     /// Waits until the query's answer is newer than the asker has. Unchanged at the end of the wait is an answer too,
     /// also when the end comes early because this server leaves.
-    pub(super) async fn wait(&self, query: &Query, options: &ReadOptions) {
+    pub(super) async fn wait(&self, query: &Query, options: &ReadOptions, until: Instant) {
         if options.min_index == 0 {
             return;
         }
@@ -114,7 +142,7 @@ impl Server {
         tokio::select! {
             biased;
             () = self.shared.changed(query, options.min_index) => {}
-            () = tokio::time::sleep(options.wait) => {}
+            () = tokio::time::sleep_until(until) => {}
             _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
         }
     }
@@ -129,15 +157,20 @@ impl Server {
         }
     }
 
-    pub(super) async fn command(&self, request: &Request, node: &Node) -> Answered {
+    pub(super) async fn command(
+        &self,
+        request: &Request,
+        node: &Node,
+        deadline: Instant,
+    ) -> Answered {
         let status = self.consensus.status();
         if !status.is_leader() {
             return Answered(Err(Error::NoLeader));
         }
         Answered(match request {
             Request::RemovePeer(peer) => self.remove_peer(peer, &status).await,
-            Request::TransferLeader(to) => self.transfer_leader(*to, &status).await,
-            Request::RenewSession(id) => self.renew_session(*id).await,
+            Request::TransferLeader(to) => self.transfer_leader(*to, &status, deadline).await,
+            Request::RenewSession(id) => self.renew_session(*id, deadline).await,
             Request::Place(node, place) => match self.places.tell(node, **place) {
                 true => Ok(Answer::Done),
                 false => Err(Error::Busy),
@@ -156,8 +189,8 @@ impl Server {
             .judge(status, &node.members(), &config, node.env().clock.unix_ms())
     }
 
-    async fn renew_session(&self, id: Uuid) -> Result<Answer, Error> {
-        self.consensus.linearize(false).await?;
+    async fn renew_session(&self, id: Uuid, deadline: Instant) -> Result<Answer, Error> {
+        self.linearize(false, deadline).await?;
         let known = self.shared.load().session(&id);
         let renewed = known.filter(|session| self.timers.renew(session, Instant::now()));
         Ok(Answer::Session(renewed))
@@ -185,6 +218,7 @@ impl Server {
         &self,
         to: Option<Uuid>,
         status: &raft::Status,
+        deadline: Instant,
     ) -> Result<Answer, Error> {
         let target = match to {
             Some(id) => status
@@ -197,7 +231,10 @@ impl Server {
         let target = target
             .filter(|id| *id != status.id)
             .ok_or(Error::NoTransferTarget)?;
-        self.consensus.transfer_leader(target, CALL_TIMEOUT).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.consensus
+            .transfer_leader(target, left.min(CALL_TIMEOUT))
+            .await?;
         Ok(Answer::Done)
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::CALL_TIMEOUT;
 use crate::node::{Consistency, Error, Node, ReadOptions, Server};
@@ -59,11 +59,16 @@ impl Rounds for Asking {
         }
     }
 
+    fn has_gone(reader: &Caller) -> bool {
+        reader.is_closed()
+    }
+
     async fn carry_out(&self, readers: Vec<Caller>) {
         let request = Request::ReadIndex {
             quorum: self.quorum,
         };
-        let index = match self.node.ask_leader(&request, CALL_TIMEOUT).await.0 {
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        let index = match self.node.ask_leader(&request, deadline).await.0 {
             Ok(Answer::ReadIndex(index)) => Ok(index),
             Ok(_) => Err(Error::Unknown),
             Err(error) => Err(error),
@@ -87,6 +92,7 @@ impl Node {
         server: &Server,
         query: &Query,
         options: &ReadOptions,
+        until: Instant,
     ) -> Answered {
         let quorum = options.consistency == Consistency::Consistent;
         let (tell, told) = oneshot::channel();
@@ -96,17 +102,20 @@ impl Node {
             quorum,
         });
         asking.add(tell, 0);
-        let index = match told.await.unwrap_or(Err(Error::NoLeader)) {
+        let told = timeout_at(until + CALL_TIMEOUT, told).await;
+        let index = match told.map_or(Err(Error::NoLeader), |told| {
+            told.unwrap_or(Err(Error::NoLeader))
+        }) {
             Ok(index) => index,
             // One of an older version does not know the question.
-            Err(Error::Refused(_)) => return self.ask_to_read(query, options).await,
+            Err(Error::Refused(_)) => return self.ask_to_read(query, options, until).await,
             Err(error) => return Answered(Err(error)),
         };
         let applied = server.shared.changed(&Query::Noop, index.saturating_sub(1));
         if timeout(CATCH_UP, applied).await.is_err() {
-            return self.ask_to_read(query, options).await;
+            return self.ask_to_read(query, options, until).await;
         }
-        server.wait(query, options).await;
+        server.wait(query, options, until).await;
         let reply = server.reply(query, Duration::ZERO);
         Answered(Ok(Answer::Read(Box::new(reply))))
     }

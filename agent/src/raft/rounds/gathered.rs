@@ -23,6 +23,10 @@ pub(crate) trait Rounds: Send + Sync + Sized + 'static {
     /// Those who wait.
     fn gathered(&self) -> &Gathered<Self::Caller>;
 
+    /// Whether a caller no longer waits for an answer. One that has gone before its round began is left out: nothing of
+    /// what it asked is done.
+    fn has_gone(caller: &Self::Caller) -> bool;
+
     /// Asks for all of them, and answers all of them.
     fn carry_out(&self, round: Vec<Self::Caller>) -> impl Future<Output = ()> + Send;
 
@@ -41,7 +45,11 @@ fn begin<R: Rounds>(rounds: Arc<R>) {
 
 /// Carries out rounds until nobody waits, or one of them stalls.
 async fn run<R: Rounds>(rounds: Arc<R>) {
-    while let Some(round) = rounds.gathered().next() {
+    while let Some(mut round) = rounds.gathered().next() {
+        round.retain(|caller| !R::has_gone(caller));
+        if round.is_empty() {
+            continue;
+        }
         let mut carried_out = pin!(rounds.carry_out(round));
         if timeout(STALLED, carried_out.as_mut()).await.is_err() {
             if rounds.gathered().release() {
@@ -131,7 +139,52 @@ impl<T> Gathered<T> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::{mpsc, oneshot};
+
     use super::*;
+
+    /// Tells what its rounds were.
+    struct Told {
+        gathered: Gathered<(char, oneshot::Sender<()>)>,
+        tell: mpsc::UnboundedSender<String>,
+    }
+
+    impl Rounds for Told {
+        type Caller = (char, oneshot::Sender<()>);
+
+        fn gathered(&self) -> &Gathered<Self::Caller> {
+            &self.gathered
+        }
+
+        fn has_gone((_, answer): &Self::Caller) -> bool {
+            answer.is_closed()
+        }
+
+        async fn carry_out(&self, round: Vec<Self::Caller>) {
+            let names = round.iter().map(|(name, _)| *name).collect();
+            self.tell.send(names).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_gone_before_its_round_is_left_out() {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let gathered = Gathered::new(1);
+        let rounds = Arc::new(Told { gathered, tell });
+        let mut waiting = Vec::new();
+        // All before the first round begins, which is a task of its own.
+        for (name, stays) in [('a', true), ('b', false), ('c', true)] {
+            let (answer, waits) = oneshot::channel();
+            rounds.add((name, answer), 1);
+            waiting.extend(stays.then_some(waits));
+        }
+        assert_eq!(told.recv().await.unwrap(), "ac");
+        // A round of nobody is none.
+        rounds.add(('d', oneshot::channel().0), 1);
+        let (answer, _waits) = oneshot::channel();
+        rounds.add(('e', answer), 1);
+        assert_eq!(told.recv().await.unwrap(), "e");
+    }
 
     #[test]
     fn who_comes_while_rounds_are_under_way_shares_the_next_one() {
