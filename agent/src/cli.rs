@@ -8,12 +8,14 @@ use std::process::ExitCode;
 mod agent;
 mod api;
 mod catalog;
+mod config;
 mod event;
 mod exec;
 mod flags;
 mod force_leave;
 mod handler;
 mod info;
+mod intention;
 mod io;
 mod join;
 mod keygen;
@@ -44,10 +46,12 @@ const VERBS: &[(&str, &str)] = &[
         "Runs an agent: a server or a client (the word may be left out)",
     ),
     ("catalog", "Reads the catalog"),
+    ("config", "Reads and writes the cluster's config entries"),
     ("event", "Fires an event to all nodes"),
     ("exec", "Not supported"),
     ("force-leave", "Makes a failed member one that left"),
     ("info", "Prints what an agent knows of itself"),
+    ("intention", "Says which services may connect to which"),
     ("join", "Makes an agent join a cluster"),
     ("keygen", "Prints a new gossip encryption key"),
     ("kv", "Reads and writes the key/value store"),
@@ -126,9 +130,11 @@ fn run(args: &[String], io: &mut Io<'_>) -> u8 {
         _ => block_on(async {
             match verb {
                 "catalog" => catalog::run(rest, io).await,
+                "config" => config::run(rest, io).await,
                 "event" => event::run(rest, io).await,
                 "force-leave" => force_leave::run(rest, io).await,
                 "info" => info::run(rest, io).await,
+                "intention" => intention::run(rest, io).await,
                 "join" => join::run(rest, io).await,
                 "kv" => kv::run(rest, io).await,
                 "leave" => leave::run(rest, io).await,

@@ -19,6 +19,7 @@ use crate::local::definition::Raw;
 mod build;
 mod cursor;
 mod dns;
+pub(crate) mod document;
 pub mod files;
 mod hcl;
 mod json;

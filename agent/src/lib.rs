@@ -10,6 +10,7 @@ pub mod config;
 pub mod coordinate;
 pub mod dns;
 pub mod duration;
+pub mod entries;
 pub mod env;
 pub mod events;
 pub mod filter;

@@ -19,6 +19,7 @@ mod autopilot;
 mod catalog;
 mod command;
 mod coordinates;
+mod entries;
 mod kv;
 mod lock_delay;
 mod prepared;
@@ -41,6 +42,7 @@ pub use command::{
     Command, DecodeError, Deregister, KvCommand, KvOp, KvWrite, Outcome, Refusal, Register, Stamped,
 };
 pub use coordinates::NodePlace;
+pub use entries::{ConfigEntry, EntryStep};
 pub use kv::KvEntry;
 pub use lock_delay::DelayedKey;
 pub use prepared::{
@@ -73,6 +75,7 @@ struct Tables {
     autopilot: Option<Autopilot>,
     prepared: prepared::Prepared,
     places: coordinates::Places,
+    entries: entries::Entries,
     staging: Option<restore::Staging>,
     last_index: u64,
 }
@@ -337,6 +340,7 @@ impl Tables {
             Command::Txn(ops) => self.transact(change, ops),
             Command::Restore(step) => self.restore(change, step),
             Command::Prepared(step) => self.prepared.apply(change, &self.sessions, step),
+            Command::Entry(step) => self.entries.apply(change, step),
             Command::SetPlaces(places) => {
                 let exists = |node: &str| self.catalog.node_row(node).is_some();
                 self.places.set(change, places, exists);
@@ -465,6 +469,10 @@ impl Tables {
             Query::PreparedQuery { id_or_name } => {
                 Answer::PreparedQuery(self.prepared.find(id_or_name))
             }
+            Query::Entries { kind } => Answer::Entries(self.entries.of_kind(kind)),
+            Query::Entry { kind, name } => {
+                Answer::Entries(self.entries.find(kind, name).into_iter().cloned().collect())
+            }
             Query::Places => Answer::Places(self.places.rows.values().cloned().collect()),
             Query::NodePlace { node } => {
                 Answer::Places(self.places.of(node).into_iter().cloned().collect())
@@ -493,6 +501,7 @@ impl Tables {
             }
             Query::PreparedQueries | Query::PreparedQuery { .. } => self.prepared.indexes(),
             Query::Places | Query::NodePlace { .. } => self.places.indexes(),
+            Query::Entries { .. } | Query::Entry { .. } => self.entries.indexes(),
             Query::AddressOwners { .. } => {
                 Indexes::same(catalog.index.nodes.max(catalog.index.services))
             }

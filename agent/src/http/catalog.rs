@@ -128,7 +128,7 @@ pub(super) async fn connect<A: Api>(
     Ok(headers.on(server.json(params, &found)))
 }
 
-/// Services that a gateway stands for. Config entries say which, and there are none yet.
+/// Services that a gateway stands for. Config entries are kept, but no gateway is made of them, so that there are none.
 pub(super) async fn gateway_services<A: Api>(
     server: &Server<A>,
     request: &Request,

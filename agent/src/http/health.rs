@@ -105,7 +105,7 @@ pub(super) async fn connect<A: Api>(
     instances(server, params, query).await
 }
 
-/// Ingress gateways of a service. Config entries say which, and there are none yet.
+/// Ingress gateways of a service. Config entries are kept, but no gateway is made of them, so that there are none.
 pub(super) async fn ingress<A: Api>(
     server: &Server<A>,
     request: &Request,

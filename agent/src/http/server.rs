@@ -20,8 +20,8 @@ use super::request::{Params, Request};
 use super::route::{ENDPOINTS, Found, Route, find};
 use super::wire::{Head, Wire};
 use super::{
-    Api, Process, Settings, agent, autopilot, catalog, connection, coordinate, event, health, kv,
-    listen, local, operator, query, session, snapshot, status, txn,
+    Api, Process, Settings, agent, autopilot, catalog, config, connection, coordinate, event,
+    health, intentions, kv, listen, local, operator, query, session, snapshot, status, txn,
 };
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
@@ -301,6 +301,10 @@ impl<A: Api> Server<A> {
             Route::RaftTransferLeader => answer!(operator::transfer_leader(self, &request).await),
             Route::Queries => answer!(query::all(self, request).await),
             Route::PreparedQuery => answer!(query::one(self, request, rest).await),
+            Route::ConfigApply => answer!(config::apply(self, request).await),
+            Route::ConfigEntries => answer!(config::of_kind(self, request, rest).await),
+            Route::Intentions => answer!(intentions::all(self, request).await),
+            Route::Intention => answer!(intentions::one(self, request, rest).await),
             Route::EventFire => answer!(event::fire(self, request, rest).await),
             Route::EventList => answer!(event::list(self, &request).await),
             Route::CoordinateDatacenters => answer!(coordinate::datacenters(self, &request).await),

@@ -29,9 +29,11 @@ use crate::state::{
 mod agent;
 mod autopilot;
 mod catalog;
+mod config;
 mod connections;
 mod coordinate;
 mod event;
+mod intentions;
 mod kv;
 mod local;
 mod query;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::autopilot::Autopilot;
 use super::catalog::{Check, Node, Service};
 use super::coordinates::NodePlace;
+use super::entries::EntryStep;
 use super::lock_delay::DelayedKey;
 use super::prepared::PreparedStep;
 use super::restore::RestoreStep;
@@ -107,6 +108,8 @@ pub enum Command {
     Prepared(PreparedStep),
     /// Says where nodes are. Those that are not in the catalog are left out.
     SetPlaces(Vec<NodePlace>),
+    /// Changes the config entries.
+    Entry(EntryStep),
 }
 
 impl Command {
@@ -120,6 +123,7 @@ impl Command {
         match self {
             Command::Kv(kv) => kv.key.len() + kv.op.value().map_or(0, Bytes::len),
             Command::Restore(RestoreStep::Part { bytes, .. }) => bytes.len(),
+            Command::Entry(EntryStep::Set { entry, .. }) => entry.json.len(),
             Command::Txn(ops) => ops.iter().map(|op| 16 + op.payload_len()).sum(),
             _ => 0,
         }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::autopilot::Autopilot;
 use super::catalog::{Check, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
 use super::coordinates::NodePlace;
+use super::entries::ConfigEntry;
 use super::kv::KvEntry;
 use super::prepared::PreparedQuery;
 use super::session::Session;
@@ -147,6 +148,18 @@ pub enum Query {
         /// Its name, in any case.
         node: String,
     },
+    /// Config entries.
+    Entries {
+        /// Their kind; empty for all.
+        kind: String,
+    },
+    /// One config entry.
+    Entry {
+        /// Its kind.
+        kind: String,
+        /// Its name, in any case.
+        name: String,
+    },
 }
 
 impl Query {
@@ -164,6 +177,7 @@ impl Query {
                 | Query::AddressOwners { .. }
                 | Query::PreparedQuery { .. }
                 | Query::NodePlace { .. }
+                | Query::Entry { .. }
         )
     }
 }
@@ -216,4 +230,6 @@ pub enum Answer {
     PreparedQuery(Option<Arc<PreparedQuery>>),
     /// To [`Query::Places`] and [`Query::NodePlace`], by name.
     Places(Vec<Arc<NodePlace>>),
+    /// To [`Query::Entries`] and [`Query::Entry`], by kind and name.
+    Entries(Vec<Arc<ConfigEntry>>),
 }

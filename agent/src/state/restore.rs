@@ -139,6 +139,7 @@ impl Tables {
             autopilot,
             prepared,
             places,
+            entries: config_entries,
             staging: _,
             last_index: _,
         } = saved;
@@ -174,6 +175,7 @@ impl Tables {
             });
         }
         self.prepared = prepared.moved_to(index);
+        self.entries = config_entries.moved_to(index);
         self.places = Places { index, ..places };
         *change.touched = Touched::everything();
     }

@@ -16,6 +16,7 @@ use super::catalog::first::FirstNodeDump;
 use super::catalog::{Catalog, NodeDump};
 use super::command::DecodeError;
 use super::coordinates::{NodePlace, Places};
+use super::entries::{ConfigEntry, Entries};
 use super::kv::{Grave, KvEntry, KvTable};
 use super::lock_delay::{LockDelay, LockDelays};
 use super::prepared::{Prepared, PreparedQuery};
@@ -40,6 +41,8 @@ const PREPARED: u8 = 12;
 const PREPARED_INDEX: u8 = 13;
 const PLACES: u8 = 14;
 const PLACES_INDEX: u8 = 15;
+const ENTRIES: u8 = 16;
+const ENTRIES_INDEX: u8 = 17;
 
 /// What is no row. One row in its section.
 #[derive(Default, Serialize, Deserialize)]
@@ -73,6 +76,7 @@ pub(super) fn encode<E>(
         autopilot,
         prepared,
         places,
+        entries,
         staging,
         last_index,
     } = tables;
@@ -108,6 +112,9 @@ pub(super) fn encode<E>(
     pieces.rows(PLACES, places.rows.values())?;
     let index = Some(places.index).filter(|index| *index > 0);
     pieces.rows(PLACES_INDEX, index)?;
+    pieces.rows(ENTRIES, entries.rows.values())?;
+    let index = Some(entries.index).filter(|index| *index > 0);
+    pieces.rows(ENTRIES_INDEX, index)?;
     pieces.end()
 }
 
@@ -126,6 +133,7 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         autopilot,
         prepared,
         places,
+        entries,
         staging: _,
         last_index: _,
     } = tables;
@@ -136,6 +144,7 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         ("Session", of(sessions.rows.values())),
         ("Autopilot", of(autopilot)),
         ("PreparedQuery", of(prepared.rows.values())),
+        ("ConfigEntry", of(entries.rows.values())),
         ("CoordinateBatchUpdate", of(places.rows.values())),
     ];
     let mut kinds: Vec<_> = kinds
@@ -212,6 +221,8 @@ struct Rows {
     prepared_index: Vec<u64>,
     places: Vec<Arc<NodePlace>>,
     places_index: Vec<u64>,
+    config_entries: Vec<Arc<ConfigEntry>>,
+    config_entries_index: Vec<u64>,
 }
 
 impl Decoder {
@@ -302,6 +313,8 @@ impl Rows {
             PREPARED_INDEX => rows(bytes, complete, &mut self.prepared_index),
             PLACES => rows(bytes, complete, &mut self.places),
             PLACES_INDEX => rows(bytes, complete, &mut self.places_index),
+            ENTRIES => rows(bytes, complete, &mut self.config_entries),
+            ENTRIES_INDEX => rows(bytes, complete, &mut self.config_entries_index),
             tag => Err(DecodeError::Section { tag }),
         }
     }
@@ -337,6 +350,10 @@ impl Rows {
             staging: Staging::restore(self.staging),
             prepared: Prepared::restore(self.prepared, self.prepared_index.pop().unwrap_or(0)),
             places: Places::restore(self.places, self.places_index.pop().unwrap_or(0)),
+            entries: Entries::restore(
+                self.config_entries,
+                self.config_entries_index.pop().unwrap_or(0),
+            ),
             last_index: state.last_index,
         })
     }

@@ -37,6 +37,7 @@ enum Topic {
     Autopilot,
     Prepared,
     Places,
+    Entries,
     /// Every publication.
     Applied,
 }
@@ -70,6 +71,7 @@ impl Topic {
             Query::Autopilot => Topic::Autopilot,
             Query::PreparedQueries | Query::PreparedQuery { .. } => Topic::Prepared,
             Query::Places | Query::NodePlace { .. } => Topic::Places,
+            Query::Entries { .. } | Query::Entry { .. } => Topic::Entries,
         }
     }
 }
@@ -133,6 +135,10 @@ impl Touched {
 
     pub(super) fn places(&mut self) {
         self.push(Topic::Places);
+    }
+
+    pub(super) fn entries(&mut self) {
+        self.push(Topic::Entries);
     }
 
     pub(super) fn cluster_id(&mut self) {

@@ -29,6 +29,8 @@ var parts = []struct {
 	{"snapshot", snapshot},
 	{"events", events},
 	{"coordinates", coordinates},
+	{"config entries", configEntries},
+	{"intentions", intentions},
 }
 
 func main() {
@@ -496,6 +498,154 @@ func coordinates(client *api.Client) error {
 		if _, err := client.Catalog().Deregister(&api.CatalogDeregistration{Node: node}, nil); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func configEntries(client *api.Client) error {
+	entries := client.ConfigEntries()
+	resolver := &api.ServiceResolverConfigEntry{
+		Kind: api.ServiceResolver, Name: "go-web", DefaultSubset: "v1", ConnectTimeout: 15 * time.Second,
+		Subsets: map[string]api.ServiceResolverSubset{"v1": {Filter: "Service.Meta.version == v1"}},
+		Meta:    map[string]string{"by": "go"},
+	}
+	if ok, _, err := entries.Set(resolver, nil); err != nil || !ok {
+		return fmt.Errorf("set: %v, %v", ok, err)
+	}
+	found, meta, err := entries.Get(api.ServiceResolver, "go-web", nil)
+	if err != nil {
+		return err
+	}
+	read := found.(*api.ServiceResolverConfigEntry)
+	if err := want("the timeout", read.ConnectTimeout, 15*time.Second); err != nil {
+		return err
+	}
+	if err := want("the subset", read.Subsets["v1"].Filter, resolver.Subsets["v1"].Filter); err != nil {
+		return err
+	}
+	if err := want("the index", meta.LastIndex, read.ModifyIndex); err != nil {
+		return err
+	}
+	if ok, _, err := entries.CAS(read, read.ModifyIndex-1, nil); err != nil || ok {
+		return fmt.Errorf("CAS with an old index: %v, %v", ok, err)
+	}
+	others := []api.ConfigEntry{
+		&api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "go-web", Protocol: "http"},
+		&api.ProxyConfigEntry{Kind: api.ProxyDefaults, Name: api.ProxyConfigGlobal, Config: map[string]interface{}{"x_Y": 1.0}},
+		&api.MeshConfigEntry{TransparentProxy: api.TransparentProxyMeshConfig{MeshDestinationsOnly: true}},
+		&api.ServiceRouterConfigEntry{Kind: api.ServiceRouter, Name: "go-web", Routes: []api.ServiceRoute{{
+			Match:       &api.ServiceRouteMatch{HTTP: &api.ServiceRouteHTTPMatch{PathPrefix: "/a", Methods: []string{"GET"}}},
+			Destination: &api.ServiceRouteDestination{Service: "b", RequestTimeout: time.Minute},
+		}}},
+		&api.ServiceSplitterConfigEntry{Kind: api.ServiceSplitter, Name: "go-web", Splits: []api.ServiceSplit{
+			{Weight: 90}, {Weight: 10, Service: "b"},
+		}},
+		&api.IngressGatewayConfigEntry{Kind: api.IngressGateway, Name: "go-in", Listeners: []api.IngressListener{
+			{Port: 80, Protocol: "http", Services: []api.IngressService{{Name: "*"}}},
+		}},
+		&api.TerminatingGatewayConfigEntry{Kind: api.TerminatingGateway, Name: "go-out", Services: []api.LinkedService{{Name: "b"}}},
+		&api.ExportedServicesConfigEntry{Name: "default", Services: []api.ExportedService{
+			{Name: "b", Consumers: []api.ServiceConsumer{{Peer: "east"}}},
+		}},
+		&api.APIGatewayConfigEntry{Kind: api.APIGateway, Name: "go-api", Listeners: []api.APIGatewayListener{
+			{Name: "a", Port: 80, Protocol: "http"},
+		}},
+		&api.HTTPRouteConfigEntry{Kind: api.HTTPRoute, Name: "go-http", Rules: []api.HTTPRouteRule{
+			{Services: []api.HTTPService{{Name: "b", Weight: 1}}},
+		}},
+		&api.TCPRouteConfigEntry{Kind: api.TCPRoute, Name: "go-tcp", Services: []api.TCPService{{Name: "b"}}},
+		&api.FileSystemCertificateConfigEntry{Kind: api.FileSystemCertificate, Name: "go-file", Certificate: "/c", PrivateKey: "/k"},
+		&api.JWTProviderConfigEntry{Kind: api.JWTProvider, Name: "go-jwt", JSONWebKeySet: &api.JSONWebKeySet{
+			Remote: &api.RemoteJWKS{URI: "https://example.com", CacheDuration: time.Minute},
+		}},
+		&api.RateLimitIPConfigEntry{Kind: api.RateLimitIPConfig, Name: "go-limit", Mode: "permissive", ReadRate: 5},
+	}
+	for _, entry := range others {
+		if ok, _, err := entries.Set(entry, nil); err != nil || !ok {
+			return fmt.Errorf("set %s: %v, %v", entry.GetKind(), ok, err)
+		}
+		name := entry.GetName()
+		list, _, err := entries.List(entry.GetKind(), nil)
+		if err != nil || len(list) != 1 || list[0].GetName() != name {
+			return fmt.Errorf("list of %s: %v, %v", entry.GetKind(), list, err)
+		}
+		if _, _, err := entries.Get(entry.GetKind(), name, nil); err != nil {
+			return err
+		}
+		if _, err := entries.Delete(entry.GetKind(), name, nil); err != nil {
+			return err
+		}
+	}
+	if ok, _, err := entries.DeleteCAS(api.ServiceResolver, "go-web", read.ModifyIndex, nil); err != nil || !ok {
+		return fmt.Errorf("delete: %v, %v", ok, err)
+	}
+	if _, _, err := entries.Get(api.ServiceResolver, "go-web", nil); err == nil {
+		return fmt.Errorf("an entry that was deleted is there")
+	}
+	wrong := &api.ServiceSplitterConfigEntry{Kind: api.ServiceSplitter, Name: "go-web"}
+	if _, _, err := entries.Set(wrong, nil); err == nil {
+		return fmt.Errorf("a splitter without splits was taken")
+	}
+	return nil
+}
+
+func intentions(client *api.Client) error {
+	connect := client.Connect()
+	make := &api.Intention{
+		SourceName: "go-web", DestinationName: "go-db", SourceType: api.IntentionSourceConsul,
+		Action: api.IntentionActionAllow, Meta: map[string]string{"by": "go"},
+	}
+	id, _, err := connect.IntentionCreate(make, nil)
+	if err != nil {
+		return err
+	}
+	found, _, err := connect.IntentionGet(id, nil)
+	if err != nil {
+		return err
+	}
+	if err := want("the precedence", found.Precedence, 9); err != nil {
+		return err
+	}
+	if found.CreatedAt.IsZero() || found.Meta["by"] != "go" {
+		return fmt.Errorf("the intention: %v", found)
+	}
+	found.Action = api.IntentionActionDeny
+	if _, err := connect.IntentionUpdate(found, nil); err != nil {
+		return err
+	}
+	check := &api.IntentionCheck{Source: "go-web", Destination: "go-db"}
+	if allowed, _, err := connect.IntentionCheck(check, nil); err != nil || allowed {
+		return fmt.Errorf("check: %v, %v", allowed, err)
+	}
+	any := &api.Intention{SourceName: "*", DestinationName: "go-db", Action: api.IntentionActionAllow}
+	if _, err := connect.IntentionUpsert(any, nil); err != nil {
+		return err
+	}
+	check.Source = "go-other"
+	if allowed, _, err := connect.IntentionCheck(check, nil); err != nil || !allowed {
+		return fmt.Errorf("check of another: %v, %v", allowed, err)
+	}
+	match := &api.IntentionMatch{By: api.IntentionMatchDestination, Names: []string{"go-db"}}
+	matches, _, err := connect.IntentionMatch(match, nil)
+	if err != nil {
+		return err
+	}
+	if err := want("matches", len(matches["go-db"]), 2); err != nil {
+		return err
+	}
+	all, _, err := connect.Intentions(nil)
+	if err != nil || len(all) < 2 {
+		return fmt.Errorf("all: %v, %v", all, err)
+	}
+	if _, err := connect.IntentionDelete(id, nil); err != nil {
+		return err
+	}
+	if _, err := connect.IntentionDeleteExact("*", "go-db", nil); err != nil {
+		return err
+	}
+	gone, _, err := connect.IntentionGetExact("*", "go-db", nil)
+	if err != nil || gone != nil {
+		return fmt.Errorf("an intention that was deleted: %v, %v", gone, err)
 	}
 	return nil
 }
