@@ -1,7 +1,9 @@
 //! The command line's tools against a cluster: saving and restoring, export and import, watching and locking.
 
+use std::fs;
+
 use serde_json::Value;
-use tests::{Cluster, SERVERS, binary, run};
+use tests::{Cluster, SERVERS, binary, eventually, run};
 
 /// The servers that do not lead, and the one that does.
 fn roles(cluster: &Cluster) -> (Vec<&'static str>, String) {
@@ -121,4 +123,69 @@ fn a_watch_prints_and_a_lock_excludes() {
     assert_eq!(gone.status, 404, "the lock is cleaned up");
     let sessions = a.json("/v1/session/list");
     assert_eq!(sessions.as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn events_coordinates_entries_and_intentions_by_the_command_line() {
+    let cluster = Cluster::formed();
+    let said = cluster["A"]
+        .cli(&["event", "-name", "deploy", "v2"])
+        .success();
+    assert!(said.starts_with("Event ID: "), "{said}");
+    let heard = eventually("C has heard of the event", || {
+        let said = cluster["C"]
+            .cli(&["watch", "-type=event", "-name=deploy"])
+            .success();
+        let heard: Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
+        match heard[0]["Payload"].as_str() {
+            Some(payload) => Ok(payload.to_owned()),
+            None => Err(said),
+        }
+    });
+    assert_eq!(heard, "djI=");
+    let said = eventually("the nodes have said where they are", || {
+        let said = cluster["B"].cli(&["rtt", "A", "C"]);
+        if said.code == Some(0) {
+            Ok(said.success())
+        } else {
+            Err(said.failure())
+        }
+    });
+    assert!(said.starts_with("Estimated A <-> C rtt: "), "{said}");
+    let file = cluster.folder().join("entry.hcl");
+    fs::write(
+        &file,
+        "Kind = \"service-defaults\"\nName = \"web\"\nProtocol = \"http\"\n",
+    )
+    .expect("a file");
+    let file = file.to_str().expect("a plain path");
+    let said = cluster["B"].cli(&["config", "write", file]).success();
+    assert_eq!(said, "Config entry written: service-defaults/web\n");
+    let said = cluster["C"]
+        .cli(&[
+            "config",
+            "read",
+            "-kind",
+            "service-defaults",
+            "-name",
+            "web",
+        ])
+        .success();
+    assert!(said.contains("\"Protocol\": \"http\""), "{said}");
+    let said = cluster["A"]
+        .cli(&["intention", "create", "-deny", "web", "db"])
+        .success();
+    assert_eq!(said, "Created: web => db (deny)\n");
+    let said = cluster["B"].cli(&["intention", "check", "web", "db"]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), "Denied\n"));
+    let said = cluster["B"]
+        .cli(&["intention", "create", "-replace", "web", "db"])
+        .success();
+    assert_eq!(said, "Replaced: web => db (allow)\n");
+    assert_eq!(
+        cluster["C"]
+            .cli(&["intention", "check", "web", "db"])
+            .success(),
+        "Allowed\n"
+    );
 }

@@ -181,7 +181,10 @@ impl Agent {
         // The address goes behind the words of the verb (`kv get`, `operator raft list-peers`), before its own flags.
         let words = match arguments {
             ["operator", ..] => 3,
-            ["kv" | "catalog" | "services" | "snapshot", ..] => 2,
+            [
+                "kv" | "catalog" | "config" | "intention" | "services" | "snapshot",
+                ..,
+            ] => 2,
             _ => 1,
         };
         let (verb, rest) = arguments.split_at(words.min(arguments.len()));

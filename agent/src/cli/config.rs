@@ -116,7 +116,7 @@ struct WriteFlags {
     server: ServerFlags,
     /// Write only if the entry was last changed at -modify-index
     #[arg(long)]
-    cas: bool,
+    cas: Option<bool>,
     /// Index of the last change; 0 stands for an entry that does not exist
     #[arg(long)]
     modify_index: Option<u64>,
@@ -131,7 +131,7 @@ async fn write(args: &[String], io: &mut Io<'_>) -> Done {
             "Must provide exactly one positional argument to specify the config entry to write";
         return Err(Failure::Usage(text.into()));
     };
-    let index = index(flags.cas, flags.modify_index)?;
+    let index = index(flags::on(flags.cas), flags.modify_index)?;
     let entry = load(file, io)?;
     let (kind, name) = names(&entry);
     let client = flags.api.client(io)?;
@@ -169,7 +169,7 @@ struct DeleteFlags {
     filename: String,
     /// Remove only if the entry was last changed at -modify-index
     #[arg(long)]
-    cas: bool,
+    cas: Option<bool>,
     /// Index of the last change
     #[arg(long)]
     modify_index: Option<u64>,
@@ -187,7 +187,7 @@ async fn delete(args: &[String], io: &mut Io<'_>) -> Done {
     };
     given(&kind, "Must specify the -kind parameter")?;
     given(&name, "Must specify the -name parameter")?;
-    let index = index(flags.cas, flags.modify_index)?;
+    let index = index(flags::on(flags.cas), flags.modify_index)?;
     let client = flags.api.client(io)?;
     let mut params = flags.server.params();
     if let Some(index) = &index {

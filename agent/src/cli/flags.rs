@@ -54,6 +54,11 @@ pub(crate) fn parse<T: Parser>(verb: &str, args: &[String]) -> Result<T, Failure
     parse_normal(&normal)
 }
 
+/// Whether a switch is on.
+pub(crate) fn on(switch: Option<bool>) -> bool {
+    switch == Some(true)
+}
+
 /// The second half of [`parse`], for callers with unsupported flags.
 pub(crate) fn parse_normal<T: Parser>(normal: &Normal) -> Result<T, Failure> {
     // Go takes the last of a repeated flag; clap would refuse the second.

@@ -122,16 +122,16 @@ struct CreateFlags {
     server: ServerFlags,
     /// The connection is allowed, which is the default
     #[arg(long)]
-    allow: bool,
+    allow: Option<bool>,
     /// The connection is denied
     #[arg(long)]
-    deny: bool,
+    deny: Option<bool>,
     /// The arguments are files in JSON or HCL
     #[arg(long)]
-    file: bool,
+    file: Option<bool>,
     /// Take the place of an intention between the same services
     #[arg(long)]
-    replace: bool,
+    replace: Option<bool>,
     /// Meta data, KEY=VALUE; may be repeated
     #[arg(long)]
     meta: Vec<String>,
@@ -141,7 +141,7 @@ struct CreateFlags {
 
 async fn create(args: &[String], io: &mut Io<'_>) -> Done {
     let flags: CreateFlags = flags::parse("intention create", args)?;
-    if flags.allow && flags.deny {
+    if flags::on(flags.allow) && flags::on(flags.deny) {
         let text = "Only one of -allow or -deny may be specified.";
         return Err(Failure::Usage(text.into()));
     }
@@ -151,7 +151,7 @@ async fn create(args: &[String], io: &mut Io<'_>) -> Done {
         let shown = Shown::deserialize(&intention);
         let shown = shown.map_err(Failure::because("Error: the intention cannot be read"))?;
         let prefix = format!("Error creating intention {:?}", shown.sentence());
-        let known = match flags.replace {
+        let known = match flags::on(flags.replace) {
             true => find(&client, &flags.server, &shown).await,
             false => Ok(None),
         };
@@ -190,7 +190,7 @@ async fn create(args: &[String], io: &mut Io<'_>) -> Done {
 
 /// What is to be made, in the API's JSON.
 fn wanted(flags: &CreateFlags, io: &mut Io<'_>) -> Result<Vec<Value>, Failure> {
-    if flags.file {
+    if flags::on(flags.file) {
         let files = flags.arguments.iter();
         return files.map(|file| config::load(file, io)).collect();
     }
@@ -206,7 +206,11 @@ fn wanted(flags: &CreateFlags, io: &mut Io<'_>) -> Result<Vec<Value>, Failure> {
             (key.to_owned(), value.into())
         })
         .collect();
-    let action = if flags.deny { "deny" } else { "allow" };
+    let action = if flags::on(flags.deny) {
+        "deny"
+    } else {
+        "allow"
+    };
     let intention = json!({"SourceName": source, "DestinationName": destination, "SourceType": "consul",
                            "Action": action, "Meta": meta});
     Ok(vec![intention])
@@ -341,10 +345,10 @@ struct MatchFlags {
     server: ServerFlags,
     /// The service connects
     #[arg(long)]
-    source: bool,
+    source: Option<bool>,
     /// The service is connected to, which is the default
     #[arg(long)]
-    destination: bool,
+    destination: Option<bool>,
     /// The service
     service: Vec<String>,
 }
@@ -355,11 +359,11 @@ async fn matching(args: &[String], io: &mut Io<'_>) -> Done {
         let text = "Error: command requires exactly one argument: src or dst";
         return Err(Failure::Usage(text.into()));
     };
-    if flags.source && flags.destination {
+    if flags::on(flags.source) && flags::on(flags.destination) {
         let text = "Error: only one of -source or -destination may be specified";
         return Err(Failure::Usage(text.into()));
     }
-    let by = if flags.source {
+    let by = if flags::on(flags.source) {
         "source"
     } else {
         "destination"

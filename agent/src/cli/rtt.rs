@@ -15,7 +15,7 @@ struct Flags {
     api: ApiFlags,
     /// Use the coordinates of servers in the pool of all datacenters; names are NODE.DATACENTER
     #[arg(long)]
-    wan: bool,
+    wan: Option<bool>,
     /// The nodes
     nodes: Vec<String>,
 }
@@ -47,13 +47,13 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let client = flags.api.client(io)?;
     let second = match second {
         Some(second) => second.clone(),
-        None => own_name(&client, flags.wan).await?,
+        None => own_name(&client, flags::on(flags.wan)).await?,
     };
-    if flags.wan && [first, &second].iter().any(|n| n.split('.').count() != 2) {
+    if flags::on(flags.wan) && [first, &second].iter().any(|n| n.split('.').count() != 2) {
         let text = "Node names must be specified as <node name>.<datacenter> with -wan";
         return Err(Failure::Message(text.into()));
     }
-    let places = places(&client, flags.wan).await?;
+    let places = places(&client, flags::on(flags.wan)).await?;
     let find = |node: &str| {
         let found = places.iter().find(|place| place.node == node);
         found.ok_or_else(|| {
@@ -61,7 +61,7 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
         })
     };
     let ms = find(first)?.coord.distance(&find(&second)?.coord) * 1000.0;
-    let source = if flags.wan { "WAN" } else { "LAN" };
+    let source = if flags::on(flags.wan) { "WAN" } else { "LAN" };
     writeln!(
         io.out,
         "Estimated {first} <-> {second} rtt: {ms:.3} ms (using {source} coordinates)"

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use super::*;
 use crate::client::tests::{Answer, Script};
 
+mod mesh;
+
 /// What a command did.
 #[derive(Debug, PartialEq)]
 struct Ran {

@@ -1,9 +1,15 @@
 //! The kinds of entries, each with the fields that Consul's JSON has.
 
+mod gateways;
+
 use super::shape::Shape::{
-    self, Any, Bool, Duration, Float, Int, List, Map, Object, Text, TextMap, Time,
+    self, Any, Bool, Duration, Float, Int, List, Map, Nanos, Object, Text, TextMap, Time,
 };
 use super::shape::{Field, alias, always, given};
+use gateways::{
+    API_GATEWAY, BOUND_API_GATEWAY, CERTIFICATE, HTTP_ROUTE, INGRESS_GATEWAY, TCP_ROUTE,
+    TERMINATING_GATEWAY,
+};
 
 /// One kind.
 pub(super) struct Kind {
@@ -54,11 +60,11 @@ const LIMITS: Shape = Object(&[
 ]);
 
 const PASSIVE_HEALTH_CHECK: Shape = Object(&[
-    given("Interval", Duration),
+    given("Interval", Nanos),
     given("MaxFailures", Int),
     given("EnforcingConsecutive5xx", Int),
     given("MaxEjectionPercent", Int),
-    given("BaseEjectionTime", Duration),
+    given("BaseEjectionTime", Nanos),
 ]);
 
 const UPSTREAM: Shape = Object(&[
@@ -110,16 +116,6 @@ const HEADERS: Shape = Object(&[
     given("Remove", TEXTS),
 ]);
 
-const TLS: Shape = Object(&[
-    always("Enabled", Bool),
-    given("SDS", SDS),
-    given("TLSMinVersion", Text),
-    given("TLSMaxVersion", Text),
-    given("CipherSuites", TEXTS),
-]);
-
-const SDS: Shape = Object(&[given("ClusterName", Text), given("CertResource", Text)]);
-
 const JWT: Shape = Object(&[given(
     "Providers",
     List(&Object(&[
@@ -128,26 +124,6 @@ const JWT: Shape = Object(&[given(
             "VerifyClaims",
             List(&Object(&[given("Path", TEXTS), given("Value", Text)])),
         ),
-    ])),
-)]);
-
-const REFERENCE: Shape = Object(&[
-    always("Kind", Text),
-    always("Name", Text),
-    always("SectionName", Text),
-    given("Partition", Text),
-    given("Namespace", Text),
-]);
-
-const STATUS: Shape = Object(&[always(
-    "Conditions",
-    List(&Object(&[
-        always("Type", Text),
-        always("Status", Text),
-        always("Reason", Text),
-        always("Message", Text),
-        always("Resource", REFERENCE),
-        given("LastTransitionTime", Time),
     ])),
 )]);
 
@@ -185,42 +161,6 @@ const DIRECTION: Shape = Object(&[
 ]);
 
 const RATES: Shape = Object(&[always("ReadRate", Float), always("WriteRate", Float)]);
-
-const FILTER_HEADERS: Shape = List(&Object(&[
-    always("Add", TextMap),
-    always("Remove", TEXTS),
-    always("Set", TextMap),
-]));
-
-const FILTERS: Shape = Object(&[
-    always("Headers", FILTER_HEADERS),
-    given("URLRewrite", Object(&[always("Path", Text)])),
-    given(
-        "RetryFilter",
-        Object(&[
-            always("NumRetries", Int),
-            always("RetryOn", TEXTS),
-            always("RetryOnStatusCodes", List(&Int)),
-            always("RetryOnConnectFailure", Bool),
-        ]),
-    ),
-    given(
-        "TimeoutFilter",
-        Object(&[
-            always("RequestTimeout", Duration),
-            always("IdleTimeout", Duration),
-        ]),
-    ),
-    given("JWT", JWT),
-]);
-
-const RESPONSE_FILTERS: Shape = Object(&[always("Headers", FILTER_HEADERS)]);
-
-const MATCH_VALUE: &[Field] = &[
-    always("Match", Text),
-    always("Name", Text),
-    always("Value", Text),
-];
 
 const LOCALITY: Shape = MODE;
 
@@ -412,7 +352,7 @@ const LOAD_BALANCER: Shape = Object(&[
                 "CookieConfig",
                 Object(&[
                     given("Session", Bool),
-                    given("TTL", Duration),
+                    given("TTL", Nanos),
                     given("Path", Text),
                 ]),
             ),
@@ -448,59 +388,6 @@ const SERVICE_RESOLVER: &[Field] = &[
     given("RequestTimeout", Duration),
     given("PrioritizeByLocality", LOCALITY),
     given("LoadBalancer", LOAD_BALANCER),
-    META,
-];
-
-const INGRESS_SERVICE: Shape = Object(&[
-    always("Name", Text),
-    given("Hosts", TEXTS),
-    given("Namespace", Text),
-    given("Partition", Text),
-    given("TLS", Object(&[given("SDS", SDS)])),
-    given("RequestHeaders", HEADERS),
-    given("ResponseHeaders", HEADERS),
-    given("MaxConnections", Int),
-    given("MaxPendingRequests", Int),
-    given("MaxConcurrentRequests", Int),
-    given("PassiveHealthCheck", PASSIVE_HEALTH_CHECK),
-]);
-
-const INGRESS_GATEWAY: &[Field] = &[
-    always("TLS", TLS),
-    always(
-        "Listeners",
-        List(&Object(&[
-            always("Port", Int),
-            always("Protocol", Text),
-            given("TLS", TLS),
-            always("Services", List(&INGRESS_SERVICE)),
-        ])),
-    ),
-    given(
-        "Defaults",
-        Object(&[
-            given("MaxConnections", Int),
-            given("MaxPendingRequests", Int),
-            given("MaxConcurrentRequests", Int),
-            given("PassiveHealthCheck", PASSIVE_HEALTH_CHECK),
-        ]),
-    ),
-    META,
-];
-
-const TERMINATING_GATEWAY: &[Field] = &[
-    always(
-        "Services",
-        List(&Object(&[
-            given("Name", Text),
-            given("Namespace", Text),
-            given("CAFile", Text),
-            given("CertFile", Text),
-            given("KeyFile", Text),
-            given("SNI", Text),
-            given("DisableAutoHostRewrite", Bool),
-        ])),
-    ),
     META,
 ];
 
@@ -568,95 +455,10 @@ const EXPORTED_SERVICES: &[Field] = &[
     META,
 ];
 
-const API_TLS: Shape = Object(&[
-    always("Certificates", List(&REFERENCE)),
-    alias("MaxVersion", "tls_max_version", Text),
-    alias("MinVersion", "tls_min_version", Text),
-    given("CipherSuites", TEXTS),
-]);
-
-const POLICY: Shape = Object(&[given("JWT", JWT)]);
-
-const API_GATEWAY: &[Field] = &[
-    always(
-        "Listeners",
-        List(&Object(&[
-            always("Name", Text),
-            always("Hostname", Text),
-            always("Port", Int),
-            always("Protocol", Text),
-            always("TLS", API_TLS),
-            given("Override", POLICY),
-            given("Default", POLICY),
-        ])),
-    ),
-    always("Status", STATUS),
-    META,
-];
-
-const BOUND_API_GATEWAY: &[Field] = &[always("Listeners", Any), given("Services", Any), META];
-
-const CERTIFICATE: &[Field] = &[
-    always("Certificate", Text),
-    always("PrivateKey", Text),
-    META,
-];
-
-const HTTP_ROUTE: &[Field] = &[
-    always("Parents", List(&REFERENCE)),
-    always(
-        "Rules",
-        List(&Object(&[
-            always("Filters", FILTERS),
-            always("ResponseFilters", RESPONSE_FILTERS),
-            always(
-                "Matches",
-                List(&Object(&[
-                    always("Headers", List(&Object(MATCH_VALUE))),
-                    always("Method", Text),
-                    always(
-                        "Path",
-                        Object(&[always("Match", Text), always("Value", Text)]),
-                    ),
-                    always("Query", List(&Object(MATCH_VALUE))),
-                ])),
-            ),
-            always(
-                "Services",
-                List(&Object(&[
-                    always("Name", Text),
-                    always("Weight", Int),
-                    always("Filters", FILTERS),
-                    always("ResponseFilters", RESPONSE_FILTERS),
-                    given("Partition", Text),
-                    given("Namespace", Text),
-                ])),
-            ),
-        ])),
-    ),
-    always("Hostnames", TEXTS),
-    META,
-    always("Status", STATUS),
-];
-
-const TCP_ROUTE: &[Field] = &[
-    always("Parents", List(&REFERENCE)),
-    always(
-        "Services",
-        List(&Object(&[
-            always("Name", Text),
-            given("Partition", Text),
-            given("Namespace", Text),
-        ])),
-    ),
-    META,
-    always("Status", STATUS),
-];
-
 const REMOTE_KEYS: Shape = Object(&[
     given("URI", Text),
     given("RequestTimeoutMs", Int),
-    given("CacheDuration", Duration),
+    given("CacheDuration", Nanos),
     given("FetchAsynchronously", Bool),
     given(
         "RetryPolicy",
@@ -664,10 +466,7 @@ const REMOTE_KEYS: Shape = Object(&[
             given("NumRetries", Int),
             given(
                 "RetryPolicyBackOff",
-                Object(&[
-                    given("BaseInterval", Duration),
-                    given("MaxInterval", Duration),
-                ]),
+                Object(&[given("BaseInterval", Nanos), given("MaxInterval", Nanos)]),
             ),
         ]),
     ),
@@ -693,7 +492,7 @@ const REMOTE_KEYS: Shape = Object(&[
                     ),
                 ]),
             ),
-            given("ConnectTimeout", Duration),
+            given("ConnectTimeout", Nanos),
         ]),
     ),
 ]);

@@ -1,5 +1,7 @@
 //! The shape of an entry: which fields it has, how they are read, and how they are shown.
 
+use std::time::Duration;
+
 use serde_json::{Map, Number, Value};
 
 use crate::duration;
@@ -17,6 +19,8 @@ pub(super) enum Shape {
     Float,
     /// A time: a Go duration, or nanoseconds. Shown as a Go duration.
     Duration,
+    /// The same, shown in nanoseconds: what Consul's JSON does where nobody has said otherwise.
+    Nanos,
     /// A point in time (RFC 3339). Kept as it is.
     Time,
     /// Texts by keys that are data.
@@ -115,9 +119,13 @@ impl Shape {
                 Some(number) => Ok(Value::Number(number)),
                 None => wrong("a number"),
             },
-            (Shape::Duration, value) => match time(&value) {
-                Some(text) => Ok(Value::String(text)),
-                None => wrong("a duration, such as \"5s\""),
+            (Shape::Duration | Shape::Nanos, value) => match (time(&value), self) {
+                (Some(time), Shape::Nanos) => {
+                    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                    Ok(Value::Number(nanos.into()))
+                }
+                (Some(time), _) => Ok(Value::String(duration::print(time))),
+                (None, _) => wrong("a duration, such as \"5s\""),
             },
             (Shape::TextMap, value) => Shape::Map(&Shape::Text).read(value, path, unknown),
             (Shape::List(of), Value::Array(items)) => {
@@ -150,7 +158,7 @@ impl Shape {
         match self {
             Shape::Text | Shape::Time => Value::String(String::new()),
             Shape::Bool => Value::Bool(false),
-            Shape::Int | Shape::Float => Value::Number(0.into()),
+            Shape::Int | Shape::Float | Shape::Nanos => Value::Number(0.into()),
             Shape::Duration => Value::String("0s".to_owned()),
             Shape::TextMap | Shape::Any | Shape::List(_) | Shape::Map(_) => Value::Null,
             Shape::Object(known) => {
@@ -239,14 +247,11 @@ fn real(value: &Value) -> Option<Number> {
     }
 }
 
-fn time(value: &Value) -> Option<String> {
+fn time(value: &Value) -> Option<Duration> {
     match value {
-        Value::String(text) if text.is_empty() => Some("0s".to_owned()),
-        Value::String(text) => duration::parse(text).ok().map(duration::print),
-        Value::Number(number) => {
-            let nanos = std::time::Duration::from_nanos(number.as_u64()?);
-            Some(duration::print(nanos))
-        }
+        Value::String(text) if text.is_empty() => Some(Duration::ZERO),
+        Value::String(text) => duration::parse(text).ok(),
+        Value::Number(number) => number.as_u64().map(Duration::from_nanos),
         _ => None,
     }
 }

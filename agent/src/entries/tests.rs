@@ -38,7 +38,7 @@ fn both_spellings_of_keys_become_one() {
         json!({"Kind": "service-defaults", "Name": "web", "Protocol": "http", "TransparentProxy": {},
             "MeshGateway": {"Mode": "local"},
             "Expose": {"Paths": [{"LocalPathPort": 8080, "ParsedFromCheck": false}]},
-            "UpstreamConfig": {"Defaults": {"PassiveHealthCheck": {"Interval": "30s", "EnforcingConsecutive5xx": 1},
+            "UpstreamConfig": {"Defaults": {"PassiveHealthCheck": {"Interval": 30_000_000_000_u64, "EnforcingConsecutive5xx": 1},
                                             "MeshGateway": {}}},
             "LocalConnectTimeoutMs": 5})
     );
