@@ -36,6 +36,7 @@ mod event;
 mod intentions;
 mod kv;
 mod local;
+mod malformed;
 mod query;
 mod sessions;
 mod snapshot;
