@@ -68,7 +68,10 @@ pub(super) async fn run(local: Local, servers: Arc<dyn Servers>) {
                     () = servers.news() => {
                         let nodes = u32::try_from(servers.nodes()).unwrap_or(u32::MAX);
                         let most = STAGGER_A_NODE.saturating_mul(nodes).min(STAGGER_MAX);
-                        tokio::time::sleep(below(&*random, most)).await;
+                        tokio::select! {
+                            () = stop.cancelled() => return,
+                            () = tokio::time::sleep(below(&*random, most)) => {}
+                        }
                     }
                 }
                 continue;

@@ -84,10 +84,11 @@ async fn alias(local: &Local, id: &str, node: &str, service: &str) {
     }
 }
 
-/// Lets TTLs expire, outputs be written, and services go that were critical for too long.
+/// Lets TTLs expire, outputs be written, and services go that were critical for too long, until the agent stops.
 pub(super) async fn keep_time(local: Local) {
+    let stop = local.inner.stop.clone();
     let mut version = local.watch();
-    loop {
+    while !stop.is_cancelled() {
         version.mark_unchanged();
         let now = Instant::now();
         let changed = local.table().tick(now);
@@ -99,12 +100,16 @@ pub(super) async fn keep_time(local: Local) {
             tracing::info!(target: "agent", "deregistering service, it was critical for too long: service={id}");
             if let Err(error) = local.deregister_service(&id).await {
                 tracing::warn!(target: "agent", "failed to deregister a critical service: service={id} error={error}");
-                tokio::time::sleep(REAP_AGAIN).await;
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(REAP_AGAIN) => {}
+                }
             }
             continue;
         }
         let next = local.table().next_time();
         tokio::select! {
+            () = stop.cancelled() => {}
             () = tokio::time::sleep_until(next.unwrap_or(now + NEVER)) => {}
             _ = version.changed() => {}
         }

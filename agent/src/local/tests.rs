@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use futures::future::{BoxFuture, FutureExt as _, pending, ready};
+use tokio::time::Instant;
+
 use super::definition::Raw;
-use super::{Error, Local, NODE_MAINTENANCE, Settings, Source};
+use super::{Error, Local, NODE_MAINTENANCE, Servers, Settings, Source};
 use crate::env::{Env, MemoryDisk};
-use crate::state::{CheckStatus, Node};
+use crate::node::{Error as NodeError, ReadOptions, Reply};
+use crate::state::{CheckStatus, Command, Node, Outcome, Query};
 
 struct Bed {
     env: Env,
@@ -183,4 +187,40 @@ async fn checks_that_a_service_no_longer_names_stay_unless_asked() {
         .await
         .expect("valid");
     assert_eq!(ids(&local).1, ["_service_maintenance:web", "only"]);
+}
+
+/// Servers of which none answers.
+struct Nobody;
+
+impl Servers for Nobody {
+    fn read(&self, _: Query, _: ReadOptions) -> BoxFuture<'_, Result<Reply, NodeError>> {
+        ready(Err(NodeError::NoLeader)).boxed()
+    }
+
+    fn propose(&self, _: Command) -> BoxFuture<'_, Result<Outcome, NodeError>> {
+        ready(Err(NodeError::NoLeader)).boxed()
+    }
+
+    fn nodes(&self) -> usize {
+        3
+    }
+
+    fn news(&self) -> BoxFuture<'_, ()> {
+        pending().boxed()
+    }
+}
+
+/// On a clock that only goes on while everybody waits for it.
+#[tokio::test(start_paused = true)]
+async fn nothing_keeps_an_agent_from_stopping_at_once() {
+    let bed = Bed::new();
+    let local = bed
+        .opened(&[json!({"name": "web", "check": {"ttl": "1h"}})])
+        .await;
+    local.start(Arc::new(Nobody));
+    // Until its tasks wait for what comes next.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let asked = Instant::now();
+    local.stop().await;
+    assert_eq!(asked.elapsed(), Duration::ZERO);
 }
