@@ -50,6 +50,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("chaos", scenarios::chaos),
     ("power", scenarios::power),
     ("transfers", scenarios::transfers),
+    ("hand_over", scenarios::hand_over),
     ("returns", scenarios::returns),
     ("outage", scenarios::outage),
     ("lost_log", scenarios::lost_log),
@@ -79,10 +80,10 @@ const OLD_BUGS: &[Wrong] = &[
         seeds: 3,
     },
     Wrong {
-        scenario: "transfers",
+        scenario: "hand_over",
         bug: Some("kept_lease"),
         says: "no order explains what was seen",
-        seeds: 20,
+        seeds: 12,
     },
     Wrong {
         scenario: "second_seed",

@@ -190,6 +190,43 @@ pub(crate) fn transfers(seed: u64) -> u64 {
     cluster.finish(&SERVERS)
 }
 
+/// A leader hands over and is cut off at the same moment: it does not hear that there is another one, and its lease would
+/// last for long. Who waits for it asks the new one meanwhile.
+pub(crate) fn hand_over(seed: u64) -> u64 {
+    let cluster = Cluster::new(seed, 4);
+    // Elections shall be short beside a lease, and much be read and written in one.
+    cluster.net.set_weather(Weather {
+        latency: (Duration::from_millis(1), Duration::from_millis(2)),
+        ..Weather::FAIR
+    });
+    cluster.shared.more_sharers.set(2);
+    let mut cluster = formed_on(cluster, "");
+    for _ in 0..6 {
+        cluster.until_led(&SERVERS);
+        let time = cluster.time_up_to(Duration::from_millis(300));
+        cluster.run(time);
+        let Some(leader) = cluster.leader() else {
+            continue;
+        };
+        cluster.transfer(leader);
+        let time = cluster.time_up_to(Duration::from_millis(4));
+        cluster.run(Duration::from_millis(2) + time);
+        let others = SERVERS.into_iter().filter(|other| *other != leader);
+        for other in others.clone() {
+            cluster.net.cut(ip(leader), ip(other));
+        }
+        cluster.run(Duration::from_millis(30));
+        for other in others {
+            cluster.net.reset_connections(ip(other));
+        }
+        cluster.run(Duration::from_millis(300));
+        cluster.net.heal_all();
+    }
+    cluster.until_voters(&SERVERS);
+    cluster.run(seconds(1));
+    cluster.finish(&SERVERS)
+}
+
 /// A follower that cannot reach the others, or cannot hear them, comes back: they go on in the same term, under the same
 /// leader, as if nothing had been.
 pub(crate) fn returns(seed: u64) -> u64 {
