@@ -208,8 +208,10 @@ async fn ask(
 }
 
 /// What Consul, too, answers with 500 although the request is at fault: whatever its servers refuse, and not the agent.
-const CONSULS: [&str; 11] = [
+const CONSULS: [&str; 16] = [
+    "3 errors occurred:",
     "Failed to create boolean expression evaluator: ",
+    "ID must be empty when creating a new intention",
     "Invalid prepared query: ",
     "Missing node registration",
     "Must provide address if SkipNodeUpdate is not set",
@@ -217,8 +219,11 @@ const CONSULS: [&str; 11] = [
     "No path to datacenter",
     "Session TTL '",
     "failed prepared query lookup: ",
+    "incompatible coordinate",
+    "invalid config entry kind: ",
     "raft apply failed: ",
     "strconv.ParseUint: ",
+    "user event exceeds configured limit of ",
     // The bed's configuration, which cannot be read again.
     "agent.json:1:2: unexpected end",
 ];

@@ -1,10 +1,11 @@
 //! Every kind of check against a real socket or program.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 
 use crate::env::Env;
 use crate::local::definition::Raw;
@@ -108,7 +109,12 @@ async fn ports_are_open_or_not() {
         run(json!({"TCP": address})).await,
         (Passing, format!("TCP connect {address}: Success"))
     );
-    drop(listener);
+    // Bound, so that nobody else listens there.
+    let closed = TcpSocket::new_v4().expect("a socket");
+    closed
+        .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .expect("a port");
+    let address = closed.local_addr().expect("bound").to_string();
     let (status, output) = run(json!({"TCP": address})).await;
     assert!(
         status == Critical && output.starts_with(&format!("dial tcp {address}: ")),
@@ -117,7 +123,8 @@ async fn ports_are_open_or_not() {
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let address = socket.local_addr().expect("bound").to_string();
     assert_eq!(run(json!({"UDP": address})).await.0, Passing);
-    drop(socket);
+    // From now on it takes datagrams from nobody else.
+    socket.connect("127.0.0.1:9").await.expect("an address");
     let (status, output) = run(json!({"UDP": address})).await;
     assert!(status == Critical && output.contains("refused"), "{output}");
     let (status, output) = run(json!({"TCP": "nowhere"})).await;
