@@ -32,6 +32,7 @@ mod catalog;
 mod config;
 mod connection;
 mod coordinate;
+mod dispatch;
 mod error;
 mod event;
 mod filtered;

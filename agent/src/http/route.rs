@@ -1,79 +1,151 @@
 //! Which path is which endpoint.
 
-/// An endpoint. Its handler is chosen in [`super::server`].
+/// An endpoint, by family. Its handler is chosen in [`super::dispatch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Kv,
-    StatusLeader,
-    StatusPeers,
-    AgentSelf,
-    AgentMembers,
-    AgentJoin,
-    AgentLeave,
-    AgentForceLeave,
-    AgentReload,
-    AgentMetrics,
-    AgentHost,
-    AgentVersion,
-    AgentReady,
-    AgentMonitor,
-    AgentServices,
-    AgentService,
-    AgentServiceRegister,
-    AgentServiceDeregister,
-    AgentServiceMaintenance,
-    AgentMaintenance,
-    AgentChecks,
-    AgentCheckRegister,
-    AgentCheckDeregister,
-    AgentCheckPass,
-    AgentCheckWarn,
-    AgentCheckFail,
-    AgentCheckUpdate,
-    AgentHealthById,
-    AgentHealthByName,
-    CatalogRegister,
-    CatalogDeregister,
-    CatalogDatacenters,
-    CatalogNodes,
-    CatalogServices,
-    CatalogService,
-    CatalogNode,
-    CatalogNodeServices,
-    CatalogConnect,
-    CatalogGatewayServices,
-    HealthNode,
-    HealthChecks,
-    HealthState,
-    HealthService,
-    HealthConnect,
-    HealthIngress,
-    SessionCreate,
-    SessionDestroy,
-    SessionRenew,
-    SessionInfo,
-    SessionNode,
-    SessionList,
+    Status(Status),
+    Agent(Agent),
+    Local(Local),
+    Catalog(Catalog),
+    Health(Health),
+    Session(Session),
+    Operator(Operator),
+    Query(Query),
+    Coordinate(Coordinate),
+    Config(Config),
+    Connect(Connect),
+    Event(Event),
+    Snapshot,
+    Txn,
+}
+
+/// `/v1/status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Leader,
+    Peers,
+}
+
+/// What an agent says of itself and is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Agent {
+    Own,
+    Members,
+    Join,
+    Leave,
+    ForceLeave,
+    Reload,
+    Metrics,
+    Host,
+    Version,
+    Ready,
+    Monitor,
+}
+
+/// An agent's own services and checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Local {
+    Services,
+    Service,
+    ServiceRegister,
+    ServiceDeregister,
+    ServiceMaintenance,
+    Maintenance,
+    Checks,
+    CheckRegister,
+    CheckDeregister,
+    CheckPass,
+    CheckWarn,
+    CheckFail,
+    CheckUpdate,
+    HealthById,
+    HealthByName,
+}
+
+/// `/v1/catalog`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Catalog {
+    Register,
+    Deregister,
+    Datacenters,
+    Nodes,
+    Services,
+    Service,
+    Node,
+    NodeServices,
+    Connect,
+    GatewayServices,
+}
+
+/// `/v1/health`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    Node,
+    Checks,
+    State,
+    Service,
+    Connect,
+    Ingress,
+}
+
+/// `/v1/session`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Session {
+    Create,
+    Destroy,
+    Renew,
+    Info,
+    Node,
+    List,
+}
+
+/// `/v1/operator`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operator {
     AutopilotConfiguration,
     AutopilotHealth,
     AutopilotState,
     RaftConfiguration,
     RaftPeer,
     RaftTransferLeader,
-    Queries,
-    PreparedQuery,
-    CoordinateDatacenters,
-    CoordinateNodes,
-    CoordinateNode,
-    CoordinateUpdate,
-    ConfigApply,
-    ConfigEntries,
+}
+
+/// `/v1/query`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Query {
+    All,
+    One,
+}
+
+/// `/v1/coordinate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coordinate {
+    Datacenters,
+    Nodes,
+    Node,
+    Update,
+}
+
+/// `/v1/config`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Config {
+    Apply,
+    Entries,
+}
+
+/// `/v1/connect`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connect {
     Intentions,
     Intention,
-    EventFire,
-    EventList,
-    Snapshot,
-    Txn,
+}
+
+/// `/v1/event`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    Fire,
+    List,
 }
 
 /// One line of the table.
@@ -92,79 +164,79 @@ const PUT: &[&str] = &["PUT"];
 #[rustfmt::skip]
 pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/kv/", &["GET", "PUT", "DELETE"], Route::Kv),
-    endpoint("/v1/health/service/", GET, Route::HealthService),
-    endpoint("/v1/health/connect/", GET, Route::HealthConnect),
-    endpoint("/v1/health/ingress/", GET, Route::HealthIngress),
-    endpoint("/v1/health/node/", GET, Route::HealthNode),
-    endpoint("/v1/health/checks/", GET, Route::HealthChecks),
-    endpoint("/v1/health/state/", GET, Route::HealthState),
-    endpoint("/v1/catalog/service/", GET, Route::CatalogService),
-    endpoint("/v1/catalog/services", GET, Route::CatalogServices),
-    endpoint("/v1/catalog/nodes", GET, Route::CatalogNodes),
-    endpoint("/v1/catalog/node/", GET, Route::CatalogNode),
-    endpoint("/v1/catalog/node-services/", GET, Route::CatalogNodeServices),
-    endpoint("/v1/catalog/connect/", GET, Route::CatalogConnect),
-    endpoint("/v1/catalog/gateway-services/", GET, Route::CatalogGatewayServices),
-    endpoint("/v1/catalog/datacenters", GET, Route::CatalogDatacenters),
-    endpoint("/v1/catalog/register", PUT, Route::CatalogRegister),
-    endpoint("/v1/catalog/deregister", PUT, Route::CatalogDeregister),
-    endpoint("/v1/session/create", PUT, Route::SessionCreate),
-    endpoint("/v1/session/destroy/", PUT, Route::SessionDestroy),
-    endpoint("/v1/session/renew/", PUT, Route::SessionRenew),
-    endpoint("/v1/session/info/", GET, Route::SessionInfo),
-    endpoint("/v1/session/node/", GET, Route::SessionNode),
-    endpoint("/v1/session/list", GET, Route::SessionList),
-    endpoint("/v1/agent/self", GET, Route::AgentSelf),
-    endpoint("/v1/agent/members", GET, Route::AgentMembers),
-    endpoint("/v1/agent/join/", PUT, Route::AgentJoin),
-    endpoint("/v1/agent/leave", PUT, Route::AgentLeave),
-    endpoint("/v1/agent/force-leave/", PUT, Route::AgentForceLeave),
-    endpoint("/v1/agent/reload", PUT, Route::AgentReload),
-    endpoint("/v1/agent/metrics", GET, Route::AgentMetrics),
-    endpoint("/v1/agent/host", GET, Route::AgentHost),
-    endpoint("/v1/agent/version", GET, Route::AgentVersion),
+    endpoint("/v1/health/service/", GET, Route::Health(Health::Service)),
+    endpoint("/v1/health/connect/", GET, Route::Health(Health::Connect)),
+    endpoint("/v1/health/ingress/", GET, Route::Health(Health::Ingress)),
+    endpoint("/v1/health/node/", GET, Route::Health(Health::Node)),
+    endpoint("/v1/health/checks/", GET, Route::Health(Health::Checks)),
+    endpoint("/v1/health/state/", GET, Route::Health(Health::State)),
+    endpoint("/v1/catalog/service/", GET, Route::Catalog(Catalog::Service)),
+    endpoint("/v1/catalog/services", GET, Route::Catalog(Catalog::Services)),
+    endpoint("/v1/catalog/nodes", GET, Route::Catalog(Catalog::Nodes)),
+    endpoint("/v1/catalog/node/", GET, Route::Catalog(Catalog::Node)),
+    endpoint("/v1/catalog/node-services/", GET, Route::Catalog(Catalog::NodeServices)),
+    endpoint("/v1/catalog/connect/", GET, Route::Catalog(Catalog::Connect)),
+    endpoint("/v1/catalog/gateway-services/", GET, Route::Catalog(Catalog::GatewayServices)),
+    endpoint("/v1/catalog/datacenters", GET, Route::Catalog(Catalog::Datacenters)),
+    endpoint("/v1/catalog/register", PUT, Route::Catalog(Catalog::Register)),
+    endpoint("/v1/catalog/deregister", PUT, Route::Catalog(Catalog::Deregister)),
+    endpoint("/v1/session/create", PUT, Route::Session(Session::Create)),
+    endpoint("/v1/session/destroy/", PUT, Route::Session(Session::Destroy)),
+    endpoint("/v1/session/renew/", PUT, Route::Session(Session::Renew)),
+    endpoint("/v1/session/info/", GET, Route::Session(Session::Info)),
+    endpoint("/v1/session/node/", GET, Route::Session(Session::Node)),
+    endpoint("/v1/session/list", GET, Route::Session(Session::List)),
+    endpoint("/v1/agent/self", GET, Route::Agent(Agent::Own)),
+    endpoint("/v1/agent/members", GET, Route::Agent(Agent::Members)),
+    endpoint("/v1/agent/join/", PUT, Route::Agent(Agent::Join)),
+    endpoint("/v1/agent/leave", PUT, Route::Agent(Agent::Leave)),
+    endpoint("/v1/agent/force-leave/", PUT, Route::Agent(Agent::ForceLeave)),
+    endpoint("/v1/agent/reload", PUT, Route::Agent(Agent::Reload)),
+    endpoint("/v1/agent/metrics", GET, Route::Agent(Agent::Metrics)),
+    endpoint("/v1/agent/host", GET, Route::Agent(Agent::Host)),
+    endpoint("/v1/agent/version", GET, Route::Agent(Agent::Version)),
     // Not Consul's: what a readiness probe asks.
-    endpoint("/v1/agent/ready", GET, Route::AgentReady),
-    endpoint("/v1/agent/monitor", GET, Route::AgentMonitor),
-    endpoint("/v1/query", &["GET", "POST"], Route::Queries),
-    endpoint("/v1/query/", &["GET", "PUT", "DELETE"], Route::PreparedQuery),
-    endpoint("/v1/coordinate/datacenters", GET, Route::CoordinateDatacenters),
-    endpoint("/v1/coordinate/nodes", GET, Route::CoordinateNodes),
-    endpoint("/v1/coordinate/node/", GET, Route::CoordinateNode),
-    endpoint("/v1/coordinate/update", PUT, Route::CoordinateUpdate),
-    endpoint("/v1/config", PUT, Route::ConfigApply),
-    endpoint("/v1/config/", &["GET", "DELETE"], Route::ConfigEntries),
-    endpoint("/v1/connect/intentions", &["GET", "POST"], Route::Intentions),
-    endpoint("/v1/connect/intentions/", &["GET", "PUT", "DELETE"], Route::Intention),
-    endpoint("/v1/event/fire/", PUT, Route::EventFire),
-    endpoint("/v1/event/list", GET, Route::EventList),
+    endpoint("/v1/agent/ready", GET, Route::Agent(Agent::Ready)),
+    endpoint("/v1/agent/monitor", GET, Route::Agent(Agent::Monitor)),
+    endpoint("/v1/query", &["GET", "POST"], Route::Query(Query::All)),
+    endpoint("/v1/query/", &["GET", "PUT", "DELETE"], Route::Query(Query::One)),
+    endpoint("/v1/coordinate/datacenters", GET, Route::Coordinate(Coordinate::Datacenters)),
+    endpoint("/v1/coordinate/nodes", GET, Route::Coordinate(Coordinate::Nodes)),
+    endpoint("/v1/coordinate/node/", GET, Route::Coordinate(Coordinate::Node)),
+    endpoint("/v1/coordinate/update", PUT, Route::Coordinate(Coordinate::Update)),
+    endpoint("/v1/config", PUT, Route::Config(Config::Apply)),
+    endpoint("/v1/config/", &["GET", "DELETE"], Route::Config(Config::Entries)),
+    endpoint("/v1/connect/intentions", &["GET", "POST"], Route::Connect(Connect::Intentions)),
+    endpoint("/v1/connect/intentions/", &["GET", "PUT", "DELETE"], Route::Connect(Connect::Intention)),
+    endpoint("/v1/event/fire/", PUT, Route::Event(Event::Fire)),
+    endpoint("/v1/event/list", GET, Route::Event(Event::List)),
     endpoint("/v1/snapshot", &["GET", "PUT"], Route::Snapshot),
     endpoint("/v1/txn", PUT, Route::Txn),
-    endpoint("/v1/agent/services", GET, Route::AgentServices),
+    endpoint("/v1/agent/services", GET, Route::Local(Local::Services)),
     // Before the pattern that would take them for ids.
-    endpoint("/v1/agent/service/register", PUT, Route::AgentServiceRegister),
-    endpoint("/v1/agent/service/deregister/", PUT, Route::AgentServiceDeregister),
-    endpoint("/v1/agent/service/maintenance/", PUT, Route::AgentServiceMaintenance),
-    endpoint("/v1/agent/service/", GET, Route::AgentService),
-    endpoint("/v1/agent/maintenance", PUT, Route::AgentMaintenance),
-    endpoint("/v1/agent/checks", GET, Route::AgentChecks),
-    endpoint("/v1/agent/check/register", PUT, Route::AgentCheckRegister),
-    endpoint("/v1/agent/check/deregister/", PUT, Route::AgentCheckDeregister),
-    endpoint("/v1/agent/check/pass/", PUT, Route::AgentCheckPass),
-    endpoint("/v1/agent/check/warn/", PUT, Route::AgentCheckWarn),
-    endpoint("/v1/agent/check/fail/", PUT, Route::AgentCheckFail),
-    endpoint("/v1/agent/check/update/", PUT, Route::AgentCheckUpdate),
-    endpoint("/v1/agent/health/service/id/", GET, Route::AgentHealthById),
-    endpoint("/v1/agent/health/service/name/", GET, Route::AgentHealthByName),
-    endpoint("/v1/status/leader", GET, Route::StatusLeader),
-    endpoint("/v1/status/peers", GET, Route::StatusPeers),
-    endpoint("/v1/operator/autopilot/configuration", &["GET", "PUT"], Route::AutopilotConfiguration),
-    endpoint("/v1/operator/autopilot/health", GET, Route::AutopilotHealth),
-    endpoint("/v1/operator/autopilot/state", GET, Route::AutopilotState),
-    endpoint("/v1/operator/raft/configuration", GET, Route::RaftConfiguration),
-    endpoint("/v1/operator/raft/peer", &["DELETE"], Route::RaftPeer),
+    endpoint("/v1/agent/service/register", PUT, Route::Local(Local::ServiceRegister)),
+    endpoint("/v1/agent/service/deregister/", PUT, Route::Local(Local::ServiceDeregister)),
+    endpoint("/v1/agent/service/maintenance/", PUT, Route::Local(Local::ServiceMaintenance)),
+    endpoint("/v1/agent/service/", GET, Route::Local(Local::Service)),
+    endpoint("/v1/agent/maintenance", PUT, Route::Local(Local::Maintenance)),
+    endpoint("/v1/agent/checks", GET, Route::Local(Local::Checks)),
+    endpoint("/v1/agent/check/register", PUT, Route::Local(Local::CheckRegister)),
+    endpoint("/v1/agent/check/deregister/", PUT, Route::Local(Local::CheckDeregister)),
+    endpoint("/v1/agent/check/pass/", PUT, Route::Local(Local::CheckPass)),
+    endpoint("/v1/agent/check/warn/", PUT, Route::Local(Local::CheckWarn)),
+    endpoint("/v1/agent/check/fail/", PUT, Route::Local(Local::CheckFail)),
+    endpoint("/v1/agent/check/update/", PUT, Route::Local(Local::CheckUpdate)),
+    endpoint("/v1/agent/health/service/id/", GET, Route::Local(Local::HealthById)),
+    endpoint("/v1/agent/health/service/name/", GET, Route::Local(Local::HealthByName)),
+    endpoint("/v1/status/leader", GET, Route::Status(Status::Leader)),
+    endpoint("/v1/status/peers", GET, Route::Status(Status::Peers)),
+    endpoint("/v1/operator/autopilot/configuration", &["GET", "PUT"], Route::Operator(Operator::AutopilotConfiguration)),
+    endpoint("/v1/operator/autopilot/health", GET, Route::Operator(Operator::AutopilotHealth)),
+    endpoint("/v1/operator/autopilot/state", GET, Route::Operator(Operator::AutopilotState)),
+    endpoint("/v1/operator/raft/configuration", GET, Route::Operator(Operator::RaftConfiguration)),
+    endpoint("/v1/operator/raft/peer", &["DELETE"], Route::Operator(Operator::RaftPeer)),
     // Consul's documentation and client say POST; PUT is what everything else takes.
-    endpoint("/v1/operator/raft/transfer-leader", &["POST", "PUT"], Route::RaftTransferLeader),
+    endpoint("/v1/operator/raft/transfer-leader", &["POST", "PUT"], Route::Operator(Operator::RaftTransferLeader)),
 ];
 
 const fn endpoint(
@@ -232,15 +304,15 @@ mod tests {
         assert_eq!(route("/v1/kv/"), Some((Route::Kv, "")));
         assert_eq!(
             route("/v1/catalog/service/web"),
-            Some((Route::CatalogService, "web"))
+            Some((Route::Catalog(Catalog::Service), "web"))
         );
         assert_eq!(
             route("/v1/catalog/services"),
-            Some((Route::CatalogServices, ""))
+            Some((Route::Catalog(Catalog::Services), ""))
         );
         assert_eq!(
             route("/v1/catalog/node-services/n"),
-            Some((Route::CatalogNodeServices, "n"))
+            Some((Route::Catalog(Catalog::NodeServices), "n"))
         );
         assert_eq!(find("/v1/kv"), Found::Slash);
         assert_eq!(find("/"), Found::Root);

@@ -19,13 +19,10 @@ use super::error::{Error, wrong_method};
 use super::request::{Params, Request};
 use super::route::{ENDPOINTS, Found, Route, find};
 use super::wire::{Head, Wire};
-use super::{
-    Api, Process, Settings, agent, autopilot, catalog, config, connection, coordinate, event,
-    health, intentions, kv, listen, local, operator, query, session, snapshot, status, txn,
-};
+use super::{Api, Process, Settings, connection, kv, listen};
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
-use crate::state::{CheckStatus, Command, Outcome};
+use crate::state::{Command, Outcome};
 
 /// Pause after a failed accept: the process is out of file descriptors, and trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -38,7 +35,7 @@ const MAX_CONNECTIONS: u32 = 65_536;
 const REFUSAL: &str = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: 80\r\nConnection: close\r\nRetry-After: 1\r\n\r\nYour IP is issuing too many concurrent connections, please rate limit your calls";
 
 /// What becomes of a request at its endpoint.
-type Answer<'a> = BoxFuture<'a, Result<Response, Error>>;
+pub(super) type Answer<'a> = BoxFuture<'a, Result<Response, Error>>;
 
 /// What a server is made of.
 pub struct Parts<A> {
@@ -216,104 +213,6 @@ impl<A: Api> Server<A> {
                 error.into()
             })
         }))
-    }
-
-    /// Each in a box of its own, so that none is as large as the largest.
-    fn dispatch(&self, route: Route, request: Request, rest: String) -> Answer<'_> {
-        macro_rules! answer {
-            ($answer:expr) => {
-                Box::pin(async move { $answer })
-            };
-        }
-        match route {
-            Route::Kv => Box::pin(kv::handle(self, request, rest)),
-            Route::StatusLeader => answer!(status::leader(self, &request).await),
-            Route::StatusPeers => answer!(status::peers(self, &request).await),
-            Route::AgentSelf => answer!(Ok(agent::self_(self, &request))),
-            Route::AgentMembers => answer!(agent::members(self, &request)),
-            Route::AgentJoin => answer!(agent::join(self, &request, rest).await),
-            Route::AgentLeave => answer!(agent::leave(self).await),
-            Route::AgentForceLeave => answer!(agent::force_leave(self, &request, rest).await),
-            Route::AgentReload => answer!(agent::reload(self)),
-            Route::AgentMetrics => answer!(Ok(agent::metrics(self, &request))),
-            Route::AgentHost => answer!(Ok(agent::host(self, &request))),
-            Route::AgentVersion => answer!(Ok(agent::version(self, &request))),
-            Route::AgentReady => answer!(Ok(agent::ready(self))),
-            Route::AgentMonitor => answer!(agent::monitor(self, &request)),
-            Route::AgentServices => answer!(local::services(self, &request)),
-            Route::AgentService => answer!(local::service(self, &request, rest).await),
-            Route::AgentServiceRegister => answer!(local::register_service(self, request).await),
-            Route::AgentServiceDeregister => {
-                answer!(local::deregister_service(self, &request, rest).await)
-            }
-            Route::AgentServiceMaintenance => {
-                answer!(local::maintain(self, &request, Some(rest)).await)
-            }
-            Route::AgentMaintenance => answer!(local::maintain(self, &request, None).await),
-            Route::AgentChecks => answer!(local::checks(self, &request)),
-            Route::AgentCheckRegister => answer!(local::register_check(self, request).await),
-            Route::AgentCheckDeregister => {
-                answer!(local::deregister_check(self, &request, rest).await)
-            }
-            Route::AgentCheckPass => {
-                answer!(local::tell(self, &request, rest, CheckStatus::Passing).await)
-            }
-            Route::AgentCheckWarn => {
-                answer!(local::tell(self, &request, rest, CheckStatus::Warning).await)
-            }
-            Route::AgentCheckFail => {
-                answer!(local::tell(self, &request, rest, CheckStatus::Critical).await)
-            }
-            Route::AgentCheckUpdate => answer!(local::update(self, request, rest).await),
-            Route::AgentHealthById => answer!(local::health_by_id(self, &request, rest)),
-            Route::AgentHealthByName => answer!(local::health_by_name(self, &request, rest)),
-            Route::CatalogRegister => answer!(catalog::register(self, request).await),
-            Route::CatalogDeregister => answer!(catalog::deregister(self, request).await),
-            Route::CatalogDatacenters => answer!(catalog::datacenters(self, &request)),
-            Route::CatalogNodes => answer!(catalog::nodes(self, &request).await),
-            Route::CatalogServices => answer!(catalog::services(self, &request).await),
-            Route::CatalogService => answer!(catalog::service(self, &request, rest).await),
-            Route::CatalogNode => answer!(catalog::node(self, &request, rest).await),
-            Route::CatalogNodeServices => {
-                answer!(catalog::node_services(self, &request, rest).await)
-            }
-            Route::CatalogConnect => answer!(catalog::connect(self, &request, rest).await),
-            Route::CatalogGatewayServices => {
-                answer!(catalog::gateway_services(self, &request, rest).await)
-            }
-            Route::HealthConnect => answer!(health::connect(self, &request, rest).await),
-            Route::HealthIngress => answer!(health::ingress(self, &request, rest).await),
-            Route::HealthNode => answer!(health::node(self, &request, rest).await),
-            Route::HealthChecks => answer!(health::service_checks(self, &request, rest).await),
-            Route::HealthState => answer!(health::state(self, &request, rest).await),
-            Route::HealthService => answer!(health::service(self, &request, rest).await),
-            Route::SessionCreate => answer!(session::create(self, request).await),
-            Route::SessionDestroy => answer!(session::destroy(self, &request, rest).await),
-            Route::SessionRenew => answer!(session::renew(self, &request, rest).await),
-            Route::SessionInfo => answer!(session::info(self, &request, rest).await),
-            Route::SessionNode => answer!(session::of_node(self, &request, rest).await),
-            Route::SessionList => answer!(session::list(self, &request).await),
-            Route::AutopilotConfiguration => answer!(autopilot::configuration(self, request).await),
-            Route::AutopilotHealth => answer!(autopilot::health(self, &request).await),
-            Route::AutopilotState => answer!(autopilot::state(self, &request).await),
-            Route::RaftConfiguration => answer!(operator::configuration(self, &request).await),
-            Route::RaftPeer => answer!(operator::remove_peer(self, &request).await),
-            Route::RaftTransferLeader => answer!(operator::transfer_leader(self, &request).await),
-            Route::Queries => answer!(query::all(self, request).await),
-            Route::PreparedQuery => answer!(query::one(self, request, rest).await),
-            Route::ConfigApply => answer!(config::apply(self, request).await),
-            Route::ConfigEntries => answer!(config::of_kind(self, request, rest).await),
-            Route::Intentions => answer!(intentions::all(self, request).await),
-            Route::Intention => answer!(intentions::one(self, request, rest).await),
-            Route::EventFire => answer!(event::fire(self, request, rest).await),
-            Route::EventList => answer!(event::list(self, &request).await),
-            Route::CoordinateDatacenters => answer!(coordinate::datacenters(self, &request).await),
-            Route::CoordinateNodes => answer!(coordinate::nodes(self, &request).await),
-            Route::CoordinateNode => answer!(coordinate::node(self, &request, rest).await),
-            Route::CoordinateUpdate => answer!(coordinate::update(self, request).await),
-            Route::Snapshot => answer!(snapshot::handle(self, request).await),
-            Route::Txn => answer!(txn::handle(self, request).await),
-        }
     }
 }
 
