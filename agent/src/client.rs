@@ -2,6 +2,7 @@
 //!
 //! HTTP/1.1 over TCP or a Unix socket, connections reused, every step bounded in time. It speaks to Consul's agents too.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,6 +43,8 @@ const IDLE_CONNECTIONS_MAX: usize = 64;
 pub struct Client {
     inner: Arc<Inner>,
     timeout: Duration,
+    /// Which one requests are for, where not the agent's own.
+    datacenter: Option<Arc<str>>,
 }
 
 struct Inner {
@@ -179,6 +182,7 @@ impl Client {
         Ok(Self {
             inner: Arc::new(inner),
             timeout: REQUEST_TIME_DEFAULT,
+            datacenter: None,
         })
     }
 
@@ -186,9 +190,28 @@ impl Client {
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
             timeout,
+            ..self.clone()
         }
+    }
+
+    /// A client whose requests are for a datacenter, where one is given; else for the agent's own.
+    #[must_use]
+    pub fn in_datacenter(&self, datacenter: Option<&str>) -> Self {
+        Self {
+            datacenter: datacenter.map(Arc::from),
+            ..self.clone()
+        }
+    }
+
+    /// A path with the datacenter that it is for.
+    fn placed<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        let Some(datacenter) = &self.datacenter else {
+            return Cow::Borrowed(path);
+        };
+        let join = if path.contains('?') { '&' } else { '?' };
+        let datacenter = api::escape(datacenter, b"-._~");
+        Cow::Owned(format!("{path}{join}dc={datacenter}"))
     }
 
     /// A client that sends `token` as `X-Consul-Token` with every request.
@@ -223,6 +246,7 @@ impl Client {
         Ok(Self {
             inner: Arc::new(inner),
             timeout: self.timeout,
+            datacenter: self.datacenter.clone(),
         })
     }
 
@@ -266,7 +290,7 @@ impl Client {
         body: Bytes,
     ) -> Result<Response, Error> {
         let deadline = Instant::now() + self.timeout;
-        let call = Call::new(self, &method, path);
+        let call = Call::new(self, &method, &self.placed(path));
         let whole = async {
             let (response, sender) = self.exchange(&call, body).await?;
             let (head, body) = response.into_parts();
@@ -293,7 +317,7 @@ impl Client {
     /// # Errors
     /// Also [`Error::Status`]: a stream is worth reading only when its status is 2xx.
     pub async fn stream(&self, path: &str) -> Result<Stream, Error> {
-        let call = Call::new(self, &Method::GET, path);
+        let call = Call::new(self, &Method::GET, &self.placed(path));
         let (response, sender) = timeout(self.timeout, self.exchange(&call, Bytes::new()))
             .await
             .map_err(|_| call.timeout(self.timeout))??;

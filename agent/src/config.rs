@@ -21,6 +21,7 @@ mod cursor;
 mod dns;
 pub(crate) mod document;
 pub mod files;
+mod gossip;
 mod hcl;
 mod json;
 pub(crate) mod layer;
@@ -32,12 +33,15 @@ mod services;
 mod tests;
 mod tree;
 pub(crate) mod unsupported;
+mod wan;
 
 pub use build::{FlagSettings, Loaded, load};
 pub use dns::{Dns, Soa};
 pub use files::{Format, SourceFile};
+pub use gossip::GossipTimes;
 pub use machine::Machine;
 pub use reload::Diff;
+pub use wan::Wan;
 
 /// Everything that an agent is started with, checked.
 ///
@@ -113,7 +117,7 @@ pub struct Config {
     /// How the leader looks after the set of servers. Block `autopilot`.
     pub autopilot: Autopilot,
     /// Timing of gossip. Block `gossip_lan`.
-    pub gossip_lan: GossipLan,
+    pub gossip_lan: GossipTimes,
     /// How long a failed member is remembered before it is forgotten. At least 8h. Default 72h.
     pub reconnect_timeout: Duration,
     /// How long a blocking query without `wait` is held. At most `max_query_time`. Default 300s.
@@ -141,6 +145,13 @@ pub struct Config {
     pub checks: Vec<Raw>,
     /// How checks are run.
     pub check_settings: CheckSettings,
+    /// The pool that the servers of all datacenters form.
+    pub wan: Wan,
+    /// The datacenter whose config entries count everywhere: writes go there, and the others copy them. Default: the own
+    /// one.
+    pub primary_datacenter: String,
+    /// Whether answers about nodes of other datacenters show their `wan` address where they have one. Default false.
+    pub translate_wan_addrs: bool,
 }
 
 /// How checks are run. Top-level keys.
@@ -178,6 +189,9 @@ pub struct Ports {
     pub server: u16,
     /// Gossip, UDP and TCP. Flag `-serf-lan-port`. 1 to 65535. Default 8301.
     pub serf_lan: u16,
+    /// Gossip among the servers of all datacenters, UDP and TCP. Flag `-serf-wan-port`. -1 (`None`) switches it off. Default
+    /// 8302.
+    pub serf_wan: Option<u16>,
     /// HTTP API. Flag `-http-port`. -1 (`None`) switches it off. Default 8500.
     pub http: Option<u16>,
     /// DNS, UDP and TCP. Flag `-dns-port`. -1 (`None`) switches it off. Default 8600.
@@ -232,20 +246,6 @@ pub struct Autopilot {
     ///
     /// Consul's default is 10s. Here a server votes as soon as it has caught up and is alive (DESIGN.md, section 3).
     pub server_stabilization_time: Duration,
-}
-
-/// Timing of gossip in the local network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GossipLan {
-    /// Time between two rounds of gossip. At least 1ms. Default 200ms.
-    pub gossip_interval: Duration,
-    /// Time between two probes of a random member. At least 1ms. Default 1s.
-    pub probe_interval: Duration,
-    /// How long a direct probe may take before indirect ones are sent. Below `probe_interval`. Default 500ms.
-    pub probe_timeout: Duration,
-    /// Times the logarithm of the number of members times `probe_interval` until a suspect counts as failed. At least
-    /// 1. Default 4.
-    pub suspicion_mult: u32,
 }
 
 /// Bounds on what clients of the HTTP API may do.

@@ -22,7 +22,11 @@ mod tests;
 pub use server::{BindError, Bound, Server, Settings, bind};
 
 /// What DNS needs of a node. Tests put a fake in its place.
-pub trait Api: Send + Sync + 'static {
+pub trait Api: Send + Sync + Sized + 'static {
+    /// See [`Node::at`].
+    fn at(&self, datacenter: &str) -> Self;
+    /// Names of [`Node::datacenters`].
+    fn datacenters(&self) -> impl Future<Output = Result<Vec<String>, NodeError>> + Send;
     /// See [`Node::read`].
     fn read(
         &self,
@@ -32,6 +36,15 @@ pub trait Api: Send + Sync + 'static {
 }
 
 impl Api for Node {
+    fn at(&self, datacenter: &str) -> Self {
+        Node::at(self, datacenter)
+    }
+
+    async fn datacenters(&self) -> Result<Vec<String>, NodeError> {
+        let found = Node::datacenters(self).await?;
+        Ok(found.into_iter().map(|one| one.name).collect())
+    }
+
     fn read(
         &self,
         query: Query,

@@ -20,7 +20,7 @@ use crate::gossip::{JoinError, Member, UserEvent};
 use crate::leader::autopilot::ClusterHealth;
 use crate::local::Local;
 use crate::node::{
-    Error as NodeError, Gauge, Node, PeerRef, RaftServer, ReadOptions, Reply, Saved,
+    Datacenter, Error as NodeError, Gauge, Node, PeerRef, RaftServer, ReadOptions, Reply, Saved,
 };
 use crate::state::{Command, Outcome, Query, Session};
 
@@ -32,6 +32,7 @@ mod catalog;
 mod config;
 mod connection;
 mod coordinate;
+mod datacenter;
 mod dispatch;
 mod error;
 mod event;
@@ -65,7 +66,21 @@ pub use server::{Parts, Server};
 pub use settings::{Build, Settings};
 
 /// What the API needs of a node. Tests put a fake in its place.
-pub trait Api: Send + Sync + 'static {
+pub trait Api: Send + Sync + Sized + 'static {
+    /// See [`Node::at`].
+    fn at(&self, datacenter: &str) -> Self;
+    /// See [`Node::datacenters`].
+    fn datacenters(&self) -> impl Future<Output = Result<Vec<Datacenter>, NodeError>> + Send;
+    /// See [`Node::wan_members`].
+    fn wan_members(&self) -> Vec<Arc<Member>>;
+    /// See [`Node::join_wan`].
+    fn join_wan(&self, address: &str) -> impl Future<Output = Result<usize, JoinError>> + Send;
+    /// See [`Node::force_leave_wan`].
+    fn force_leave_wan(
+        &self,
+        name: &str,
+        prune: bool,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send;
     /// See [`Node::propose`].
     fn propose(
         &self,
@@ -92,7 +107,7 @@ pub trait Api: Send + Sync + 'static {
         prune: bool,
     ) -> impl Future<Output = Result<(), NodeError>> + Send;
     /// See [`Node::leader_address`].
-    fn leader_address(&self) -> impl Future<Output = Option<SocketAddr>> + Send;
+    fn leader_address(&self) -> impl Future<Output = Result<Option<SocketAddr>, NodeError>> + Send;
     /// See [`Node::peer_addresses`].
     fn peer_addresses(&self) -> impl Future<Output = Result<Vec<SocketAddr>, NodeError>> + Send;
     /// See [`Node::raft_configuration`].
@@ -117,7 +132,7 @@ pub trait Api: Send + Sync + 'static {
     /// See [`Node::local`].
     fn local(&self) -> &Local;
     /// See [`Node::fire`].
-    fn fire(&self, event: UserEvent) -> impl Future<Output = ()> + Send;
+    fn fire(&self, event: UserEvent) -> impl Future<Output = Result<(), NodeError>> + Send;
     /// See [`Node::events`].
     fn events(&self) -> &Events;
     /// See [`Node::coordinate`].
@@ -154,6 +169,30 @@ pub trait Process: Send + Sync {
 }
 
 impl Api for Node {
+    fn at(&self, datacenter: &str) -> Self {
+        Node::at(self, datacenter)
+    }
+
+    fn datacenters(&self) -> impl Future<Output = Result<Vec<Datacenter>, NodeError>> + Send {
+        Node::datacenters(self)
+    }
+
+    fn wan_members(&self) -> Vec<Arc<Member>> {
+        Node::wan_members(self)
+    }
+
+    fn join_wan(&self, address: &str) -> impl Future<Output = Result<usize, JoinError>> + Send {
+        Node::join_wan(self, address)
+    }
+
+    fn force_leave_wan(
+        &self,
+        name: &str,
+        prune: bool,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send {
+        Node::force_leave_wan(self, name, prune)
+    }
+
     fn propose(
         &self,
         command: Command,
@@ -193,7 +232,7 @@ impl Api for Node {
         Node::force_leave(self, name, prune)
     }
 
-    fn leader_address(&self) -> impl Future<Output = Option<SocketAddr>> + Send {
+    fn leader_address(&self) -> impl Future<Output = Result<Option<SocketAddr>, NodeError>> + Send {
         Node::leader_address(self)
     }
 
@@ -234,7 +273,7 @@ impl Api for Node {
         Node::local(self)
     }
 
-    fn fire(&self, event: UserEvent) -> impl Future<Output = ()> + Send {
+    fn fire(&self, event: UserEvent) -> impl Future<Output = Result<(), NodeError>> + Send {
         Node::fire(self, event)
     }
 

@@ -10,6 +10,7 @@ mod listen;
 mod local;
 mod places;
 mod ready;
+mod replicate;
 mod route;
 mod save;
 mod space;
@@ -17,6 +18,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod user_events;
+mod wan;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +33,7 @@ use uuid::Uuid;
 pub use gauges::Gauge;
 pub use save::Saved;
 pub use start::{StartError, start};
+pub use wan::Datacenter;
 
 use crate::config::Config;
 use crate::env::Env;
@@ -140,6 +143,12 @@ pub enum Error {
     /// This node, or the leader, has as much to do as it takes on at a time. Nothing was done.
     #[error("too many requests are under way, try again later")]
     Busy,
+    /// Nobody is known of that datacenter.
+    #[error("No path to datacenter")]
+    NoPath,
+    /// The datacenter is known, but none of its servers was reached. Nothing was done.
+    #[error("Remote DC has no server currently reachable")]
+    Unreachable,
 }
 
 /// How a node's life goes.
@@ -159,6 +168,8 @@ pub enum Phase {
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
+    /// The datacenter that requests are for, where it is another one.
+    elsewhere: Option<Arc<str>>,
 }
 
 struct Inner {
@@ -166,6 +177,8 @@ struct Inner {
     config: Arc<Config>,
     node_id: Uuid,
     gossip: Gossip,
+    /// On a server, unless it is switched off.
+    wan: Option<wan::Wan>,
     calls: Arc<Pool>,
     /// Its own services and checks.
     local: Local,
@@ -290,6 +303,9 @@ impl Node {
             .lock()
             .expect("no code panics while it holds this lock")
             .clear();
+        if let Some(wan) = &self.inner.wan {
+            wan.gossip.shutdown().await;
+        }
         self.inner.gossip.shutdown().await;
         if let Some(server) = &self.inner.server {
             server.consensus.shutdown().await;

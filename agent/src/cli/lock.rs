@@ -40,6 +40,9 @@ const KILL_AFTER: Duration = Duration::from_secs(10);
 struct Flags {
     #[command(flatten)]
     api: ApiFlags,
+    /// Datacenter to ask; without it the agent's own
+    #[arg(long)]
+    datacenter: Option<String>,
     /// Exit with 2 when the command fails
     #[arg(long)]
     child_exit_code: Option<bool>,
@@ -94,6 +97,7 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     }
     let verbose = flags.verbose == Some(true);
     let client = flags.api.client(io)?.with_timeout(TIME_MAX);
+    let client = client.in_datacenter(flags.datacenter.as_deref());
     let key = format!("{prefix}/.lock");
     let session = create_session(&client, &flags, &key, command).await?;
     let lock = Lock {

@@ -10,13 +10,14 @@ use tracing::Level;
 use uuid::Uuid;
 
 use super::files::{self, Format, SourceFile};
-use super::layer::{GossipLayer, Layer, Merge as _, Number};
+use super::gossip::GossipTimes;
+use super::layer::{Layer, Merge as _, Number};
 use super::names;
 use super::services;
 use super::unsupported::Found;
 use super::{
-    Autopilot, Bootstrap, Config, Error, GossipLan, HttpAddress, Limits, LogSettings, Machine,
-    Ports, RaftSettings,
+    Autopilot, Bootstrap, Config, Error, HttpAddress, Limits, LogSettings, Machine, Ports,
+    RaftSettings, wan,
 };
 use crate::duration::{self, GoDuration};
 
@@ -151,9 +152,9 @@ pub(super) fn parsed<T: FromStr>(key: &str, text: &str, wanted: &str) -> Result<
 }
 
 const NO_TIME: Duration = Duration::ZERO;
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<Config, Error> {
     let dev = layer.dev == Some(true);
@@ -166,6 +167,8 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
     let (leave_drain_time, rpc_hold_timeout, raft_multiplier) = check_performance(&layer, dev)?;
     let reconnect = layer.reconnect_timeout;
     let session_ttl_min = layer.session_ttl_min;
+    let datacenter = names::datacenter(&layer)?;
+    let serf_wan = ports.serf_wan;
     warn_without_effect(&layer, warnings);
     Ok(Config {
         server,
@@ -176,7 +179,17 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
             "" => None,
             text => Some(parsed::<Uuid>("node_id", text, "a UUID")?),
         },
-        datacenter: names::datacenter(&layer)?,
+        primary_datacenter: wan::primary(&layer, &datacenter)?,
+        translate_wan_addrs: layer.translate_wan_addrs.unwrap_or(false),
+        wan: wan::check(
+            &layer,
+            server,
+            serf_wan,
+            bind_addr,
+            advertise_addr,
+            warnings,
+        )?,
+        datacenter,
         domain: names::domain(&layer)?,
         data_dir,
         data_dir_is_temporary,
@@ -204,7 +217,7 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         raft_multiplier,
         raft: check_raft(&layer)?,
         autopilot: check_autopilot(&layer)?,
-        gossip_lan: check_gossip(&layer.gossip_lan)?,
+        gossip_lan: GossipTimes::LAN.with("gossip_lan", &layer.gossip_lan)?,
         reconnect_timeout: at_least("reconnect_timeout", reconnect, HOUR * 72, HOUR * 8)?,
         default_query_time,
         max_query_time,
@@ -363,6 +376,7 @@ fn check_ports(layer: &Layer) -> Result<Ports, Error> {
     Ok(Ports {
         server: within("ports.server", layer.ports.server, 8300, 1, 65535)?,
         serf_lan: within("ports.serf_lan", layer.ports.serf_lan, 8301, 1, 65535)?,
+        serf_wan: optional("ports.serf_wan", layer.ports.serf_wan, 8302)?,
         http: optional("ports.http", layer.ports.http, 8500)?,
         dns: optional("ports.dns", layer.ports.dns, 8600)?,
     })
@@ -428,7 +442,7 @@ fn check_http(layer: &Layer, port: Option<u16>) -> Result<Vec<HttpAddress>, Erro
         .collect()
 }
 
-fn check_join(key: &str, addresses: &[String]) -> Result<Vec<String>, Error> {
+pub(super) fn check_join(key: &str, addresses: &[String]) -> Result<Vec<String>, Error> {
     for address in addresses {
         if address.trim().is_empty() {
             return invalid(format!("{key} has an empty address"));
@@ -506,36 +520,6 @@ fn check_autopilot(layer: &Layer) -> Result<Autopilot, Error> {
             autopilot.server_stabilization_time,
             NO_TIME,
             NO_TIME,
-        )?,
-    })
-}
-
-fn check_gossip(gossip: &GossipLayer) -> Result<GossipLan, Error> {
-    let time = |key, value, default| at_least(key, value, default, MILLISECOND);
-    let interval = time("gossip_lan.probe_interval", gossip.probe_interval, SECOND)?;
-    let timeout = (MILLISECOND * 500)
-        .min(interval / 2)
-        .max(Duration::from_nanos(1));
-    let timeout = gossip.probe_timeout.map_or(timeout, |GoDuration(d)| d);
-    if timeout >= interval || timeout.is_zero() {
-        return invalid(
-            "gossip_lan.probe_timeout must be above zero and below gossip_lan.probe_interval",
-        );
-    }
-    Ok(GossipLan {
-        gossip_interval: time(
-            "gossip_lan.gossip_interval",
-            gossip.gossip_interval,
-            MILLISECOND * 200,
-        )?,
-        probe_interval: interval,
-        probe_timeout: timeout,
-        suspicion_mult: within(
-            "gossip_lan.suspicion_mult",
-            gossip.suspicion_mult,
-            4,
-            1,
-            1000,
         )?,
     })
 }

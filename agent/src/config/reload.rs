@@ -76,6 +76,9 @@ impl Config {
                 pid_file: "pid_file",
                 tagged_addresses: "tagged_addresses",
                 check_settings: "check_output_max_size and the like",
+                wan: "retry_join_wan and the like",
+                primary_datacenter: "primary_datacenter",
+                translate_wan_addrs: "translate_wan_addrs",
             }
             apart { data_dir, raft, log, }
         );

@@ -23,12 +23,12 @@ fn file(name: &str, text: &str) -> SourceFile {
     }
 }
 
-fn load_text(name: &str, text: &str) -> Result<Loaded, Error> {
+pub(super) fn load_text(name: &str, text: &str) -> Result<Loaded, Error> {
     load(&[file(name, text)], &FlagSettings::default(), &machine())
 }
 
 /// A configuration that is right as it is, with `more` keys of JSON.
-fn load_with(more: &str) -> Result<Loaded, Error> {
+pub(super) fn load_with(more: &str) -> Result<Loaded, Error> {
     load_text("a.json", &format!(r#"{{"data_dir": "/d"{more}}}"#))
 }
 

@@ -14,7 +14,8 @@ use crate::coordinate::Nearness;
 use crate::env::Env;
 use crate::node::{self, Consistency, ReadOptions};
 use crate::prepared;
-use crate::state::{Answer, Query, ServiceHealth};
+use crate::state::{Answer, PreparedQuery, Query, QueryFailover, ServiceHealth};
+use crate::translate;
 
 /// The service that servers are registered as.
 const SERVERS: &str = "consul";
@@ -25,6 +26,10 @@ pub(super) struct Lookup<A> {
     pub(super) env: Env,
     pub(super) settings: Dns,
     pub(super) domains: Domains,
+    /// Whether answers of other datacenters show the addresses that are meant for other datacenters.
+    pub(super) translate_wan_addrs: bool,
+    /// Whether this one does.
+    pub(super) translates: bool,
 }
 
 impl<A: Api> Lookup<A> {
@@ -35,6 +40,15 @@ impl<A: Api> Lookup<A> {
         question: &Question,
         domain: &Name,
     ) -> Result<Content, node::Error> {
+        if let Asked::Elsewhere(datacenter, asked) = asked {
+            // A future cannot hold itself, but in a box.
+            let there = self.at(datacenter);
+            let found = Box::pin(there.ours(*asked, question, domain)).await;
+            return match found {
+                Err(node::Error::NoPath) => Ok(self.writer(question, domain).no_such_name()),
+                found => found,
+            };
+        }
         let writer = self.writer(question, domain);
         match question.query_type() {
             RecordType::AXFR | RecordType::IXFR => return Ok(Content::bare(ResponseCode::NotImp)),
@@ -70,8 +84,23 @@ impl<A: Api> Lookup<A> {
             }
             Asked::Address(ip) => writer.address(ip),
             Asked::Query(name) => self.prepared(&name, &writer).await?,
-            Asked::Nothing => writer.no_such_name(),
+            Asked::Nothing | Asked::Elsewhere(..) => writer.no_such_name(),
         })
+    }
+
+    /// The same, of another datacenter.
+    fn at(&self, datacenter: String) -> Self {
+        Self {
+            api: self.api.at(&datacenter),
+            env: self.env.clone(),
+            settings: self.settings.clone(),
+            translates: self.translate_wan_addrs,
+            translate_wan_addrs: self.translate_wan_addrs,
+            domains: Domains {
+                datacenter,
+                ..self.domains.clone()
+            },
+        }
     }
 
     /// What a prepared query finds.
@@ -82,13 +111,50 @@ impl<A: Api> Lookup<A> {
             _ => return Ok(writer.no_such_name()),
         };
         let query = prepared::render(&query, name).map_err(node::Error::Refused)?;
-        let mut instances = self.all_instances(&query.service.service, None).await?;
-        instances.retain(|entry| prepared::fits(&query, entry));
-        self.shuffle(&mut instances);
+        let mut instances = self.meant(&query).await?;
         self.nearest_first(&query.service.near, &mut instances)
             .await?;
         let ttl = crate::duration::parse(&query.dns.ttl).ok();
-        Ok(writer.instances(&query.service.service, &instances, ttl))
+        let service = &query.service.service;
+        if instances.is_empty() {
+            for datacenter in self.failover(&query.service.failover).await? {
+                let there = self.at(datacenter);
+                match there.meant(&query).await {
+                    Ok(found) if found.is_empty() => {}
+                    Ok(found) => {
+                        let datacenter = &there.domains.datacenter;
+                        let writer = Writer {
+                            datacenter,
+                            ..*writer
+                        };
+                        return Ok(writer.instances(service, &found, ttl));
+                    }
+                    Err(error) => {
+                        let datacenter = &there.domains.datacenter;
+                        tracing::error!(target: "dns", %datacenter, %error, "Failed querying for service in datacenter");
+                    }
+                }
+            }
+        }
+        Ok(writer.instances(service, &instances, ttl))
+    }
+
+    /// The instances that a prepared query means here, in random order.
+    async fn meant(&self, query: &PreparedQuery) -> Result<Vec<ServiceHealth>, node::Error> {
+        let mut instances = self.all_instances(&query.service.service, None).await?;
+        instances.retain(|entry| prepared::fits(query, entry));
+        self.shuffle(&mut instances);
+        Ok(instances)
+    }
+
+    /// The datacenters in which to look too.
+    async fn failover(&self, settings: &QueryFailover) -> Result<Vec<String>, node::Error> {
+        if settings.nearest_n == 0 && settings.datacenters.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut others = self.api.datacenters().await?;
+        others.retain(|name| *name != self.domains.datacenter);
+        Ok(prepared::failover(settings, &others))
     }
 
     /// Sorts by the distance from a node, if its place is known.
@@ -183,8 +249,16 @@ impl<A: Api> Lookup<A> {
         }
     }
 
-    /// From what this node has, unless that is older than the settings allow.
     async fn read(&self, query: Query) -> Result<Answer, node::Error> {
+        let mut answer = self.read_fresh(query).await?;
+        if self.translates {
+            translate::to_wan(&mut answer);
+        }
+        Ok(answer)
+    }
+
+    /// From what this node has, unless that is older than the settings allow.
+    async fn read_fresh(&self, query: Query) -> Result<Answer, node::Error> {
         let options = |consistency| ReadOptions {
             consistency,
             min_index: 0,

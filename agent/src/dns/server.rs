@@ -98,6 +98,7 @@ pub struct Settings {
     datacenter: String,
     node: String,
     dns: Dns,
+    translate_wan_addrs: bool,
 }
 
 impl Settings {
@@ -111,6 +112,7 @@ impl Settings {
             datacenter: config.datacenter.clone(),
             node: config.node_name.clone(),
             dns: config.dns.clone(),
+            translate_wan_addrs: config.translate_wan_addrs,
         }
     }
 }
@@ -141,6 +143,7 @@ impl<A: Api> Server<A> {
             datacenter,
             node,
             dns,
+            translate_wan_addrs,
         } = settings;
         let timer = |name| metrics.timer(name, &[("node", &node)]);
         Arc::new(Self {
@@ -149,6 +152,8 @@ impl<A: Api> Server<A> {
                 api,
                 env,
                 settings: dns,
+                translate_wan_addrs,
+                translates: false,
                 domains: Domains {
                     main: domain,
                     others: alt_domain.into_iter().collect(),

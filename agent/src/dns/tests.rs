@@ -18,6 +18,7 @@ use crate::state::{
     Check, CheckStatus, Command, Node as NodeRow, Register, Service, Stamped, Store, Weights,
 };
 
+mod datacenters;
 mod packets;
 
 /// A node that is its store.
@@ -28,11 +29,34 @@ struct Fake {
     age: Duration,
     asked: Arc<Mutex<Vec<Consistency>>>,
     broken: bool,
+    /// The other datacenters, the nearest first.
+    others: Vec<(String, Fake)>,
+    /// Whether it stands for a datacenter that nobody knows.
+    unknown: bool,
 }
 
 impl Api for Fake {
+    fn at(&self, datacenter: &str) -> Self {
+        let found = self.others.iter().find(|(name, _)| name == datacenter);
+        match found {
+            Some((_, other)) => other.clone(),
+            None => Self {
+                unknown: true,
+                ..Self::default()
+            },
+        }
+    }
+
+    async fn datacenters(&self) -> Result<Vec<String>, NodeError> {
+        let others = self.others.iter().map(|(name, _)| name.clone());
+        Ok(std::iter::once("dc1".to_owned()).chain(others).collect())
+    }
+
     async fn read(&self, query: Query, options: ReadOptions) -> Result<Reply, NodeError> {
         self.asked.lock().unwrap().push(options.consistency);
+        if self.unknown {
+            return Err(NodeError::NoPath);
+        }
         if self.broken {
             return Err(NodeError::NoLeader);
         }

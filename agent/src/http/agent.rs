@@ -83,7 +83,7 @@ pub(super) fn self_<A: Api>(server: &Server<A>, request: &Request) -> Response {
     let view = SelfView {
         config: ConfigView {
             datacenter: &settings.datacenter,
-            primary_datacenter: &settings.datacenter,
+            primary_datacenter: &settings.primary_datacenter,
             node_name: &settings.node_name,
             node_id: settings.node_id,
             revision: settings.build.revision,
@@ -103,8 +103,10 @@ pub(super) fn self_<A: Api>(server: &Server<A>, request: &Request) -> Response {
 /// What gossip knows.
 pub(super) fn members<A: Api>(server: &Server<A>, request: &Request) -> Result<Response, Error> {
     let chosen = Chosen::by(&request.params, &schema::MEMBER)?;
-    lan_only(&request.params)?;
-    let members = server.api().members();
+    let members = match is_wan(&request.params) {
+        true => server.api().wan_members(),
+        false => server.api().members(),
+    };
     let members = chosen.of(members.iter().map(|member| MemberView::of(member)));
     Ok(server.json(&request.params, &members))
 }
@@ -115,10 +117,14 @@ pub(super) async fn join<A: Api>(
     request: &Request,
     address: String,
 ) -> Result<Response, Error> {
-    lan_only(&request.params)?;
     let address = named(address, "Missing address")?;
-    server.api().join(&address).await.map_err(|error| {
+    let joined = match is_wan(&request.params) {
+        true => server.api().join_wan(&address).await,
+        false => server.api().join(&address).await,
+    };
+    joined.map_err(|error| {
         let at = match &error {
+            JoinError::NoPool(why) => return Error::internal(*why),
             JoinError::Resolve { address, .. } => address.clone(),
             JoinError::Connect { address, .. }
             | JoinError::Protocol { address, .. }
@@ -144,10 +150,12 @@ pub(super) async fn force_leave<A: Api>(
     request: &Request,
     name: String,
 ) -> Result<Response, Error> {
-    lan_only(&request.params)?;
     let name = named(name, "Missing node name")?;
     let prune = request.params.has("prune");
-    server.api().force_leave(&name, prune).await?;
+    match is_wan(&request.params) {
+        true => server.api().force_leave_wan(&name, prune).await?,
+        false => server.api().force_leave(&name, prune).await?,
+    }
     Ok(empty(StatusCode::OK))
 }
 
@@ -243,12 +251,7 @@ fn level(text: &str) -> Option<tracing::Level> {
     })
 }
 
-/// There is no pool across datacenters here.
-fn lan_only(params: &Params) -> Result<(), Error> {
-    if params.is_set("wan") {
-        return Err(Error::internal(
-            "WAN federation is not supported by this agent",
-        ));
-    }
-    Ok(())
+/// Whether the pool that the servers of all datacenters form is meant.
+fn is_wan(params: &Params) -> bool {
+    params.is_set("wan")
 }

@@ -13,6 +13,7 @@ use crate::duration;
 use crate::env::Random;
 use crate::node::{self, Consistency, ReadOptions, Reply};
 use crate::state::{Answer, Query};
+use crate::translate;
 
 /// What the headers of a read say.
 pub(super) struct Headers {
@@ -23,6 +24,8 @@ pub(super) struct Headers {
     effective: Option<&'static str>,
     /// Whether it was asked for a cached answer.
     cached: bool,
+    /// Whether addresses of other datacenters are those for other datacenters.
+    translated: bool,
 }
 
 impl Headers {
@@ -35,6 +38,9 @@ impl Headers {
             ("X-Consul-Lastcontact", Value::Number(self.last_contact)),
             ("X-Consul-Query-Backend", Value::Static("blocking-query")),
         ]);
+        if self.translated {
+            response.set("X-Consul-Translate-Addresses", Value::Static("true"));
+        }
         if let Some(effective) = self.effective {
             response.set("X-Consul-Effective-Consistency", Value::Static(effective));
             if self.cached {
@@ -61,6 +67,7 @@ pub(super) fn read<'s, A: Api>(
     };
     let (consistency, cached) = (options.consistency, params.has("cached"));
     let blocks = options.min_index > 0;
+    let elsewhere = server.is_elsewhere();
     let reply = server.api().read(query, options);
     let reply = match blocks {
         // A query that may block for minutes must not hold up the end of the process.
@@ -68,8 +75,13 @@ pub(super) fn read<'s, A: Api>(
         false => Either::Right(reply),
     };
     Either::Left(reply.map(move |reply| {
-        let reply = reply?;
-        let headers = headers(&reply, consistency, cached);
+        let mut reply = reply?;
+        let translated = settings.translate_wan_addrs;
+        if translated && elsewhere {
+            translate::to_wan(&mut reply.answer);
+        }
+        let mut headers = headers(&reply, consistency, cached);
+        headers.translated = translated;
         Ok((reply.answer, headers))
     }))
 }
@@ -85,17 +97,11 @@ async fn unless_shut_down<A: Api>(
     }
 }
 
-/// Refuses what another datacenter or another edition would have to answer.
+/// Refuses what another edition would have to answer. Which datacenter is asked is settled before that.
 ///
 /// # Errors
-/// 500 for another datacenter, 400 for namespaces and partitions, with Consul's texts.
-pub(super) fn check_scope(settings: &Settings, params: &Params) -> Result<(), Error> {
-    if params
-        .given("dc")
-        .is_some_and(|dc| dc != settings.datacenter)
-    {
-        return Err(Error::internal("No path to datacenter"));
-    }
+/// 400 for namespaces and partitions, with Consul's texts.
+pub(super) fn check_scope(_: &Settings, params: &Params) -> Result<(), Error> {
     for (name, what) in [("ns", "Namespaces"), ("partition", "Partitions")] {
         if params.given(name).is_some() {
             return Err(Error::bad_request(format!(
@@ -195,6 +201,7 @@ fn headers(reply: &Reply, consistency: Consistency, cached: bool) -> Headers {
         last_contact: u64::try_from(reply.last_contact.as_millis()).unwrap_or(u64::MAX),
         effective: is_catalog.then_some(effective),
         cached,
+        translated: false,
     }
 }
 
@@ -276,13 +283,9 @@ mod tests {
     }
 
     #[test]
-    fn other_datacenters_and_editions_are_refused() {
+    fn other_editions_are_refused() {
         let check = |query: &str| check_scope(&settings(), &Params::parse(query));
         assert_eq!(check("dc=dc1"), Ok(()));
-        assert_eq!(
-            check("dc=dc2"),
-            Err(Error::internal("No path to datacenter"))
-        );
         assert_eq!(
             check("ns=x"),
             Err(Error::bad_request(

@@ -19,13 +19,15 @@ use crate::state::{
 };
 use bodies::{Deregistration, Registration};
 
-/// The one datacenter that this agent knows of.
-pub(super) fn datacenters<A: Api>(
+/// The datacenters that are known, the nearest first.
+pub(super) async fn datacenters<A: Api>(
     server: &Server<A>,
     request: &Request,
 ) -> Result<Response, Error> {
     check_scope(server.settings(), &request.params)?;
-    Ok(server.json(&request.params, &[&server.settings().datacenter]))
+    let found = server.api().datacenters().await?;
+    let names: Vec<&str> = found.iter().map(|one| one.name.as_str()).collect();
+    Ok(server.json(&request.params, &names))
 }
 
 /// All nodes.
@@ -193,11 +195,8 @@ pub(super) async fn register<A: Api>(
     check_scope(server.settings(), &request.params)?;
     let body = request.body(server.settings().kv_max_value_size).await?;
     let body: Registration = json::decode(&body)?;
-    let datacenter = &server.settings().datacenter;
-    if !body.datacenter.is_empty() && body.datacenter != *datacenter {
-        return Err(Error::internal("No path to datacenter"));
-    }
-    let command = body.into_command(datacenter)?;
+    let server = &named_in_body(server, &request.params, &body.datacenter);
+    let command = body.into_command(server.datacenter())?;
     server.apply(Command::Register(Box::new(command))).await?;
     Ok(server.json(&request.params, &true))
 }
@@ -215,9 +214,7 @@ pub(super) async fn deregister<A: Api>(
         serviceid,
         checkid,
     } = json::decode(&body)?;
-    if !datacenter.is_empty() && datacenter != server.settings().datacenter {
-        return Err(Error::internal("No path to datacenter"));
-    }
+    let server = &named_in_body(server, &request.params, &datacenter);
     if node.is_empty() {
         return Err(Error::internal("Must provide node"));
     }
@@ -233,6 +230,14 @@ pub(super) async fn deregister<A: Api>(
     };
     server.apply(Command::Deregister(what)).await?;
     Ok(server.json(&request.params, &true))
+}
+
+/// Where a body belongs that names a datacenter. What the request itself says counts more.
+fn named_in_body<A: Api>(server: &Server<A>, params: &Params, datacenter: &str) -> Server<A> {
+    match (params.given("dc"), datacenter) {
+        (Some(_), _) | (None, "") => server.at(server.datacenter()),
+        (None, datacenter) => server.at(datacenter),
+    }
 }
 
 /// `?node-meta=key:value`, repeatable.

@@ -96,7 +96,7 @@ impl<A: Api> Server<A> {
         match route {
             Catalog::Register => answer!(catalog::register(self, request).await),
             Catalog::Deregister => answer!(catalog::deregister(self, request).await),
-            Catalog::Datacenters => answer!(catalog::datacenters(self, &request)),
+            Catalog::Datacenters => answer!(catalog::datacenters(self, &request).await),
             Catalog::Nodes => answer!(catalog::nodes(self, &request).await),
             Catalog::Services => answer!(catalog::services(self, &request).await),
             Catalog::Service => answer!(catalog::service(self, &request, rest).await),

@@ -17,6 +17,10 @@ pub struct Settings {
     pub node_id: Uuid,
     /// Datacenter.
     pub datacenter: String,
+    /// The one whose config entries count everywhere.
+    pub primary_datacenter: String,
+    /// Whether answers about nodes of other datacenters show their `wan` address.
+    pub translate_wan_addrs: bool,
     /// Whether this agent is a server.
     pub server: bool,
     /// What runs.
@@ -57,6 +61,8 @@ impl Settings {
             node_name: config.node_name.clone(),
             node_id,
             datacenter: config.datacenter.clone(),
+            primary_datacenter: config.primary_datacenter.clone(),
+            translate_wan_addrs: config.translate_wan_addrs,
             server: config.server,
             build,
             kv_max_value_size: config.limits.kv_max_value_size,
@@ -81,6 +87,7 @@ fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
     #[rustfmt::skip]
     let fields = [
         ("AdvertiseAddrLAN", json!(config.advertise_addr)),
+        ("AdvertiseAddrWAN", json!(config.wan.advertise)),
         ("AutopilotCleanupDeadServers", json!(config.autopilot.cleanup_dead_servers)),
         ("AutopilotLastContactThreshold", json!(print(config.autopilot.last_contact_threshold))),
         ("AutopilotMaxTrailingLogs", json!(config.autopilot.max_trailing_logs)),
@@ -98,6 +105,10 @@ fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
         ("GossipLANProbeInterval", json!(print(config.gossip_lan.probe_interval))),
         ("GossipLANProbeTimeout", json!(print(config.gossip_lan.probe_timeout))),
         ("GossipLANSuspicionMult", json!(config.gossip_lan.suspicion_mult)),
+        ("GossipWANGossipInterval", json!(print(config.wan.gossip.gossip_interval))),
+        ("GossipWANProbeInterval", json!(print(config.wan.gossip.probe_interval))),
+        ("GossipWANProbeTimeout", json!(print(config.wan.gossip.probe_timeout))),
+        ("GossipWANSuspicionMult", json!(config.wan.gossip.suspicion_mult)),
         ("HTTPAddrs", json!(config.http.iter().map(ToString::to_string).collect::<Vec<_>>())),
         ("HTTPMaxConnsPerClient", json!(config.limits.http_max_conns_per_client)),
         ("HTTPPort", json!(config.ports.http.map_or(-1, i32::from))),
@@ -110,7 +121,7 @@ fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
         ("NodeMeta", json!(config.node_meta)),
         ("NodeName", json!(config.node_name)),
         ("PidFile", json!(config.pid_file.as_ref().map(|path| path.display().to_string()))),
-        ("PrimaryDatacenter", json!(config.datacenter)),
+        ("PrimaryDatacenter", json!(config.primary_datacenter)),
         ("RPCAdvertiseAddr", json!(config.rpc_advertise())),
         ("RPCBindAddr", json!(config.rpc_bind())),
         ("RPCHoldTimeout", json!(print(config.rpc_hold_timeout))),
@@ -119,16 +130,24 @@ fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
         ("RaftTrailingLogs", json!(config.raft.trailing_logs)),
         ("RejoinAfterLeave", json!(config.rejoin_after_leave)),
         ("RetryJoinIntervalLAN", json!(print(config.retry_interval))),
+        ("RetryJoinIntervalWAN", json!(print(config.wan.retry_interval))),
         ("RetryJoinLAN", json!(config.retry_join)),
         ("RetryJoinMaxAttemptsLAN", json!(config.retry_max)),
+        ("RetryJoinMaxAttemptsWAN", json!(config.wan.retry_max)),
+        ("RetryJoinWAN", json!(config.wan.retry_join)),
         ("Revision", json!(build.revision)),
         ("SerfAdvertiseAddrLAN", json!(config.gossip_advertise())),
+        ("SerfAdvertiseAddrWAN", json!(config.wan_advertise())),
         ("SerfBindAddrLAN", json!(config.gossip_bind())),
+        ("SerfBindAddrWAN", json!(config.wan_bind())),
         ("SerfPortLAN", json!(config.ports.serf_lan)),
+        ("SerfPortWAN", json!(config.ports.serf_wan.map_or(-1, i32::from))),
         ("ServerMode", json!(config.server)),
         ("ServerPort", json!(config.ports.server)),
         ("SkipLeaveOnInt", json!(config.skip_leave_on_interrupt)),
         ("StartJoinAddrsLAN", json!(config.start_join)),
+        ("StartJoinAddrsWAN", json!(config.wan.start_join)),
+        ("TranslateWANAddrs", json!(config.translate_wan_addrs)),
         ("Version", json!(build.version)),
     ];
     fields

@@ -47,7 +47,7 @@ pub(super) async fn handle<A: Api>(
     let bodies: Vec<OpBody> = json::parse(&body)
         .map_err(|reason| Error::bad_request(format!("Failed to parse body: {reason}")))?;
     let ops = read_ops(bodies, value_max)?;
-    let (ops, errors) = check_ops(ops, &settings.datacenter);
+    let (ops, errors) = check_ops(ops, server.datacenter());
     if !errors.is_empty() {
         return Ok(failed(server, &request, &errors, None));
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::formation::{Formation, peer_of};
+use super::wan::{WAN_JOIN_PORT, Wan};
 use super::{Inner, Node, Phase, Server, listen};
 use crate::config::{Bootstrap, Config};
 use crate::env::{Env, write_atomic};
@@ -113,8 +114,8 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
         }
         (server, listener) = (Some(opened), Some(bound));
     }
-    let gossip = match gossip::start(env.clone(), gossip_settings(&config, node_id, tags)).await {
-        Ok(gossip) => gossip,
+    let (gossip, wan) = match start_gossip(&env, &config, node_id, tags).await {
+        Ok(started) => started,
         Err(error) => {
             if let Some(server) = server {
                 server.consensus.shutdown().await;
@@ -128,6 +129,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             config,
             node_id,
             gossip,
+            wan,
             calls,
             local,
             events: crate::events::Events::default(),
@@ -139,6 +141,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             raft,
             tasks: std::sync::Mutex::default(),
         }),
+        elsewhere: None,
     };
     node.spawn(follow_addresses(node.inner.gossip.clone(), addresses));
     let heard = node.inner.gossip.user_events();
@@ -147,11 +150,22 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
     if let (Some(server), Some(listener)) = (&node.inner.server, listener) {
         node.start_server(server, listener, was_asked);
     }
-    if let Err(error) = node.start_join().await {
+    let joined = async {
+        node.start_join().await?;
+        node.start_join_wan().await
+    };
+    if let Err(error) = joined.await {
         node.shutdown().await;
         return Err(error);
     }
     node.spawn(node.clone().join_at_start(asked));
+    if node.inner.wan.is_some() {
+        node.spawn(node.clone().join_wan_at_start());
+        node.spawn(node.clone().flood_join());
+    }
+    if node.is_server() && node.config().is_secondary() {
+        node.spawn(node.clone().replicate_entries());
+    }
     if !node.config().disable_coordinates {
         node.spawn(node.clone().follow_place());
     }
@@ -233,6 +247,25 @@ impl Node {
                 last,
             }),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Opens the pool of all datacenters before the local one: who hears of this server there joins it to that one.
+async fn start_gossip(
+    env: &Env,
+    config: &Config,
+    id: Uuid,
+    tags: Tags,
+) -> Result<(Gossip, Option<Wan>), gossip::StartError> {
+    let wan = Wan::start(env, config, id, &tags).await?;
+    match gossip::start(env.clone(), gossip_settings(config, id, tags)).await {
+        Ok(gossip) => Ok((gossip, wan)),
+        Err(error) => {
+            if let Some(wan) = wan {
+                wan.gossip.shutdown().await;
+            }
+            Err(error)
         }
     }
 }
@@ -340,14 +373,14 @@ fn node_id(env: &Env, config: &Config) -> Result<Uuid, StartError> {
 
 fn gossip_settings(config: &Config, id: Uuid, tags: Tags) -> gossip::Settings {
     let times = config.gossip_lan;
+    let (name, snapshot) = (
+        config.node_name.clone(),
+        config.data_dir.join("serf/local.snapshot"),
+    );
     gossip::Settings {
-        name: config.node_name.clone(),
-        id,
-        datacenter: config.datacenter.clone(),
-        bind: config.gossip_bind(),
+        pool: config.datacenter.clone(),
         advertise: config.gossip_advertise(),
         tags,
-        snapshot: config.data_dir.join("serf/local.snapshot"),
         rejoin_after_leave: config.rejoin_after_leave,
         probe_interval: times.probe_interval,
         probe_timeout: times.probe_timeout,
@@ -355,6 +388,7 @@ fn gossip_settings(config: &Config, id: Uuid, tags: Tags) -> gossip::Settings {
         gossip_interval: times.gossip_interval,
         reconnect_timeout: config.reconnect_timeout,
         coordinates: !config.disable_coordinates,
+        ..gossip::Settings::lan(name, id, config.gossip_bind(), snapshot)
     }
 }
 
@@ -403,6 +437,9 @@ fn tags(config: &Config, node_id: Uuid) -> Tags {
     put("port", config.ports.server.to_string());
     put("raft_vsn", "3".to_owned());
     put("segment", String::new());
+    if let Some(wan) = config.wan_bind() {
+        put(WAN_JOIN_PORT, wan.port().to_string());
+    }
     match config.bootstrap {
         Bootstrap::Alone => put("bootstrap", "1".to_owned()),
         Bootstrap::Expect(n) => put("expect", n.to_string()),

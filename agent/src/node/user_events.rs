@@ -1,18 +1,35 @@
 //! User events: from gossip to what this agent shows of them, and back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
-use super::Node;
+use super::{Error, Node};
 use crate::events::{Events, Filters};
 use crate::gossip::UserEvent;
+use crate::rpc::Request;
+
+/// Longest time in which a server of another datacenter must have taken an event.
+const FIRE_TIMEOUT: Duration = Duration::from_secs(7);
 
 impl Node {
-    /// Tells everybody of an event.
-    pub async fn fire(&self, event: UserEvent) {
-        self.inner.gossip.fire(event).await;
+    /// Tells everybody of an event, here or in another datacenter.
+    ///
+    /// # Errors
+    /// When another datacenter is asked, and is not reached.
+    pub async fn fire(&self, event: UserEvent) -> Result<(), Error> {
+        match &self.elsewhere {
+            None => self.inner.gossip.fire(event).await,
+            Some(datacenter) => {
+                let deadline = Instant::now() + FIRE_TIMEOUT;
+                let request = || Request::Fire(event.clone());
+                self.across(datacenter, request, deadline).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The newest events that concern this agent.

@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use crate::archive::About;
 use crate::coordinate::Coordinate;
+use crate::gossip::UserEvent;
 use crate::leader::autopilot::ClusterHealth;
-use crate::node::{Error, PeerRef, RaftServer, ReadOptions, Reply};
+use crate::node::{Datacenter, Error, PeerRef, RaftServer, ReadOptions, Reply};
 use crate::rpc;
 use crate::state::{Outcome, Query, Session};
 
@@ -61,6 +62,19 @@ pub enum Request {
     },
     /// Where a node is. Answered by the leader, which writes it with others.
     Place(String, Box<Coordinate>),
+    /// A request for a datacenter. The receiver finds whoever can answer it.
+    In {
+        /// Which.
+        datacenter: String,
+        /// Whether the receiver is of that datacenter; else it knows the way.
+        forwarded: bool,
+        /// What is asked there.
+        request: Box<Request>,
+    },
+    /// Which datacenters are there, the nearest first?
+    Datacenters,
+    /// Tell every agent of an event; asked by another datacenter.
+    Fire(UserEvent),
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
@@ -109,6 +123,8 @@ pub enum Answer {
     Bytes(Bytes),
     /// To [`Request::ReadIndex`].
     ReadIndex(u64),
+    /// To [`Request::Datacenters`].
+    Datacenters(Vec<Datacenter>),
 }
 
 /// An answer, or why there is none.

@@ -46,7 +46,12 @@ pub(super) fn print(config: &Config, node_id: Option<&str>) -> String {
         ),
         (
             "Cluster Addr",
-            format!("{} (LAN: {})", config.advertise_addr, config.ports.serf_lan),
+            format!(
+                "{} (LAN: {}, WAN: {})",
+                config.advertise_addr,
+                config.ports.serf_lan,
+                port(config.ports.serf_wan)
+            ),
         ),
         ("Gossip Encryption", "false".to_owned()),
         ("ACL Enabled", "false".to_owned()),

@@ -145,6 +145,17 @@ fn rtt_is_what_the_coordinates_say() {
         bad("rtt a zz", &[(200, places)]),
         "Could not find a coordinate for node \"zz\"\n"
     );
+    let datacenters: &str = format!(
+        r#"[{{"Datacenter":"dc1","Coordinates":[{}]}},{{"Datacenter":"dc2","Coordinates":[{}]}}]"#,
+        place("a", 0.01),
+        place("a", 0.05)
+    )
+    .leak();
+    let (out, _) = good("rtt -wan a.dc1 a.dc2", &[(200, datacenters)]);
+    assert_eq!(
+        out,
+        "Estimated a.dc1 <-> a.dc2 rtt: 42.000 ms (using WAN coordinates)\n"
+    );
     assert!(bad("rtt", &[]).starts_with("One or two node names must be specified"));
     assert_eq!(
         bad("rtt -wan a b", &[]),

@@ -33,8 +33,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 const KEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Time for which an address may be in use: an agent that was just killed keeps its own for a moment.
 const ADDRESS_TIME_MAX: Duration = Duration::from_secs(1);
-/// Ports that every agent listens on: server RPC, gossip, HTTP.
-const PORTS: [u16; 3] = [8300, 8301, 8500];
+/// Ports that a server listens on: server RPC, gossip, gossip between datacenters, HTTP.
+const PORTS: [u16; 4] = [8300, 8301, 8302, 8500];
 
 /// What to bring up.
 #[derive(Debug, clap::Args)]
