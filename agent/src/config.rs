@@ -15,11 +15,13 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::local::definition::Raw;
+use crate::state::ConfigEntry;
 
 mod build;
 mod cursor;
 mod dns;
 pub(crate) mod document;
+mod entries;
 pub mod files;
 mod hcl;
 mod json;
@@ -139,6 +141,9 @@ pub struct Config {
     pub services: Vec<Raw>,
     /// Checks beside those of services' definitions. Keys `check` and `checks`. Apply live. Default none.
     pub checks: Vec<Raw>,
+    /// Config entries that a leader writes when there are none of their kind and name. Servers only. Key
+    /// `config_entries.bootstrap`, in either spelling of keys. Default none.
+    pub config_entries: Vec<ConfigEntry>,
     /// How checks are run.
     pub check_settings: CheckSettings,
 }

@@ -43,6 +43,7 @@ mod json;
 mod kv;
 mod listen;
 mod local;
+mod mesh;
 mod near;
 mod operator;
 mod query;

@@ -3,7 +3,7 @@
 use regex_lite::{Captures, Regex};
 
 use crate::duration;
-use crate::state::{CheckStatus, PreparedQuery, ServiceHealth};
+use crate::state::{CheckStatus, PreparedQuery, Query, ServiceHealth};
 
 /// The only kind of template.
 const PREFIX_MATCH: &str = "name_prefix_match";
@@ -127,6 +127,24 @@ impl Names<'_> {
         }
         let found = self.captures.as_ref().and_then(|all| all.get(number));
         Ok(found.map_or_else(String::new, |found| found.as_str().to_owned()))
+    }
+}
+
+/// What a query looks among: instances of its service, or those at which connections to it through the mesh end, if it or
+/// whoever asks says so.
+pub fn search(query: &PreparedQuery, connect: bool) -> Query {
+    let (service, tags, passing) = (query.service.service.clone(), Vec::new(), false);
+    match connect || query.service.connect {
+        true => Query::MeshHealth {
+            service,
+            tags,
+            passing,
+        },
+        false => Query::ServiceHealth {
+            service,
+            tags,
+            passing,
+        },
     }
 }
 

@@ -9,6 +9,7 @@
 //! result last *changed*, on which a blocked query waits, so that watching an absent key costs nothing while other
 //! keys are written.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +23,14 @@ mod coordinates;
 mod entries;
 mod kv;
 mod lock_delay;
+mod mesh;
 mod prepared;
 mod query;
 mod restore;
 mod session;
 mod snapshot;
 mod txn;
+mod virtual_ips;
 mod watch;
 
 #[cfg(test)]
@@ -48,10 +51,11 @@ pub use lock_delay::DelayedKey;
 pub use prepared::{
     PreparedQuery, PreparedStep, QueryDns, QueryFailover, QueryService, QueryTemplate,
 };
-pub use query::{Answer, Query};
+pub use query::{Answer, Mergeable, Query};
 pub use restore::{RESTORE_PART_BYTES, RestoreStep};
 pub use session::{Behavior, ServiceCheck, Session};
 pub use txn::{KvRead, RowVerb, TXN_RESULT_BYTES_MAX, TxnError, TxnOp, TxnResult};
+pub use virtual_ips::{CONSUL_VIRTUAL, VirtualIp, VirtualStep};
 pub use watch::Shared;
 
 use watch::Touched;
@@ -76,6 +80,7 @@ struct Tables {
     prepared: prepared::Prepared,
     places: coordinates::Places,
     entries: entries::Entries,
+    virtual_ips: virtual_ips::VirtualIps,
     staging: Option<restore::Staging>,
     last_index: u64,
 }
@@ -100,6 +105,8 @@ struct Change<'a> {
     index: u64,
     unix_ms: u64,
     touched: &'a mut Touched,
+    /// Services, in lower case, about which something of the mesh may have changed.
+    mesh: BTreeSet<Arc<str>>,
 }
 
 /// Where a query's result stands. `changed` is never above `shown`.
@@ -127,9 +134,11 @@ impl Store {
             index,
             unix_ms: stamped.unix_ms,
             touched: &mut self.touched,
+            mesh: BTreeSet::new(),
         };
         self.tables.forget_abandoned(stamped.unix_ms);
         let outcome = self.tables.apply(&mut change, &stamped.command);
+        self.tables.follow_mesh(&mut change);
         self.advance(index);
         outcome
     }
@@ -173,6 +182,16 @@ impl Store {
     /// How the leader is to look after the servers; `None` while nobody has said it.
     pub fn autopilot(&self) -> Option<&Autopilot> {
         self.tables.autopilot.as_ref()
+    }
+
+    /// Whether services have addresses that stand for them: the leader sees to it that they get them.
+    pub fn has_virtual_ips(&self) -> bool {
+        self.tables.virtual_ips.counters.begun
+    }
+
+    /// One config entry.
+    pub fn entry(&self, kind: &str, name: &str) -> Option<&ConfigEntry> {
+        self.tables.entries.find(kind, name).map(|entry| &**entry)
     }
 
     /// Every session, by id.
@@ -341,6 +360,8 @@ impl Tables {
             Command::Restore(step) => self.restore(change, step),
             Command::Prepared(step) => self.prepared.apply(change, &self.sessions, step),
             Command::Entry(step) => self.entries.apply(change, step),
+            Command::CheckedEntry(step) => self.entries.apply_checked(change, step),
+            Command::Virtual(step) => self.virtual_step(change, step),
             Command::SetPlaces(places) => {
                 let exists = |node: &str| self.catalog.node_row(node).is_some();
                 self.places.set(change, places, exists);
@@ -415,12 +436,7 @@ impl Tables {
     }
 
     fn query(&self, query: &Query) -> Answer {
-        let Tables {
-            kv,
-            catalog,
-            sessions,
-            ..
-        } = self;
+        let (kv, catalog, sessions) = (&self.kv, &self.catalog, &self.sessions);
         match query {
             Query::Noop => Answer::Nothing,
             Query::KvGet { key } => Answer::Kv(kv.entries.get(key.as_str()).cloned()),
@@ -453,7 +469,7 @@ impl Tables {
                 service,
                 tags,
                 passing,
-            } => Answer::ServiceHealth(catalog.mesh_health(service, tags, *passing)),
+            } => Answer::ServiceHealth(self.mesh_health(service, tags, *passing)),
             Query::Session { id } => Answer::Session(sessions.rows.get(id).cloned()),
             Query::Sessions => Answer::Sessions(sessions.rows.values().cloned().collect()),
             Query::NodeSessions { node } => {
@@ -473,6 +489,12 @@ impl Tables {
             Query::Entry { kind, name } => {
                 Answer::Entries(self.entries.find(kind, name).into_iter().cloned().collect())
             }
+            Query::Chain(_)
+            | Query::GatewayServices { .. }
+            | Query::IngressHealth { .. }
+            | Query::ExportedServices
+            | Query::Merged(_)
+            | Query::VirtualIp { .. } => self.mesh_answer(query),
             Query::Places => Answer::Places(self.places.rows.values().cloned().collect()),
             Query::NodePlace { node } => {
                 Answer::Places(self.places.of(node).into_iter().cloned().collect())
@@ -502,6 +524,12 @@ impl Tables {
             Query::PreparedQueries | Query::PreparedQuery { .. } => self.prepared.indexes(),
             Query::Places | Query::NodePlace { .. } => self.places.indexes(),
             Query::Entries { .. } | Query::Entry { .. } => self.entries.indexes(),
+            Query::Chain(_)
+            | Query::GatewayServices { .. }
+            | Query::IngressHealth { .. }
+            | Query::ExportedServices
+            | Query::Merged(_)
+            | Query::VirtualIp { .. } => self.mesh_indexes(query),
             Query::AddressOwners { .. } => {
                 Indexes::same(catalog.index.nodes.max(catalog.index.services))
             }
@@ -515,7 +543,7 @@ impl Tables {
             Query::ServiceNodes { service, .. }
             | Query::ServiceChecks { service }
             | Query::ServiceHealth { service, .. } => catalog.service_indexes(service),
-            Query::MeshHealth { service, .. } => catalog.mesh_indexes(service),
+            Query::MeshHealth { service, .. } => self.mesh_health_indexes(service),
             Query::Session { id } => sessions.indexes(id),
             Query::Sessions | Query::NodeSessions { .. } => Indexes::same(sessions.index),
             Query::ClusterId => Indexes::same(self.cluster_id.map_or(0, |(_, index)| index)),

@@ -219,6 +219,7 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         services: services::services(&layer)?,
         checks: services::checks(&layer)?,
         check_settings: services::settings(&layer)?,
+        config_entries: layer.config_entries.clone(),
         node_meta: names::node_meta(layer)?,
     })
 }

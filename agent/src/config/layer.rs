@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::duration::GoDuration;
 use crate::local::definition::Raw;
+use crate::state::ConfigEntry;
 
 /// A later source over an earlier one: scalars replace, lists append, maps and blocks are joined key by key.
 pub(crate) trait Merge {
@@ -68,6 +69,9 @@ layers! {
         check_update_interval: Option<GoDuration>,
         checks: Vec<CheckText>,
         client_addr: Option<String>,
+        // Read apart: each kind has fields of its own.
+        #[serde(skip)]
+        config_entries: Vec<ConfigEntry>,
         data_dir: Option<String>,
         datacenter: Option<String>,
         default_query_time: Option<GoDuration>,

@@ -75,6 +75,7 @@ impl Config {
                 disable_hostname: "telemetry.disable_hostname",
                 pid_file: "pid_file",
                 tagged_addresses: "tagged_addresses",
+                config_entries: "config_entries",
                 check_settings: "check_output_max_size and the like",
             }
             apart { data_dir, raft, log, }

@@ -56,7 +56,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("cache", Warn),
     ("cert_file", Refuse(NO_TLS)),
     ("cloud", Warn),
-    ("config_entries", Warn),
     ("connect", Warn),
     ("default_intention_policy", Refuse(NO_FILTER)),
     ("disable_anonymous_signature", AlwaysOn),

@@ -68,6 +68,26 @@ impl<A: Api> Lookup<A> {
                 let instances = self.instances(&name, tag).await?;
                 writer.service(&name, &instances)
             }
+            Asked::Connect(service) => {
+                let query = Query::MeshHealth {
+                    service: service.clone(),
+                    tags: Vec::new(),
+                    passing: false,
+                };
+                writer.service(&service, &self.healthy(query).await?)
+            }
+            Asked::Ingress(service) => {
+                let query = Query::IngressHealth {
+                    service: service.clone(),
+                    tags: Vec::new(),
+                    passing: false,
+                };
+                writer.service(&service, &self.healthy(query).await?)
+            }
+            Asked::Virtual(service) => match self.read(Query::VirtualIp { service }).await? {
+                Answer::VirtualIp(Some(ips)) => writer.address(ips.address().into()),
+                _ => writer.no_such_name(),
+            },
             Asked::Address(ip) => writer.address(ip),
             Asked::Query(name) => self.prepared(&name, &writer).await?,
             Asked::Nothing => writer.no_such_name(),
@@ -82,7 +102,10 @@ impl<A: Api> Lookup<A> {
             _ => return Ok(writer.no_such_name()),
         };
         let query = prepared::render(&query, name).map_err(node::Error::Refused)?;
-        let mut instances = self.all_instances(&query.service.service, None).await?;
+        let search = prepared::search(&query, false);
+        let Answer::ServiceHealth(mut instances) = self.read(search).await? else {
+            return Ok(writer.no_such_name());
+        };
         instances.retain(|entry| prepared::fits(&query, entry));
         self.shuffle(&mut instances);
         self.nearest_first(&query.service.near, &mut instances)
@@ -154,7 +177,18 @@ impl<A: Api> Lookup<A> {
         service: &str,
         tag: Option<String>,
     ) -> Result<Vec<ServiceHealth>, node::Error> {
-        let mut instances = self.all_instances(service, tag).await?;
+        let query = Query::ServiceHealth {
+            service: service.to_owned(),
+            tags: tag.into_iter().collect(),
+            passing: false,
+        };
+        self.healthy(query).await
+    }
+
+    async fn healthy(&self, query: Query) -> Result<Vec<ServiceHealth>, node::Error> {
+        let Answer::ServiceHealth(mut instances) = self.read(query).await? else {
+            return Ok(Vec::new());
+        };
         instances.retain(|entry| is_healthy(entry, self.settings.only_passing));
         self.shuffle(&mut instances);
         Ok(instances)
@@ -164,22 +198,6 @@ impl<A: Api> Lookup<A> {
         for at in (1..instances.len()).rev() {
             let other = self.env.random.below(at as u64 + 1) as usize;
             instances.swap(at, other);
-        }
-    }
-
-    async fn all_instances(
-        &self,
-        service: &str,
-        tag: Option<String>,
-    ) -> Result<Vec<ServiceHealth>, node::Error> {
-        let query = Query::ServiceHealth {
-            service: service.to_owned(),
-            tags: tag.into_iter().collect(),
-            passing: false,
-        };
-        match self.read(query).await? {
-            Answer::ServiceHealth(instances) => Ok(instances),
-            _ => Ok(Vec::new()),
         }
     }
 

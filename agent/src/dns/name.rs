@@ -31,6 +31,12 @@ pub(super) enum Asked {
         /// Only those with this tag.
         tag: Option<String>,
     },
+    /// Healthy instances at which connections to a service through the mesh end.
+    Connect(String),
+    /// Healthy ingress gateways that stand for a service.
+    Ingress(String),
+    /// The address that stands for a service.
+    Virtual(String),
     /// A prepared query, by name or id.
     Query(String),
     /// An address, written into its name.
@@ -83,7 +89,9 @@ impl Domains {
                 "addr" => address(parts),
                 "query" if parts.is_empty() => Asked::Nothing,
                 "query" => Asked::Query(parts.join(".")),
-                "connect" | "ingress" | "virtual" => Asked::Nothing,
+                "connect" => named(parts, Asked::Connect),
+                "ingress" => named(parts, Asked::Ingress),
+                "virtual" => named(parts, Asked::Virtual),
                 // With SRV the word may be left out: _web._tcp.consul.
                 label if kind == RecordType::SRV && label.starts_with('_') => {
                     let parts = &labels[..=at];
@@ -113,6 +121,14 @@ fn node(parts: &[String]) -> Asked {
     match parts {
         [] => Asked::Nothing,
         parts => Asked::Node(parts.join(".")),
+    }
+}
+
+/// A service alone: what is asked of it knows no tags.
+fn named(parts: &[String], asked: fn(String) -> Asked) -> Asked {
+    match parts {
+        [name] if !name.is_empty() => asked(name.clone()),
+        _ => Asked::Nothing,
     }
 }
 

@@ -183,6 +183,9 @@ fn headers(reply: &Reply, consistency: Consistency, cached: bool) -> Headers {
             | Answer::NodeServices(_)
             | Answer::Checks(_)
             | Answer::ServiceHealth(_)
+            | Answer::GatewayServices(_)
+            | Answer::Chain(_)
+            | Answer::ExportedServices(_)
     );
     let effective = match consistency {
         Consistency::Default => "leader",

@@ -87,6 +87,7 @@ pub(super) async fn service<A: Api>(
         service: named(name, "Missing service name")?,
         tags: tags(params),
     };
+    let query = with_central_config(params, query);
     let (answer, headers) = read(server, params, query).await?;
     let Answer::ServiceNodes(mut found) = answer else {
         return Err(unexpected());
@@ -112,6 +113,7 @@ pub(super) async fn connect<A: Api>(
         tags: tags(params),
         passing: false,
     };
+    let query = with_central_config(params, query);
     let (answer, headers) = read(server, params, query).await?;
     let Answer::ServiceHealth(mut found) = answer else {
         return Err(unexpected());
@@ -126,21 +128,6 @@ pub(super) async fn connect<A: Api>(
         .collect();
     let found = chosen.of(found.iter().map(CatalogService::of));
     Ok(headers.on(server.json(params, &found)))
-}
-
-/// Services that a gateway stands for. Config entries are kept, but no gateway is made of them, so that there are none.
-pub(super) async fn gateway_services<A: Api>(
-    server: &Server<A>,
-    request: &Request,
-    name: String,
-) -> Result<Response, Error> {
-    let params = &request.params;
-    named(name, "Missing gateway name")?;
-    let query = Query::Services {
-        meta: BTreeMap::new(),
-    };
-    let (_, headers) = read(server, params, query).await?;
-    Ok(headers.on(server.json::<[(); 0]>(params, &[])))
 }
 
 /// A node with its services by id.
@@ -179,7 +166,8 @@ async fn services_of<A: Api>(
     node: String,
 ) -> Result<(Option<ServicesOfNode>, Headers), Error> {
     let node = named(node, "Missing node name")?;
-    match read(server, params, Query::NodeServices { node }).await? {
+    let query = with_central_config(params, Query::NodeServices { node });
+    match read(server, params, query).await? {
         (Answer::NodeServices(found), headers) => Ok((found, headers)),
         _ => Err(unexpected()),
     }
@@ -240,6 +228,14 @@ pub(super) fn node_meta(params: &Params) -> BTreeMap<String, String> {
     let pairs = params.all("node-meta");
     let pairs = pairs.map(|pair| pair.split_once(':').unwrap_or((pair, "")));
     pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+/// `?merge-central-config`: proxies and gateways are shown with what the config entries say of them.
+pub(super) fn with_central_config(params: &Params, query: Query) -> Query {
+    match params.has("merge-central-config") {
+        true => query.merged(),
+        false => query,
+    }
 }
 
 /// `?tag=`, repeatable.

@@ -2,12 +2,12 @@
 
 use super::request::Request;
 use super::route::{
-    Agent, Catalog, Config, Connect, Coordinate, Event, Health, Local, Operator, Query, Route,
-    Session, Status,
+    Agent, Catalog, Config, Connect, Coordinate, Event, Health, Local, Mesh, Operator, Query,
+    Route, Session, Status,
 };
 use super::server::{Answer, Server};
 use super::{
-    Api, agent, autopilot, catalog, config, coordinate, event, health, intentions, kv, local,
+    Api, agent, autopilot, catalog, config, coordinate, event, health, intentions, kv, local, mesh,
     operator, query, session, snapshot, status, txn,
 };
 use crate::state::CheckStatus;
@@ -36,6 +36,7 @@ impl<A: Api> Server<A> {
             Route::Config(route) => self.of_config(route, request, rest),
             Route::Connect(route) => self.of_connect(route, request, rest),
             Route::Event(route) => self.of_event(route, request, rest),
+            Route::Mesh(route) => self.of_mesh(route, request, rest),
             Route::Snapshot => answer!(snapshot::handle(self, request).await),
             Route::Txn => answer!(txn::handle(self, request).await),
         }
@@ -104,7 +105,7 @@ impl<A: Api> Server<A> {
             Catalog::NodeServices => answer!(catalog::node_services(self, &request, rest).await),
             Catalog::Connect => answer!(catalog::connect(self, &request, rest).await),
             Catalog::GatewayServices => {
-                answer!(catalog::gateway_services(self, &request, rest).await)
+                answer!(mesh::gateway_services(self, &request, rest).await)
             }
         }
     }
@@ -173,6 +174,14 @@ impl<A: Api> Server<A> {
         match route {
             Connect::Intentions => answer!(intentions::all(self, request).await),
             Connect::Intention => answer!(intentions::one(self, request, rest).await),
+        }
+    }
+
+    fn of_mesh(&self, route: Mesh, request: Request, rest: String) -> Answer<'_> {
+        match route {
+            Mesh::Chain => answer!(mesh::chain(self, request, rest).await),
+            Mesh::Exported => answer!(mesh::exported(self, &request).await),
+            Mesh::VirtualIp => answer!(mesh::assign(self, request).await),
         }
     }
 

@@ -128,11 +128,7 @@ async fn execute<A: Api>(
             .map_err(|_| Error::bad_request(format!("Bad limit {text:?}")))?,
     };
     let query = rendered(server, request, name).await?;
-    let search = Query::ServiceHealth {
-        service: query.service.service.clone(),
-        tags: Vec::new(),
-        passing: false,
-    };
+    let search = prepared::search(&query, params.is_set("connect"));
     let mut options = options(server.settings(), server.random(), params)?;
     (options.min_index, options.wait) = Default::default();
     let reply = server.api().read(search, options).await?;

@@ -16,6 +16,7 @@ pub(super) enum Route {
     Config(Config),
     Connect(Connect),
     Event(Event),
+    Mesh(Mesh),
     Snapshot,
     Txn,
 }
@@ -141,6 +142,14 @@ pub(super) enum Connect {
     Intention,
 }
 
+/// What is made of config entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mesh {
+    Chain,
+    Exported,
+    VirtualIp,
+}
+
 /// `/v1/event`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
@@ -208,6 +217,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/config/", &["GET", "DELETE"], Route::Config(Config::Entries)),
     endpoint("/v1/connect/intentions", &["GET", "POST"], Route::Connect(Connect::Intentions)),
     endpoint("/v1/connect/intentions/", &["GET", "PUT", "DELETE"], Route::Connect(Connect::Intention)),
+    endpoint("/v1/discovery-chain/", &["GET", "POST"], Route::Mesh(Mesh::Chain)),
+    endpoint("/v1/exported-services", GET, Route::Mesh(Mesh::Exported)),
+    endpoint("/v1/internal/service-virtual-ip", PUT, Route::Mesh(Mesh::VirtualIp)),
     endpoint("/v1/event/fire/", PUT, Route::Event(Event::Fire)),
     endpoint("/v1/event/list", GET, Route::Event(Event::List)),
     endpoint("/v1/snapshot", &["GET", "PUT"], Route::Snapshot),

@@ -37,6 +37,7 @@ mod intentions;
 mod kv;
 mod local;
 mod malformed;
+mod mesh;
 mod query;
 mod sessions;
 mod snapshot;

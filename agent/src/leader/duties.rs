@@ -16,7 +16,9 @@ use super::upkeep::Upkeep;
 use crate::env::Env;
 use crate::gossip::Gossip;
 use crate::raft::{self, Consensus, RaftId, Status};
-use crate::state::{Autopilot, Command, Shared, Stamped};
+use crate::state::{
+    Autopilot, Command, ConfigEntry, EntryStep, Outcome, Shared, Stamped, VirtualStep,
+};
 
 /// Time between two looks when nothing says that something has changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -45,6 +47,8 @@ pub struct Duties {
     pub bootstrap: bool,
     /// What autopilot's settings become if nobody has set them yet.
     pub autopilot: Autopilot,
+    /// Config entries to be written when there are none of their kind and name.
+    pub entries: Vec<ConfigEntry>,
     /// What is remembered of the servers' health.
     pub stability: Arc<Mutex<Stability>>,
     /// Times of sessions, which renewals start anew.
@@ -59,6 +63,8 @@ struct Memory {
     reported: BTreeMap<Stranger, Instant>,
     /// Since when each learner has been caught up.
     caught_up: BTreeMap<RaftId, Instant>,
+    /// How many of the configured entries have been seen to.
+    entries_done: usize,
     /// What has a time.
     upkeep: Upkeep,
 }
@@ -68,6 +74,7 @@ impl Memory {
         Self {
             reported: BTreeMap::new(),
             caught_up: BTreeMap::new(),
+            entries_done: 0,
             upkeep: Upkeep::start(timers, places, Instant::now()),
         }
     }
@@ -185,18 +192,13 @@ impl Duties {
         let unstable = memory.unstable(&view, &policy, autopilot.server_stabilization_time);
         view.unstable = &unstable;
         self.report(strangers(&view), cluster, &mut memory.reported);
-        // The state names its cluster, so that a snapshot or a copy of it can be told apart from a stranger's.
-        if self.shared.load().cluster_id() != Some(cluster) {
-            self.propose(Command::SetClusterId(cluster)).await?;
+        if let Some(first) = self.first_command(cluster) {
+            self.propose(first).await?;
             return Ok(true);
         }
-        if set.is_none() {
-            let config = Box::new(self.autopilot.clone());
-            let first = Command::SetAutopilot {
-                config,
-                cas: Some(0),
-            };
-            self.propose(first).await?;
+        if let Some(entry) = self.entries.get(memory.entries_done) {
+            self.bootstrap(entry).await?;
+            memory.entries_done += 1;
             return Ok(true);
         }
         if status.membership_committed
@@ -221,6 +223,48 @@ impl Duties {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// What every cluster's state begins with, as far as it is not there yet.
+    fn first_command(&self, cluster: Uuid) -> Option<Command> {
+        let store = self.shared.load();
+        // The state names its cluster, so that a snapshot or a copy of it can be told apart from a stranger's.
+        if store.cluster_id() != Some(cluster) {
+            return Some(Command::SetClusterId(cluster));
+        }
+        if store.autopilot().is_none() {
+            return Some(Command::SetAutopilot {
+                config: Box::new(self.autopilot.clone()),
+                cas: Some(0),
+            });
+        }
+        (!store.has_virtual_ips()).then_some(Command::Virtual(VirtualStep::Begin))
+    }
+
+    /// Writes a configured entry, unless there is one; then, or when it does not fit the others, nothing changes.
+    async fn bootstrap(&self, entry: &ConfigEntry) -> Result<(), raft::Error> {
+        if self.shared.load().entry(&entry.kind, &entry.name).is_some() {
+            return Ok(());
+        }
+        let step = EntryStep::Set {
+            entry: Box::new(entry.clone()),
+            cas: Some(0),
+        };
+        let stamped = Stamped {
+            unix_ms: self.env.clock.unix_ms(),
+            command: Command::CheckedEntry(step),
+        };
+        let (kind, name) = (&entry.kind, &entry.name);
+        match self.consensus.propose(stamped.encode()).await? {
+            Outcome::Error { text, .. } => tracing::error!(
+                target: "consul",
+                "failed to apply configuration entry {kind:?} / {name:?} of config_entries.bootstrap: {text}"
+            ),
+            _ => {
+                tracing::info!(target: "consul", "applied configuration entry: kind={kind} name={name}")
+            }
+        }
+        Ok(())
     }
 
     async fn propose(&self, command: Command) -> Result<(), raft::Error> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::definition::{CheckDefinition, Kind, ServiceDefinition};
-use crate::state::{Check, CheckStatus, Service};
+use crate::state::{CONSUL_VIRTUAL, Check, CheckStatus, Service, ServiceAddress};
 
 /// Id of the check that takes the whole node out of service.
 pub const NODE_MAINTENANCE: &str = "_node_maintenance";
@@ -107,7 +107,7 @@ impl Table {
         replace: bool,
         now: Instant,
     ) -> Vec<String> {
-        let row = &definition.service;
+        let row = &self.with_address(&definition.service);
         let same = |old: &&OwnService| old.in_sync && *old.row == *row;
         let in_sync = self.services.get(&row.id).as_ref().is_some_and(same);
         self.gone_services.remove(&row.id);
@@ -155,6 +155,21 @@ impl Table {
     /// Adds a check or replaces it.
     ///
     /// The caller has seen to it that its service is here.
+    /// A row with the address that the servers gave to its service.
+    fn with_address(&self, row: &Service) -> Service {
+        let mut row = row.clone();
+        let known = self.services.get(&row.id);
+        let known = known.filter(|old| row.mesh_target().is_some() && old.row.mesh == row.mesh);
+        let known = known.and_then(|old| old.row.tagged_addresses.get(CONSUL_VIRTUAL));
+        if let Some(known) = known {
+            let (address, port) = (known.address.clone(), row.port);
+            let known = ServiceAddress { address, port };
+            row.tagged_addresses
+                .insert(CONSUL_VIRTUAL.to_owned(), known);
+        }
+        row
+    }
+
     pub(super) fn put_check(
         &mut self,
         definition: Arc<CheckDefinition>,

@@ -201,6 +201,7 @@ impl Node {
             name: config.node_name.clone(),
             bootstrap: config.bootstrap == Bootstrap::Alone,
             autopilot: autopilot(config),
+            entries: config.config_entries.clone(),
             stability: server.stability.clone(),
             timers: server.timers.clone(),
             places: server.places.clone(),

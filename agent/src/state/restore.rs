@@ -140,6 +140,7 @@ impl Tables {
             prepared,
             places,
             entries: config_entries,
+            virtual_ips,
             staging: _,
             last_index: _,
         } = saved;
@@ -176,6 +177,7 @@ impl Tables {
         }
         self.prepared = prepared.moved_to(index);
         self.entries = config_entries.moved_to(index);
+        self.virtual_ips = virtual_ips.moved_to(index);
         self.places = Places { index, ..places };
         *change.touched = Touched::everything();
     }

@@ -22,6 +22,7 @@ use super::lock_delay::{LockDelay, LockDelays};
 use super::prepared::{Prepared, PreparedQuery};
 use super::restore::{StagedPart, Staging};
 use super::session::{Session, Sessions};
+use super::virtual_ips::{Counters, VirtualIp, VirtualIps};
 
 const VERSION: u32 = 1;
 
@@ -43,6 +44,10 @@ const PLACES: u8 = 14;
 const PLACES_INDEX: u8 = 15;
 const ENTRIES: u8 = 16;
 const ENTRIES_INDEX: u8 = 17;
+const GATEWAYS_INDEX: u8 = 30;
+const VIRTUAL_IPS: u8 = 31;
+const VIRTUAL_COUNTERS: u8 = 32;
+const VIRTUAL_FREE: u8 = 33;
 
 /// What is no row. One row in its section.
 #[derive(Default, Serialize, Deserialize)]
@@ -77,6 +82,7 @@ pub(super) fn encode<E>(
         prepared,
         places,
         entries,
+        virtual_ips,
         staging,
         last_index,
     } = tables;
@@ -115,6 +121,12 @@ pub(super) fn encode<E>(
     pieces.rows(ENTRIES, entries.rows.values())?;
     let index = Some(entries.index).filter(|index| *index > 0);
     pieces.rows(ENTRIES_INDEX, index)?;
+    let index = Some(entries.gateways).filter(|index| *index > 0);
+    pieces.rows(GATEWAYS_INDEX, index)?;
+    pieces.rows(VIRTUAL_IPS, virtual_ips.rows.values())?;
+    let counters = Some(virtual_ips.counters).filter(|counters| counters.begun);
+    pieces.rows(VIRTUAL_COUNTERS, counters)?;
+    pieces.rows(VIRTUAL_FREE, virtual_ips.free.iter())?;
     pieces.end()
 }
 
@@ -134,6 +146,7 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         prepared,
         places,
         entries,
+        virtual_ips,
         staging: _,
         last_index: _,
     } = tables;
@@ -145,6 +158,8 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         ("Autopilot", of(autopilot)),
         ("PreparedQuery", of(prepared.rows.values())),
         ("ConfigEntry", of(entries.rows.values())),
+        ("FreeVirtualIP", of(virtual_ips.free.iter())),
+        ("ServiceVirtualIP", of(virtual_ips.rows.values())),
         ("CoordinateBatchUpdate", of(places.rows.values())),
     ];
     let mut kinds: Vec<_> = kinds
@@ -223,6 +238,10 @@ struct Rows {
     places_index: Vec<u64>,
     config_entries: Vec<Arc<ConfigEntry>>,
     config_entries_index: Vec<u64>,
+    gateways_index: Vec<u64>,
+    virtual_ips: Vec<Arc<VirtualIp>>,
+    virtual_counters: Vec<Counters>,
+    virtual_free: Vec<u32>,
 }
 
 impl Decoder {
@@ -315,6 +334,10 @@ impl Rows {
             PLACES_INDEX => rows(bytes, complete, &mut self.places_index),
             ENTRIES => rows(bytes, complete, &mut self.config_entries),
             ENTRIES_INDEX => rows(bytes, complete, &mut self.config_entries_index),
+            GATEWAYS_INDEX => rows(bytes, complete, &mut self.gateways_index),
+            VIRTUAL_IPS => rows(bytes, complete, &mut self.virtual_ips),
+            VIRTUAL_COUNTERS => rows(bytes, complete, &mut self.virtual_counters),
+            VIRTUAL_FREE => rows(bytes, complete, &mut self.virtual_free),
             tag => Err(DecodeError::Section { tag }),
         }
     }
@@ -353,6 +376,12 @@ impl Rows {
             entries: Entries::restore(
                 self.config_entries,
                 self.config_entries_index.pop().unwrap_or(0),
+                self.gateways_index.pop().unwrap_or(0),
+            ),
+            virtual_ips: VirtualIps::restore(
+                self.virtual_ips,
+                self.virtual_counters.pop().unwrap_or_default(),
+                self.virtual_free,
             ),
             last_index: state.last_index,
         })

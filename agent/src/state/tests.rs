@@ -8,6 +8,7 @@ use super::*;
 
 mod catalog;
 mod kv;
+mod mesh;
 mod model;
 mod restore;
 mod sessions;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use uuid::Uuid;
 
+use super::addresses::keep_virtual;
 use super::{Check, CheckStatus, Node, SERF_HEALTH, Service};
+use crate::entries::gateways::TERMINATING;
 use crate::state::Change;
 use crate::state::command::{Deregister, Outcome, Refusal, Register};
 
@@ -51,7 +53,7 @@ pub(in crate::state) struct TableIndexes {
 }
 
 impl TableIndexes {
-    pub(super) fn any(&self) -> u64 {
+    pub(in crate::state) fn any(&self) -> u64 {
         self.nodes.max(self.services).max(self.checks)
     }
 }
@@ -307,11 +309,13 @@ impl Catalog {
             return;
         };
         let existing = row.services.get(service.id.as_str()).cloned();
-        let fresh = Service {
+        let mut fresh = Service {
             create_index: existing.as_ref().map_or(change.index, |s| s.create_index),
             modify_index: existing.as_ref().map_or(change.index, |s| s.modify_index),
             ..service.clone()
         };
+        keep_virtual(existing.as_deref(), &mut fresh);
+        change.mesh.extend(fresh.mesh_target().map(Arc::from));
         if existing.as_deref() == Some(&fresh) {
             return;
         }
@@ -455,7 +459,7 @@ impl Catalog {
         self.check_changed(change, name, &BTreeSet::from([check.service_id.clone()]));
     }
 
-    fn services_changed(&mut self, change: &mut Change<'_>) {
+    pub(super) fn services_changed(&mut self, change: &mut Change<'_>) {
         self.index.services = change.index;
         change.touched.services();
     }
@@ -476,7 +480,7 @@ impl Catalog {
         }
     }
 
-    fn touch_node(&mut self, change: &mut Change<'_>, name: &Arc<str>) {
+    pub(super) fn touch_node(&mut self, change: &mut Change<'_>, name: &Arc<str>) {
         if let Some(row) = self.nodes.get_mut(name) {
             row.index = change.index;
         }
@@ -491,6 +495,9 @@ impl Catalog {
         for service in services {
             names.insert(lower(&service.service));
             targets.extend(service.mesh_target());
+            if service.kind == TERMINATING {
+                change.touched.all_mesh();
+            }
         }
         for service in &names {
             self.touch_service(change, service);
@@ -502,10 +509,13 @@ impl Catalog {
     }
 
     /// Notes a change of an instance, for those who ask for its service, and for those who connect through it.
-    fn touch_instance(&mut self, change: &mut Change<'_>, service: &Service) {
+    pub(super) fn touch_instance(&mut self, change: &mut Change<'_>, service: &Service) {
         self.touch_service(change, &lower(&service.service));
         if let Some(target) = service.mesh_target() {
             self.touch_mesh(change, target);
+        }
+        if service.kind == TERMINATING {
+            change.touched.all_mesh();
         }
     }
 
@@ -547,6 +557,7 @@ impl Catalog {
         if remove_instance(&mut self.services, &service_name, &instance) {
             self.index.services_gone = change.index;
         }
+        change.mesh.extend(service.mesh_target().map(Arc::from));
         if let Some(target) = service.mesh_target()
             && remove_instance(&mut self.mesh, &target, &instance)
         {
