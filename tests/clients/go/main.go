@@ -31,6 +31,7 @@ var parts = []struct {
 	{"coordinates", coordinates},
 	{"config entries", configEntries},
 	{"intentions", intentions},
+	{"mesh", mesh},
 }
 
 func main() {
@@ -529,9 +530,15 @@ func configEntries(client *api.Client) error {
 	if ok, _, err := entries.CAS(read, read.ModifyIndex-1, nil); err != nil || ok {
 		return fmt.Errorf("CAS with an old index: %v, %v", ok, err)
 	}
+	// Routers and splitters need a protocol of requests.
+	proxies := &api.ProxyConfigEntry{
+		Kind: api.ProxyDefaults, Name: api.ProxyConfigGlobal, Config: map[string]interface{}{"x_Y": 1.0, "protocol": "http"},
+	}
+	if ok, _, err := entries.Set(proxies, nil); err != nil || !ok {
+		return fmt.Errorf("set of proxy-defaults: %v, %v", ok, err)
+	}
 	others := []api.ConfigEntry{
 		&api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "go-web", Protocol: "http"},
-		&api.ProxyConfigEntry{Kind: api.ProxyDefaults, Name: api.ProxyConfigGlobal, Config: map[string]interface{}{"x_Y": 1.0}},
 		&api.MeshConfigEntry{TransparentProxy: api.TransparentProxyMeshConfig{MeshDestinationsOnly: true}},
 		&api.ServiceRouterConfigEntry{Kind: api.ServiceRouter, Name: "go-web", Routes: []api.ServiceRoute{{
 			Match:       &api.ServiceRouteMatch{HTTP: &api.ServiceRouteHTTPMatch{PathPrefix: "/a", Methods: []string{"GET"}}},
@@ -559,6 +566,7 @@ func configEntries(client *api.Client) error {
 			Remote: &api.RemoteJWKS{URI: "https://example.com", CacheDuration: time.Minute},
 		}},
 		&api.RateLimitIPConfigEntry{Kind: api.RateLimitIPConfig, Name: "go-limit", Mode: "permissive", ReadRate: 5},
+		proxies,
 	}
 	for _, entry := range others {
 		if ok, _, err := entries.Set(entry, nil); err != nil || !ok {
