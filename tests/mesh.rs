@@ -43,7 +43,10 @@ fn addresses(agent: &Agent, name: &str) -> Vec<String> {
         RecordType::A,
     ));
     let question = message.to_vec().expect("short enough");
-    let to = format!("{}:8600", agent.server_address().rsplit_once(':').expect("a port").0);
+    let to = format!(
+        "{}:8600",
+        agent.server_address().rsplit_once(':').expect("a port").0
+    );
     socket.send_to(&question, to).expect("sent");
     let mut buffer = [0; 65_535];
     let (len, _) = socket.recv_from(&mut buffer).expect("an answer");
@@ -62,12 +65,13 @@ fn sidecar(of: &str) -> String {
 fn virtual_ip(cluster: &Cluster, names: &[&str], service: &str) -> String {
     let name = format!("{service}.virtual.consul.");
     let found = names.iter().map(|agent| {
-        eventually(&format!("{agent} knows an address for {service}"), || {
-            match addresses(&cluster[*agent], &name).as_slice() {
+        eventually(
+            &format!("{agent} knows an address for {service}"),
+            || match addresses(&cluster[*agent], &name).as_slice() {
                 [one] => Ok(one.clone()),
                 other => Err(format!("{other:?}")),
-            }
-        })
+            },
+        )
     });
     let found: Vec<String> = found.collect();
     assert!(found.iter().all(|one| *one == found[0]), "{found:?}");
@@ -81,13 +85,18 @@ fn entries_of_files_are_written_once_and_kept_as_they_fit() {
     fs::write(&file, ENTRIES).expect("a file");
     let file = file.to_str().expect("UTF-8").to_owned();
     cluster["A"].start(&["-server", "-bootstrap", "-config-file", &file]);
-    cluster["A"].wait_for_line("consul: applied configuration entry: kind=service-splitter name=web");
+    cluster["A"]
+        .wait_for_line("consul: applied configuration entry: kind=service-splitter name=web");
     cluster["A"].wait_for_line("failed to apply configuration entry \"service-splitter\" / \"db\"");
     for name in ["B", "C"] {
         cluster[name].start(&["-server", "-config-file", &file]);
         cluster[name].wait_until_up();
     }
-    let (a, b, c) = (cluster.address("A"), cluster.address("B"), cluster.address("C"));
+    let (a, b, c) = (
+        cluster.address("A"),
+        cluster.address("B"),
+        cluster.address("C"),
+    );
     cluster["A"].cli(&["join", &b, &c]).success();
     cluster.wait_for_voters(&SERVERS);
     cluster["D"].start(&["-retry-join", &a]);
@@ -103,7 +112,11 @@ fn entries_of_files_are_written_once_and_kept_as_they_fit() {
             }
         });
         let splits = &chain["Nodes"]["splitter:web.default.default"]["Splits"];
-        assert_eq!((&splits[0]["Weight"], &splits[1]["Weight"]), (&json!(90), &json!(10)), "{name}");
+        assert_eq!(
+            (&splits[0]["Weight"], &splits[1]["Weight"]),
+            (&json!(90), &json!(10)),
+            "{name}"
+        );
     }
     let none = cluster["B"].get("/v1/config/service-splitter/db");
     assert_eq!(none.status, 404, "{}", none.text());
@@ -134,14 +147,21 @@ fn entries_of_files_are_written_once_and_kept_as_they_fit() {
     let cart = virtual_ip(&cluster, &agents, "cart");
     assert_eq!(virtual_ip(&cluster, &agents, "pay"), pay);
     assert!(cart != pay && cart != web, "{cart} {pay} {web}");
-    assert_eq!(addresses(&cluster["D"], "pay.connect.consul."), ["10.0.0.1"]);
+    assert_eq!(
+        addresses(&cluster["D"], "pay.connect.consul."),
+        ["10.0.0.1"]
+    );
 }
 
 #[test]
 fn a_wrong_entry_is_refused_at_the_start_with_its_place() {
     let mut cluster = Cluster::new();
     let file = cluster.path("wrong.hcl");
-    fs::write(&file, "config_entries {\n  bootstrap {\n    kind = \"service-splitter\"\n  }\n}\n").expect("a file");
+    fs::write(
+        &file,
+        "config_entries {\n  bootstrap {\n    kind = \"service-splitter\"\n  }\n}\n",
+    )
+    .expect("a file");
     let file = file.to_str().expect("UTF-8").to_owned();
     cluster["A"].start(&["-server", "-bootstrap", "-config-file", &file]);
     let (code, process) = cluster["A"].ended();

@@ -244,7 +244,7 @@ impl Tables {
     fn is_in_mesh(&self, service: &Arc<str>) -> bool {
         let has = |kind: &&str| self.entries.find(kind, service).is_some();
         self.catalog.mesh.contains_key(service)
-            || CHAIN.iter().any(|kind| has(kind))
+            || CHAIN.iter().any(has)
             || self
                 .entries
                 .of_kind(gateways::TERMINATING)
