@@ -9,6 +9,7 @@ mod agent;
 mod api;
 mod catalog;
 mod config;
+mod connect;
 mod event;
 mod exec;
 mod flags;
@@ -47,6 +48,7 @@ const VERBS: &[(&str, &str)] = &[
     ),
     ("catalog", "Reads the catalog"),
     ("config", "Reads and writes the cluster's config entries"),
+    ("connect", "Shows and changes the certificate authority"),
     ("event", "Fires an event to all nodes"),
     ("exec", "Not supported"),
     ("force-leave", "Makes a failed member one that left"),
@@ -131,6 +133,7 @@ fn run(args: &[String], io: &mut Io<'_>) -> u8 {
             match verb {
                 "catalog" => catalog::run(rest, io).await,
                 "config" => config::run(rest, io).await,
+                "connect" => connect::run(rest, io).await,
                 "event" => event::run(rest, io).await,
                 "force-leave" => force_leave::run(rest, io).await,
                 "info" => info::run(rest, io).await,

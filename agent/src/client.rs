@@ -154,6 +154,11 @@ impl Response {
             .parse()
             .ok()
     }
+
+    /// `X-Consul-ContentHash`, when it is there.
+    pub fn content_hash(&self) -> Option<&str> {
+        self.headers.get("x-consul-contenthash")?.to_str().ok()
+    }
 }
 
 impl Client {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::local::definition::Raw;
 
 mod build;
+mod connect;
 mod cursor;
 mod dns;
 pub(crate) mod document;
@@ -34,6 +35,7 @@ mod tree;
 pub(crate) mod unsupported;
 
 pub use build::{FlagSettings, Loaded, load};
+pub use connect::Connect;
 pub use dns::{Dns, Soa};
 pub use files::{Format, SourceFile};
 pub use machine::Machine;
@@ -112,6 +114,8 @@ pub struct Config {
     pub raft: RaftSettings,
     /// How the leader looks after the set of servers. Block `autopilot`.
     pub autopilot: Autopilot,
+    /// The certificate authority of the service mesh. Block `connect`.
+    pub connect: Connect,
     /// Timing of gossip. Block `gossip_lan`.
     pub gossip_lan: GossipLan,
     /// How long a failed member is remembered before it is forgotten. At least 8h. Default 72h.

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
+use crate::ca::{SharedLeaf, Update};
 use crate::coordinate::Coordinate;
 use crate::events::Events;
 use crate::gossip::{JoinError, Member, UserEvent};
@@ -30,6 +32,7 @@ mod blocking;
 mod body;
 mod catalog;
 mod config;
+mod connect;
 mod connection;
 mod coordinate;
 mod dispatch;
@@ -128,6 +131,16 @@ pub trait Api: Send + Sync + 'static {
         node: &str,
         place: Coordinate,
     ) -> impl Future<Output = Result<(), NodeError>> + Send;
+    /// See [`Node::set_ca_config`].
+    fn set_ca_config(&self, update: Update)
+    -> impl Future<Output = Result<bool, NodeError>> + Send;
+    /// See [`Node::leaf`].
+    fn leaf(
+        &self,
+        service: &str,
+        min_index: u64,
+        wait: Duration,
+    ) -> impl Future<Output = Result<(SharedLeaf, bool), NodeError>> + Send;
     /// See [`Node::meta`].
     fn meta(&self) -> BTreeMap<String, String>;
     /// See [`Node::not_ready`].
@@ -252,6 +265,22 @@ impl Api for Node {
         place: Coordinate,
     ) -> impl Future<Output = Result<(), NodeError>> + Send {
         Node::tell_place(self, node, place)
+    }
+
+    fn set_ca_config(
+        &self,
+        update: Update,
+    ) -> impl Future<Output = Result<bool, NodeError>> + Send {
+        Node::set_ca_config(self, update)
+    }
+
+    fn leaf(
+        &self,
+        service: &str,
+        min_index: u64,
+        wait: Duration,
+    ) -> impl Future<Output = Result<(SharedLeaf, bool), NodeError>> + Send {
+        Node::leaf(self, service, min_index, wait)
     }
 
     fn meta(&self) -> BTreeMap<String, String> {

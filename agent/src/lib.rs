@@ -4,6 +4,7 @@
 //! gossips and forwards. Layers, each knowing only those below it, are drawn in `agent/DESIGN.md`.
 
 pub mod archive;
+pub mod ca;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -1,6 +1,6 @@
 //! The log: Consul's line format, levels that change at run time, and the hub that `monitor` listens to.
 //!
-//! Every event names its module as the tracing target: `tracing::info!(target: "raft", ...)`. The modules are agent,
+//! Every event names its module as the tracing target: `tracing::info!(target: "raft", ...)`. The modules are agent, connect,
 //! consul, raft, serf, http, dns and rpc. What libraries say is kept back, see `log/line.rs`.
 
 use std::fs::{File, OpenOptions};

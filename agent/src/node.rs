@@ -1,5 +1,6 @@
 //! A running node: starts and joins the tasks, owns shutdown, and is the handle that `http` works with.
 
+mod connect;
 mod formation;
 mod gate;
 mod gauges;
@@ -172,6 +173,8 @@ struct Inner {
     /// What was said to everybody.
     events: Events,
     gate: gate::Gate,
+    /// Certificates of services that were asked for here.
+    leaves: crate::ca::Leaves,
     server: Option<Server>,
     /// Where a client last found the leader.
     leader_hint: std::sync::Mutex<Option<SocketAddr>>,
@@ -194,6 +197,8 @@ struct Server {
     places: Arc<PendingPlaces>,
     /// How well the servers are, while it leads.
     stability: Arc<std::sync::Mutex<Stability>>,
+    /// Turns of those who want a certificate, while it leads.
+    csr_limit: crate::ca::CsrLimit,
     phase: watch::Receiver<Phase>,
     /// Requests of other nodes that are being worked on.
     in_flight: Arc<std::sync::atomic::AtomicUsize>,

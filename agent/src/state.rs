@@ -16,6 +16,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 mod autopilot;
+mod ca;
 mod catalog;
 mod command;
 mod coordinates;
@@ -34,6 +35,7 @@ mod watch;
 mod tests;
 
 pub use autopilot::Autopilot;
+pub use ca::{CaConfig, CaRoot, CaRoots, CaStep, HIDDEN};
 pub use catalog::{
     Check, CheckStatus, Mesh, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth,
     ServiceNode, ServicesOfNode, Weights,
@@ -76,6 +78,7 @@ struct Tables {
     prepared: prepared::Prepared,
     places: coordinates::Places,
     entries: entries::Entries,
+    ca: ca::Ca,
     staging: Option<restore::Staging>,
     last_index: u64,
 }
@@ -173,6 +176,21 @@ impl Store {
     /// How the leader is to look after the servers; `None` while nobody has said it.
     pub fn autopilot(&self) -> Option<&Autopilot> {
         self.tables.autopilot.as_ref()
+    }
+
+    /// The configuration of the certificate authority, its private key included; `None` while there is none.
+    pub fn ca_config(&self) -> Option<&Arc<CaConfig>> {
+        self.tables.ca.config.as_ref()
+    }
+
+    /// All roots, the newest first, with their private keys.
+    pub fn ca_roots(&self) -> &[Arc<CaRoot>] {
+        &self.tables.ca.roots
+    }
+
+    /// The last index that changed the certificate authority, for [`CaStep::Set`].
+    pub fn ca_index(&self) -> u64 {
+        self.tables.ca.index()
     }
 
     /// Every session, by id.
@@ -346,6 +364,7 @@ impl Tables {
                 self.places.set(change, places, exists);
                 Outcome::Done
             }
+            Command::Ca(step) => self.ca.apply(change, step),
         }
     }
 
@@ -477,6 +496,8 @@ impl Tables {
             Query::NodePlace { node } => {
                 Answer::Places(self.places.of(node).into_iter().cloned().collect())
             }
+            Query::CaRoots => Answer::CaRoots(self.ca.shown()),
+            Query::CaConfig => Answer::CaConfig(self.ca.shown_config()),
             Query::AddressOwners { address } => {
                 let (nodes, services) = catalog.owners_of(address);
                 Answer::AddressOwners { nodes, services }
@@ -502,6 +523,8 @@ impl Tables {
             Query::PreparedQueries | Query::PreparedQuery { .. } => self.prepared.indexes(),
             Query::Places | Query::NodePlace { .. } => self.places.indexes(),
             Query::Entries { .. } | Query::Entry { .. } => self.entries.indexes(),
+            Query::CaRoots => self.ca.roots_indexes(),
+            Query::CaConfig => self.ca.config_indexes(),
             Query::AddressOwners { .. } => {
                 Indexes::same(catalog.index.nodes.max(catalog.index.services))
             }

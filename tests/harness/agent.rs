@@ -180,7 +180,7 @@ impl Agent {
     pub fn cli(&self, arguments: &[&str]) -> Output {
         // The address goes behind the words of the verb (`kv get`, `operator raft list-peers`), before its own flags.
         let words = match arguments {
-            ["operator", ..] => 3,
+            ["operator" | "connect", ..] => 3,
             [
                 "kv" | "catalog" | "config" | "intention" | "services" | "snapshot",
                 ..,

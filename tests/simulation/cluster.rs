@@ -87,6 +87,11 @@ pub(crate) fn ip(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, number).into()
 }
 
+/// The root of every simulated cluster. One that a cluster makes for itself comes from the operating system's random numbers,
+/// and a seed would not mean the same course of events twice.
+const OWN_KEY: &str = include_str!("../../agent/src/ca/tests/own-ca.key");
+const OWN_ROOT: &str = include_str!("../../agent/src/ca/tests/own-ca.pem");
+
 fn data_dir() -> PathBuf {
     PathBuf::from("/data")
 }
@@ -94,9 +99,11 @@ fn data_dir() -> PathBuf {
 impl Host {
     fn config(&self) -> Config {
         let text = format!(
-            r#"{{"node_name": "n{0}", "bind_addr": "{1}", "client_addr": "{1}", "data_dir": "/data", {2}}}"#,
+            r#"{{"node_name": "n{0}", "bind_addr": "{1}", "client_addr": "{1}", "data_dir": "/data",
+                "connect": {{"ca_config": {2}}}, {3}}}"#,
             self.number,
             ip(self.number),
+            serde_json::json!({"PrivateKey": OWN_KEY, "RootCert": OWN_ROOT}),
             self.settings.borrow()
         );
         let file = SourceFile {

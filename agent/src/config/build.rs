@@ -204,6 +204,7 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         raft_multiplier,
         raft: check_raft(&layer)?,
         autopilot: check_autopilot(&layer)?,
+        connect: super::connect::check(&layer.connect, warnings)?,
         gossip_lan: check_gossip(&layer.gossip_lan)?,
         reconnect_timeout: at_least("reconnect_timeout", reconnect, HOUR * 72, HOUR * 8)?,
         default_query_time,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use serde_json::Value;
 
+use crate::ca::settings::name_of;
 use crate::duration::GoDuration;
 use crate::local::definition::Raw;
 
@@ -68,6 +69,7 @@ layers! {
         check_update_interval: Option<GoDuration>,
         checks: Vec<CheckText>,
         client_addr: Option<String>,
+        connect: ConnectLayer,
         data_dir: Option<String>,
         datacenter: Option<String>,
         default_query_time: Option<GoDuration>,
@@ -125,6 +127,11 @@ layers! {
         min_quorum: Option<Number>,
         server_stabilization_time: Option<GoDuration>,
     }
+    ConnectLayer {
+        ca_config: CaSettings,
+        ca_provider: Option<String>,
+        enabled: Option<bool>,
+    }
     DnsLayer {
         a_record_limit: Option<Number>,
         allow_stale: Option<bool>,
@@ -171,6 +178,26 @@ layers! {
         http: Option<Number>,
         serf_lan: Option<Number>,
         server: Option<Number>,
+    }
+}
+
+/// Settings of the certificate authority by their names of Consul's, however they were spelt.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct CaSettings(pub(crate) serde_json::Map<String, Value>);
+
+impl<'de> Deserialize<'de> for CaSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let given = BTreeMap::<String, Value>::deserialize(deserializer)?;
+        let named = given
+            .into_iter()
+            .map(|(key, value)| (name_of(&key).to_owned(), value));
+        Ok(Self(named.collect()))
+    }
+}
+
+impl Merge for CaSettings {
+    fn overlay(&mut self, later: Self) {
+        self.0.extend(later.0);
     }
 }
 

@@ -7,8 +7,8 @@ use super::route::{
 };
 use super::server::{Answer, Server};
 use super::{
-    Api, agent, autopilot, catalog, config, coordinate, event, health, intentions, kv, local,
-    operator, query, session, snapshot, status, txn,
+    Api, agent, autopilot, catalog, config, connect, coordinate, event, health, intentions, kv,
+    local, operator, query, session, snapshot, status, txn,
 };
 use crate::state::CheckStatus;
 
@@ -173,6 +173,12 @@ impl<A: Api> Server<A> {
         match route {
             Connect::Intentions => answer!(intentions::all(self, request).await),
             Connect::Intention => answer!(intentions::one(self, request, rest).await),
+            Connect::CaRoots | Connect::AgentCaRoots => {
+                answer!(connect::roots(self, &request).await)
+            }
+            Connect::CaConfiguration => answer!(connect::configuration(self, request).await),
+            Connect::AgentCaLeaf => answer!(connect::leaf(self, &request, rest).await),
+            Connect::Authorize => answer!(connect::authorize(self, request).await),
         }
     }
 

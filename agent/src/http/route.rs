@@ -134,11 +134,16 @@ pub(super) enum Config {
     Entries,
 }
 
-/// `/v1/connect`.
+/// `/v1/connect` and `/v1/agent/connect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Connect {
     Intentions,
     Intention,
+    CaRoots,
+    CaConfiguration,
+    AgentCaRoots,
+    AgentCaLeaf,
+    Authorize,
 }
 
 /// `/v1/event`.
@@ -208,6 +213,11 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/config/", &["GET", "DELETE"], Route::Config(Config::Entries)),
     endpoint("/v1/connect/intentions", &["GET", "POST"], Route::Connect(Connect::Intentions)),
     endpoint("/v1/connect/intentions/", &["GET", "PUT", "DELETE"], Route::Connect(Connect::Intention)),
+    endpoint("/v1/connect/ca/roots", GET, Route::Connect(Connect::CaRoots)),
+    endpoint("/v1/connect/ca/configuration", &["GET", "PUT"], Route::Connect(Connect::CaConfiguration)),
+    endpoint("/v1/agent/connect/ca/roots", GET, Route::Connect(Connect::AgentCaRoots)),
+    endpoint("/v1/agent/connect/ca/leaf/", GET, Route::Connect(Connect::AgentCaLeaf)),
+    endpoint("/v1/agent/connect/authorize", &["POST"], Route::Connect(Connect::Authorize)),
     endpoint("/v1/event/fire/", PUT, Route::Event(Event::Fire)),
     endpoint("/v1/event/list", GET, Route::Event(Event::List)),
     endpoint("/v1/snapshot", &["GET", "PUT"], Route::Snapshot),

@@ -33,6 +33,8 @@ pub struct Settings {
     pub session_ttl_min: Duration,
     /// Open connections from one IP address; more are answered with 429. 0 is no bound. Default 200.
     pub http_max_conns_per_client: u32,
+    /// Whether the service mesh has a certificate authority. Default true.
+    pub connect: bool,
     /// Whether every JSON answer is indented, as in development mode.
     pub pretty: bool,
     /// `DebugConfig` of `/v1/agent/self`: the configuration as it is in force, without secrets.
@@ -65,6 +67,7 @@ impl Settings {
             max_query_time: config.max_query_time,
             session_ttl_min: config.session_ttl_min,
             http_max_conns_per_client: config.limits.http_max_conns_per_client,
+            connect: config.connect.enabled,
             pretty: config.dev,
             debug_config: debug_config(config, node_id, build),
         }
@@ -90,6 +93,8 @@ fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
         ("Bootstrap", json!(config.bootstrap == Bootstrap::Alone)),
         ("BootstrapExpect", json!(expect)),
         ("BuildDate", json!(build.date)),
+        ("ConnectCAProvider", json!(crate::ca::settings::PROVIDER)),
+        ("ConnectEnabled", json!(config.connect.enabled)),
         ("DataDir", json!(config.data_dir.display().to_string())),
         ("Datacenter", json!(config.datacenter)),
         ("DefaultQueryTime", json!(print(config.default_query_time))),

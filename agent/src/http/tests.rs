@@ -30,6 +30,7 @@ mod agent;
 mod autopilot;
 mod catalog;
 mod config;
+mod connect;
 mod connections;
 mod coordinate;
 mod event;
@@ -60,6 +61,7 @@ pub(super) fn settings() -> Settings {
         max_query_time: Duration::from_secs(600),
         session_ttl_min: Duration::from_secs(10),
         http_max_conns_per_client: 200,
+        connect: true,
         pretty: false,
         debug_config: json!({"BindAddr": "127.0.0.1"}),
     }
@@ -295,6 +297,26 @@ impl Api for Arc<Fake> {
         let node = node.to_owned();
         self.apply(Command::SetPlaces(vec![NodePlace { node, place }]));
         Ok(())
+    }
+
+    async fn set_ca_config(&self, update: Update) -> Result<bool, NodeError> {
+        self.led()?;
+        let (store, env) = (self.shared.load(), Env::real());
+        let step = crate::ca::change(&store, &update, env.clock.unix_ms(), &*env.random)?;
+        let Some((step, _)) = step else {
+            return Ok(false);
+        };
+        Ok(self.apply(Command::Ca(step)) == Outcome::Bool(true))
+    }
+
+    async fn leaf(
+        &self,
+        service: &str,
+        min_index: u64,
+        wait: Duration,
+    ) -> Result<(SharedLeaf, bool), NodeError> {
+        self.call(format!("leaf {service} {min_index} {wait:?}"))?;
+        connect::leaf(&self.shared.load(), service)
     }
 
     fn meta(&self) -> BTreeMap<String, String> {

@@ -394,6 +394,7 @@ impl Node {
                         | Request::Place(..)
                         | Request::Save { .. }
                         | Request::SavedPiece { .. }
+                        | Request::SignLeaf(_)
                 );
                 let lost = matches!(error, rpc::Error::Lost(_));
                 Answered(Err(if repeatable && lost {
@@ -437,7 +438,9 @@ impl Node {
             | Request::TransferLeader(_)
             | Request::RenewSession(_)
             | Request::Health
-            | Request::Place(..)) => {
+            | Request::Place(..)
+            | Request::SignLeaf(_)
+            | Request::SetCa(_)) => {
                 return server.command(&request, self, deadline).await;
             }
             Request::ReadIndex { quorum } => server.read_index(quorum, deadline).await,

@@ -16,7 +16,7 @@ use super::{Inner, Node, Phase, Server, listen};
 use crate::config::{Bootstrap, Config};
 use crate::env::{Env, write_atomic};
 use crate::gossip::{self, Gossip, JoinError, Tags};
-use crate::leader::Duties;
+use crate::leader::{Duties, KNOWS_CA};
 use crate::local::Local;
 use crate::raft::{self, AddressBook, Consensus};
 use crate::rpc::{Pool, Purpose};
@@ -132,6 +132,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             local,
             events: crate::events::Events::default(),
             gate: super::gate::Gate::default(),
+            leaves: crate::ca::Leaves::default(),
             server,
             leader_hint: std::sync::Mutex::default(),
             phase,
@@ -204,6 +205,7 @@ impl Node {
             stability: server.stability.clone(),
             timers: server.timers.clone(),
             places: server.places.clone(),
+            connect: config.connect.clone(),
         };
         self.spawn(duties.run());
         self.spawn(self.clone().watch_space());
@@ -269,6 +271,7 @@ fn open_server(
             timers: Arc::default(),
             places: Arc::default(),
             stability: Arc::default(),
+            csr_limit: crate::ca::CsrLimit::default(),
             in_flight: Arc::default(),
             kept: Default::default(),
             read_indexes: Arc::default(),
@@ -402,6 +405,7 @@ fn tags(config: &Config, node_id: Uuid) -> Tags {
     put("role", "consul".to_owned());
     put("port", config.ports.server.to_string());
     put("raft_vsn", "3".to_owned());
+    put(KNOWS_CA, "1".to_owned());
     put("segment", String::new());
     match config.bootstrap {
         Bootstrap::Alone => put("bootstrap", "1".to_owned()),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::archive::About;
+use crate::ca::{Signed, Update};
 use crate::coordinate::Coordinate;
 use crate::leader::autopilot::ClusterHealth;
 use crate::node::{Error, PeerRef, RaftServer, ReadOptions, Reply};
@@ -61,6 +62,10 @@ pub enum Request {
     },
     /// Where a node is. Answered by the leader, which writes it with others.
     Place(String, Box<Coordinate>),
+    /// Sign a request for a service's certificate (PKCS #10, DER). Answered by the leader.
+    SignLeaf(Bytes),
+    /// Change the certificate authority. Answered by the leader.
+    SetCa(Box<Update>),
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
@@ -109,6 +114,8 @@ pub enum Answer {
     Bytes(Bytes),
     /// To [`Request::ReadIndex`].
     ReadIndex(u64),
+    /// To [`Request::SignLeaf`].
+    Signed(Box<Signed>),
 }
 
 /// An answer, or why there is none.
@@ -184,6 +191,7 @@ mod tests {
             Request::RemovePeer(PeerRef::Id("x".into()))
                 .encode()
                 .to_vec(),
+            Request::SetCa(Box::default()).encode().to_vec(),
             Answered(Err(Error::NoLeader)).encode().to_vec(),
         ];
         crate::fuzz::run("rpc-call", &seeds, |bytes| {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::autopilot::Autopilot;
+use super::ca::CaStep;
 use super::catalog::{Check, Node, Service};
 use super::coordinates::NodePlace;
 use super::entries::EntryStep;
@@ -110,6 +111,8 @@ pub enum Command {
     SetPlaces(Vec<NodePlace>),
     /// Changes the config entries.
     Entry(EntryStep),
+    /// Changes the certificate authority.
+    Ca(CaStep),
 }
 
 impl Command {

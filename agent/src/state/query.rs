@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::autopilot::Autopilot;
+use super::ca::{CaConfig, CaRoots};
 use super::catalog::{Check, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
 use super::coordinates::NodePlace;
 use super::entries::ConfigEntry;
@@ -160,6 +161,10 @@ pub enum Query {
         /// Its name, in any case.
         name: String,
     },
+    /// The roots of the certificate authority.
+    CaRoots,
+    /// Its configuration.
+    CaConfig,
 }
 
 impl Query {
@@ -178,6 +183,8 @@ impl Query {
                 | Query::PreparedQuery { .. }
                 | Query::NodePlace { .. }
                 | Query::Entry { .. }
+                | Query::CaRoots
+                | Query::CaConfig
         )
     }
 }
@@ -232,4 +239,8 @@ pub enum Answer {
     Places(Vec<Arc<NodePlace>>),
     /// To [`Query::Entries`] and [`Query::Entry`], by kind and name.
     Entries(Vec<Arc<ConfigEntry>>),
+    /// To [`Query::CaRoots`].
+    CaRoots(CaRoots),
+    /// To [`Query::CaConfig`].
+    CaConfig(Option<CaConfig>),
 }

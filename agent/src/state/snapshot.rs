@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Tables;
 use super::autopilot::Autopilot;
+use super::ca::{Ca, CaConfig, CaRoot};
 use super::catalog::first::FirstNodeDump;
 use super::catalog::{Catalog, NodeDump};
 use super::command::DecodeError;
@@ -43,6 +44,9 @@ const PLACES: u8 = 14;
 const PLACES_INDEX: u8 = 15;
 const ENTRIES: u8 = 16;
 const ENTRIES_INDEX: u8 = 17;
+const CA_CONFIG: u8 = 18;
+const CA_ROOTS: u8 = 19;
+const CA_ROOTS_INDEX: u8 = 20;
 
 /// What is no row. One row in its section.
 #[derive(Default, Serialize, Deserialize)]
@@ -77,6 +81,7 @@ pub(super) fn encode<E>(
         prepared,
         places,
         entries,
+        ca,
         staging,
         last_index,
     } = tables;
@@ -115,6 +120,10 @@ pub(super) fn encode<E>(
     pieces.rows(ENTRIES, entries.rows.values())?;
     let index = Some(entries.index).filter(|index| *index > 0);
     pieces.rows(ENTRIES_INDEX, index)?;
+    pieces.rows(CA_CONFIG, &ca.config)?;
+    pieces.rows(CA_ROOTS, ca.roots.iter())?;
+    let index = Some(ca.roots_index).filter(|index| *index > 0);
+    pieces.rows(CA_ROOTS_INDEX, index)?;
     pieces.end()
 }
 
@@ -134,6 +143,7 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         prepared,
         places,
         entries,
+        ca,
         staging: _,
         last_index: _,
     } = tables;
@@ -145,6 +155,8 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         ("Autopilot", of(autopilot)),
         ("PreparedQuery", of(prepared.rows.values())),
         ("ConfigEntry", of(entries.rows.values())),
+        ("ConnectCA", of(ca.roots.iter())),
+        ("ConnectCAConfig", of(&ca.config)),
         ("CoordinateBatchUpdate", of(places.rows.values())),
     ];
     let mut kinds: Vec<_> = kinds
@@ -223,6 +235,9 @@ struct Rows {
     places_index: Vec<u64>,
     config_entries: Vec<Arc<ConfigEntry>>,
     config_entries_index: Vec<u64>,
+    ca_config: Vec<Arc<CaConfig>>,
+    ca_roots: Vec<Arc<CaRoot>>,
+    ca_roots_index: Vec<u64>,
 }
 
 impl Decoder {
@@ -315,6 +330,9 @@ impl Rows {
             PLACES_INDEX => rows(bytes, complete, &mut self.places_index),
             ENTRIES => rows(bytes, complete, &mut self.config_entries),
             ENTRIES_INDEX => rows(bytes, complete, &mut self.config_entries_index),
+            CA_CONFIG => rows(bytes, complete, &mut self.ca_config),
+            CA_ROOTS => rows(bytes, complete, &mut self.ca_roots),
+            CA_ROOTS_INDEX => rows(bytes, complete, &mut self.ca_roots_index),
             tag => Err(DecodeError::Section { tag }),
         }
     }
@@ -353,6 +371,11 @@ impl Rows {
             entries: Entries::restore(
                 self.config_entries,
                 self.config_entries_index.pop().unwrap_or(0),
+            ),
+            ca: Ca::restore(
+                self.ca_config.pop(),
+                self.ca_roots,
+                self.ca_roots_index.pop().unwrap_or(0),
             ),
             last_index: state.last_index,
         })

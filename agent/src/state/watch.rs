@@ -38,6 +38,7 @@ enum Topic {
     Prepared,
     Places,
     Entries,
+    Ca,
     /// Every publication.
     Applied,
 }
@@ -72,6 +73,7 @@ impl Topic {
             Query::PreparedQueries | Query::PreparedQuery { .. } => Topic::Prepared,
             Query::Places | Query::NodePlace { .. } => Topic::Places,
             Query::Entries { .. } | Query::Entry { .. } => Topic::Entries,
+            Query::CaRoots | Query::CaConfig => Topic::Ca,
         }
     }
 }
@@ -139,6 +141,10 @@ impl Touched {
 
     pub(super) fn entries(&mut self) {
         self.push(Topic::Entries);
+    }
+
+    pub(super) fn ca(&mut self) {
+        self.push(Topic::Ca);
     }
 
     pub(super) fn cluster_id(&mut self) {

@@ -31,6 +31,7 @@ var parts = []struct {
 	{"coordinates", coordinates},
 	{"config entries", configEntries},
 	{"intentions", intentions},
+	{"connect", connect},
 }
 
 func main() {

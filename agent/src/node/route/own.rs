@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// What has been proposed by the deadline may be committed later; what still waits for its turn then never is.
-    pub(super) async fn propose(
+    pub(in crate::node) async fn propose(
         &self,
         command: Bytes,
         deadline: Instant,
@@ -112,6 +112,11 @@ impl Server {
             Ok(result) => Ok(result?),
             Err(_) => Err(Error::NoLeader),
         }
+    }
+
+    /// Waits until this leader has applied what was acknowledged.
+    pub(in crate::node) async fn up_to_date(&self, deadline: Instant) -> Result<(), Error> {
+        self.linearize(false, deadline).await
     }
 
     /// How long ago the leader was heard of, if that is not too long ago for this read.
@@ -176,6 +181,8 @@ impl Server {
                 false => Err(Error::Busy),
             },
             Request::Health => Ok(Answer::Health(self.health(&status, node))),
+            Request::SignLeaf(csr) => self.sign_leaf(csr, node).await,
+            Request::SetCa(update) => self.set_ca(update, node, deadline).await,
             _ => Err(Error::Refused("not a request to the leader".to_owned())),
         })
     }
