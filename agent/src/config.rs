@@ -17,11 +17,13 @@ use uuid::Uuid;
 use crate::local::definition::Raw;
 
 mod build;
+mod cidr;
 mod cursor;
 mod dns;
 pub(crate) mod document;
 pub mod files;
 mod hcl;
+mod http;
 mod json;
 pub(crate) mod layer;
 pub mod machine;
@@ -34,6 +36,7 @@ mod tree;
 pub(crate) mod unsupported;
 
 pub use build::{FlagSettings, Loaded, load};
+pub use cidr::Cidr;
 pub use dns::{Dns, Soa};
 pub use files::{Format, SourceFile};
 pub use machine::Machine;
@@ -78,6 +81,10 @@ pub struct Config {
     /// Where the HTTP API listens. Keys `client_addr` (several separated by spaces), `addresses.http`, `ports.http`.
     /// Default 127.0.0.1:8500; empty when the port is -1.
     pub http: Vec<HttpAddress>,
+    /// How the HTTP API answers. Block `http_config`.
+    pub http_config: HttpConfig,
+    /// Whether `/debug/pprof/` is there. Default false.
+    pub enable_debug: bool,
     /// How DNS questions are answered.
     pub dns: Dns,
     /// Port numbers.
@@ -94,6 +101,9 @@ pub struct Config {
     pub rejoin_after_leave: bool,
     /// Whether this node neither measures nor tells where it is. Default false.
     pub disable_coordinates: bool,
+    /// Whether commands of others (`exec`) are not run here. Everybody who may write keys and fire events may run what
+    /// they like otherwise. Default true.
+    pub disable_remote_exec: bool,
     /// Whether SIGTERM is a graceful leave. Default true on clients, false on servers. Applies live.
     pub leave_on_terminate: bool,
     /// Whether SIGINT stops the agent without a leave. Applies live. Default false.
@@ -120,6 +130,9 @@ pub struct Config {
     pub default_query_time: Duration,
     /// Longest `wait` of a blocking query; more is cut to this. Default 600s.
     pub max_query_time: Duration,
+    /// How old answers of `/v1/catalog` and `/v1/health` may be, if the request says nothing else; 0 is not at all. Key
+    /// `discovery_max_stale`. Default 0s.
+    pub discovery_max_stale: Duration,
     /// Shortest TTL of a session. Default 10s.
     pub session_ttl_min: Duration,
     /// Bounds on what clients of the HTTP API may do. Block `limits`.
@@ -182,6 +195,9 @@ pub struct Ports {
     pub http: Option<u16>,
     /// DNS, UDP and TCP. Flag `-dns-port`. -1 (`None`) switches it off. Default 8600.
     pub dns: Option<u16>,
+    /// First and last port that sidecars are given which have none of their own. Keys `sidecar_min_port` and
+    /// `sidecar_max_port`. 1 to 65535 each; 0 or less (`None`) gives none. Default 21000 to 21255.
+    pub sidecar: Option<(u16, u16)>,
 }
 
 /// One place where the HTTP API listens.
@@ -200,6 +216,22 @@ impl fmt::Display for HttpAddress {
             HttpAddress::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
+}
+
+/// How the HTTP API answers. Key block `http_config`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Networks from which writes are taken; empty for all. Flag `-allow-write-http-from`. Default all.
+    pub allow_write_http_from: Vec<Cidr>,
+    /// Prefixes of paths that are answered with 403. Default none.
+    pub block_endpoints: Vec<String>,
+    /// Longest head of a request, in bytes. Key `max_header_bytes`, to which 4096 are added as by Go's server. At most
+    /// 1 MiB. Default 64 KiB.
+    pub header_bytes_max: usize,
+    /// Headers of every answer that does not set them itself. Default none.
+    pub response_headers: BTreeMap<String, String>,
+    /// Whether `?cached` has an effect. Default true.
+    pub use_cache: bool,
 }
 
 /// When Raft takes snapshots and what it keeps. Top-level keys `raft_*`.

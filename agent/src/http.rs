@@ -29,6 +29,7 @@ mod autopilot;
 mod blocking;
 mod body;
 mod catalog;
+mod closed;
 mod config;
 mod connection;
 mod coordinate;
@@ -36,6 +37,8 @@ mod dispatch;
 mod error;
 mod event;
 mod filtered;
+mod guard;
+mod gzip;
 mod health;
 mod host;
 mod intentions;
@@ -54,6 +57,7 @@ mod settings;
 mod snapshot;
 mod status;
 mod txn;
+mod usage;
 mod views;
 mod wire;
 
@@ -63,6 +67,9 @@ mod tests;
 pub use listen::{BindError, UnixSocket, bind};
 pub use server::{Parts, Server};
 pub use settings::{Build, Settings};
+
+/// Every gauge as it is when this is called.
+pub type GaugeSource = Box<dyn Fn() -> Vec<Gauge> + Send + Sync>;
 
 /// What the API needs of a node. Tests put a fake in its place.
 pub trait Api: Send + Sync + 'static {
@@ -136,6 +143,8 @@ pub trait Api: Send + Sync + 'static {
     fn save(&self, stale: bool) -> impl Future<Output = Result<Saved, NodeError>> + Send;
     /// See [`Node::gauges`].
     fn gauges(&self) -> Vec<Gauge>;
+    /// [`Api::gauges`] for whoever outlives the request.
+    fn later_gauges(&self) -> GaugeSource;
     /// See [`Node::info`].
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>>;
 }
@@ -268,6 +277,11 @@ impl Api for Node {
 
     fn gauges(&self) -> Vec<Gauge> {
         Node::gauges(self)
+    }
+
+    fn later_gauges(&self) -> GaugeSource {
+        let node = self.clone();
+        Box::new(move || node.gauges())
     }
 
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {

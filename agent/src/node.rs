@@ -10,6 +10,7 @@ mod listen;
 mod local;
 mod places;
 mod ready;
+pub(crate) mod remote_exec;
 mod route;
 mod save;
 mod space;

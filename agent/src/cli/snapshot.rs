@@ -21,6 +21,9 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
             "save" => save::run(rest, io).await,
             "restore" => restore::run(rest, io).await,
             "inspect" => inspect::run(rest, io),
+            "agent" => Err(Failure::Message(
+                "snapshot agent is a feature of Consul Enterprise: run 'snapshot save' from a timer instead".into(),
+            )),
             "-h" | "-help" | "--help" => Err(Failure::Help(USAGE.into())),
             other => Err(Failure::Usage(format!("there is no command {other:?}"))),
         },

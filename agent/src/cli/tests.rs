@@ -6,6 +6,7 @@ use super::*;
 use crate::client::tests::{Answer, Script};
 
 mod mesh;
+mod more;
 
 /// What a command did.
 #[derive(Debug, PartialEq)]

@@ -184,6 +184,8 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         serf_lan_bind,
         advertise_addr,
         http: check_http(&layer, ports.http)?,
+        http_config: super::http::check(&layer)?,
+        enable_debug: layer.enable_debug.unwrap_or(false),
         dns: super::dns::check(&layer, ports.dns)?,
         ports,
         start_join: check_join("start_join", &layer.start_join)?,
@@ -195,6 +197,7 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
             MILLISECOND,
         )?,
         retry_max: within("retry_max", layer.retry_max, 0, 0, u32::MAX.into())?,
+        disable_remote_exec: layer.disable_remote_exec.unwrap_or(true),
         disable_coordinates: layer.disable_coordinates.unwrap_or(false),
         rejoin_after_leave: layer.rejoin_after_leave.unwrap_or(false),
         leave_on_terminate: layer.leave_on_terminate.unwrap_or(!server),
@@ -208,6 +211,12 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         reconnect_timeout: at_least("reconnect_timeout", reconnect, HOUR * 72, HOUR * 8)?,
         default_query_time,
         max_query_time,
+        discovery_max_stale: at_least(
+            "discovery_max_stale",
+            layer.discovery_max_stale,
+            NO_TIME,
+            NO_TIME,
+        )?,
         session_ttl_min: at_least("session_ttl_min", session_ttl_min, SECOND * 10, MILLISECOND)?,
         limits: check_limits(&layer)?,
         prometheus: (layer.telemetry.prometheus_retention_time)
@@ -365,6 +374,7 @@ fn check_ports(layer: &Layer) -> Result<Ports, Error> {
         serf_lan: within("ports.serf_lan", layer.ports.serf_lan, 8301, 1, 65535)?,
         http: optional("ports.http", layer.ports.http, 8500)?,
         dns: optional("ports.dns", layer.ports.dns, 8600)?,
+        sidecar: services::sidecar_ports(layer)?,
     })
 }
 

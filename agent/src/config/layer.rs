@@ -72,15 +72,19 @@ layers! {
         datacenter: Option<String>,
         default_query_time: Option<GoDuration>,
         disable_coordinates: Option<bool>,
+        disable_remote_exec: Option<bool>,
         // Only a flag: in a file it is an unknown key.
         #[serde(skip)]
         dev: Option<bool>,
         dns_config: DnsLayer,
         discard_check_output: Option<bool>,
+        discovery_max_stale: Option<GoDuration>,
         domain: Option<String>,
+        enable_debug: Option<bool>,
         enable_local_script_checks: Option<bool>,
         enable_script_checks: Option<bool>,
         gossip_lan: GossipLayer,
+        http_config: HttpLayer,
         leave_on_terminate: Option<bool>,
         limits: LimitsLayer,
         log_file: Option<String>,
@@ -156,6 +160,13 @@ layers! {
         probe_timeout: Option<GoDuration>,
         suspicion_mult: Option<Number>,
     }
+    HttpLayer {
+        allow_write_http_from: Vec<String>,
+        block_endpoints: Vec<String>,
+        max_header_bytes: Option<Number>,
+        response_headers: BTreeMap<String, String>,
+        use_cache: Option<bool>,
+    }
     LimitsLayer {
         http_max_conns_per_client: Option<Number>,
         kv_max_value_size: Option<Number>,
@@ -171,6 +182,8 @@ layers! {
         http: Option<Number>,
         serf_lan: Option<Number>,
         server: Option<Number>,
+        sidecar_max_port: Option<Number>,
+        sidecar_min_port: Option<Number>,
     }
 }
 

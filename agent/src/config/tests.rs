@@ -3,6 +3,8 @@ use super::unsupported;
 use super::*;
 use proptest::prelude::*;
 
+mod keys;
+
 fn machine() -> Machine {
     Machine {
         hostname: "host".into(),

@@ -63,16 +63,13 @@ const KEYS: &[(&str, Treatment)] = &[
     ("disable_host_node_id", AlwaysOn),
     ("disable_http_unprintable_char_filter", Warn),
     ("disable_keyring_file", Warn),
-    ("disable_remote_exec", AlwaysOn),
     ("disable_update_check", AlwaysOn),
-    ("discovery_max_stale", Warn),
     ("dns_config.cache_max_age", Warn),
     ("dns_config.prefer_namespace", Refuse(ENTERPRISE)),
     ("dns_config.use_cache", Warn),
     ("enable_acl_replication", Refuse(NO_ACL)),
     ("enable_agent_tls_for_checks", Warn),
     ("enable_central_service_config", Warn),
-    ("enable_debug", Warn),
     ("enable_syslog", Warn),
     ("encrypt", Refuse(NO_ENCRYPTION)),
     ("encrypt_verify_incoming", Warn),
@@ -81,11 +78,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("gossip_lan.gossip_nodes", Warn),
     ("gossip_lan.retransmit_mult", Warn),
     ("gossip_wan", Warn),
-    ("http_config.allow_write_http_from", Refuse(NO_FILTER)),
-    ("http_config.block_endpoints", Refuse(NO_FILTER)),
-    ("http_config.max_header_bytes", Warn),
-    ("http_config.response_headers", Warn),
-    ("http_config.use_cache", Warn),
     ("key_file", Refuse(NO_TLS)),
     ("license_path", Refuse(ENTERPRISE)),
     ("limits.https_handshake_timeout", Warn),
@@ -99,6 +91,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("log_rotate_bytes", Warn),
     ("log_rotate_duration", Warn),
     ("log_rotate_max_files", Warn),
+    ("log_sublevels", Warn),
     ("non_voting_server", Refuse(ENTERPRISE)),
     ("partition", Refuse(ENTERPRISE)),
     ("peering", Warn),
@@ -112,8 +105,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("ports.proxy_max_port", Warn),
     ("ports.proxy_min_port", Warn),
     ("ports.serf_wan", Warn),
-    ("ports.sidecar_max_port", Warn),
-    ("ports.sidecar_min_port", Warn),
     ("primary_datacenter", Warn),
     ("primary_gateways", Warn),
     ("primary_gateways_interval", Warn),
@@ -134,6 +125,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("serf_wan_allowed_cidrs", Warn),
     ("server_name", Warn),
     ("server_rejoin_age_max", Warn),
+    ("snapshot_agent", Warn),
     ("start_join_wan", Warn),
     ("syslog_facility", Warn),
     ("telemetry.circonus_api_app", Warn),
@@ -182,11 +174,6 @@ const KEYS: &[(&str, Treatment)] = &[
 /// Flags by name, with the key whose treatment they share, and whether they take a value. Sorted.
 const FLAGS: &[(&str, &str, Takes)] = &[
     ("advertise-wan", "advertise_addr_wan", Takes::Value),
-    (
-        "allow-write-http-from",
-        "http_config.allow_write_http_from",
-        Takes::Value,
-    ),
     ("auto-reload-config", "auto_reload_config", Takes::Nothing),
     (
         "default-intention-policy",
@@ -285,8 +272,7 @@ fn keep(entry: &mut Entry, prefix: &str, found: &mut Vec<Found>) -> bool {
         if KEYS.iter().any(|(key, _)| key.starts_with(&below)) {
             strip_below(&mut entry.node, &below, found);
         }
-        // A block of which nothing else exists must not be left over as an unknown key.
-        return path != "http_config" || has_entries(&entry.node);
+        return true;
     };
     let on = is_on(&path, treatment, &entry.node.value);
     if on {
@@ -297,14 +283,6 @@ fn keep(entry: &mut Entry, prefix: &str, found: &mut Vec<Found>) -> bool {
         });
     }
     false
-}
-
-fn has_entries(node: &Node) -> bool {
-    match &node.value {
-        Value::Object(entries) => !entries.is_empty(),
-        Value::List(nodes) => nodes.iter().any(has_entries),
-        _ => true,
-    }
 }
 
 fn is_on(path: &str, treatment: Treatment, value: &Value) -> bool {
@@ -329,6 +307,12 @@ fn treatment(path: &str) -> Option<Treatment> {
     KEYS.binary_search_by(|(key, _)| (*key).cmp(path))
         .ok()
         .map(|index| KEYS[index].1)
+}
+
+/// All keys that are treated here.
+#[cfg(test)]
+pub(crate) fn keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|(key, _)| *key)
 }
 
 /// What the unsupported flag `name` (without dashes) takes; `None` when there is no such flag.
@@ -376,7 +360,7 @@ mod tests {
     #[test]
     fn protective_settings_are_refused_and_others_named() {
         let text = r#"{"encrypt": "abc", "ui_config": {"enabled": true}, "server": true,
-                       "ports": {"grpc": 8502, "http": 1}, "HTTP_config": {"block_endpoints": ["/v1/kv"]}}"#;
+                       "ports": {"grpc": 8502, "http": 1}, "Serf_LAN_allowed_cidrs": ["10.0.0.0/8"]}"#;
         let mut root = super::super::json::parse(text).expect("valid");
         let found: Vec<_> = strip(&mut root)
             .into_iter()
@@ -386,7 +370,7 @@ mod tests {
             ("encrypt", true),
             ("ui_config", false),
             ("ports.grpc", false),
-            ("http_config.block_endpoints", true),
+            ("serf_lan_allowed_cidrs", true),
         ];
         assert_eq!(
             found,
@@ -402,7 +386,7 @@ mod tests {
     #[test]
     fn what_is_switched_off_says_nothing() {
         let text = r#"{"acl": {"enabled": false}, "encrypt": "", "ui": false, "ports": {"https": -1},
-                       "raft_protocol": 3, "disable_remote_exec": true, "watches": []}"#;
+                       "raft_protocol": 3, "disable_update_check": true, "watches": []}"#;
         let mut root = super::super::json::parse(text).expect("valid");
         assert_eq!(strip(&mut root), []);
         assert_eq!(judge_flag("ui", "false"), None);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use futures::stream::StreamExt as _;
 use hyper::StatusCode;
 use serde::Serialize;
@@ -179,6 +180,24 @@ pub(super) fn metrics<A: Api>(server: &Server<A>, request: &Request) -> Response
             response
         }
     }
+}
+
+/// [`metrics`], again and again: at the end of each window.
+pub(super) fn metrics_stream<A: Api>(server: &Server<A>) -> Response {
+    let (metrics, gauges) = (server.shared_metrics(), server.api().later_gauges());
+    let lines = futures::stream::unfold((metrics, gauges), |(metrics, gauges)| async {
+        tokio::time::sleep(metrics.until_next_window()).await;
+        for (name, value) in gauges() {
+            metrics.gauge(name, &[], value);
+        }
+        let mut line = serde_json::to_vec(&metrics.summary()).ok()?;
+        line.push(b'\n');
+        Some((Bytes::from(line), (metrics, gauges)))
+    });
+    let lines = lines.take_until(server.shutdown().clone().cancelled_owned());
+    let mut response = Response::new(StatusCode::OK, Body::Stream(lines.boxed()));
+    response.set("Content-Type", Value::Static("application/json"));
+    response
 }
 
 /// The machine.

@@ -21,11 +21,16 @@ pub(super) struct Headers {
     last_contact: u64,
     /// Of reads of the catalog only.
     effective: Option<&'static str>,
-    /// Whether it was asked for a cached answer.
-    cached: bool,
+    /// How old an answer is that may be a cached one, and whether this server gave it from what it has.
+    cached: Option<(bool, u64)>,
 }
 
 impl Headers {
+    /// The index of the answer.
+    pub(super) fn index(&self) -> u64 {
+        self.index
+    }
+
     /// Adds them to a response.
     pub(super) fn on(self, mut response: Response) -> Response {
         let known = if self.known_leader { "true" } else { "false" };
@@ -37,9 +42,12 @@ impl Headers {
         ]);
         if let Some(effective) = self.effective {
             response.set("X-Consul-Effective-Consistency", Value::Static(effective));
-            if self.cached {
-                // There is no cache: every answer is fresh, which is what the client may always get.
-                response.set("X-Cache", Value::Static("MISS"));
+            if let Some((hit, age)) = self.cached {
+                let word = if hit { "HIT" } else { "MISS" };
+                response.set("X-Cache", Value::Static(word));
+                if hit {
+                    response.set("Age", Value::Number(age));
+                }
             }
         }
         response
@@ -55,11 +63,25 @@ pub(super) fn read<'s, A: Api>(
     let settings = server.settings();
     let options =
         check_scope(settings, params).and_then(|()| options(settings, server.random(), params));
-    let options = match options {
+    let mut options = match options {
         Ok(options) => options,
         Err(error) => return Either::Right(ready(Err(error))),
     };
-    let (consistency, cached) = (options.consistency, params.has("cached"));
+    let cached = settings.use_cache && params.has("cached") && is_cached(&query);
+    if cached && settings.server && options.consistency == Consistency::Default {
+        // A server's own state is its cache: as fresh as gossip between servers, and no other is asked.
+        options.consistency = Consistency::Stale;
+        let seconds = params.max_age.map(u64::from);
+        options.max_stale = seconds.map(Duration::from_secs);
+    }
+    let may_be_old = settings.discovery_max_stale;
+    if !may_be_old.is_zero() && options.consistency == Consistency::Default && is_discovery(&query)
+    {
+        options.consistency = Consistency::Stale;
+        options.max_stale = Some(may_be_old);
+    }
+    let consistency = options.consistency;
+    let cached = cached.then_some(settings.server && consistency == Consistency::Stale);
     let blocks = options.min_index > 0;
     let reply = server.api().read(query, options);
     let reply = match blocks {
@@ -174,7 +196,33 @@ pub(super) fn wait(
 /// A blocking query may last longer than asked for by up to this part of its time.
 const JITTER_FRACTION: u128 = 16;
 
-fn headers(reply: &Reply, consistency: Consistency, cached: bool) -> Headers {
+/// The reads of `/v1/catalog` and `/v1/health`.
+fn is_discovery(query: &Query) -> bool {
+    matches!(
+        query,
+        Query::Nodes { .. }
+            | Query::NodeServices { .. }
+            | Query::NodeChecks { .. }
+            | Query::ServiceChecks { .. }
+            | Query::StateChecks { .. }
+            | Query::ChecksWithMeta { .. }
+            | Query::Instances { .. }
+    ) || is_cached(query)
+}
+
+/// The reads that Consul's agents keep in their cache.
+fn is_cached(query: &Query) -> bool {
+    matches!(
+        query,
+        Query::Services { .. }
+            | Query::ServiceNodes { .. }
+            | Query::ServiceHealth { .. }
+            | Query::MeshHealth { .. }
+    )
+}
+
+/// With `cached`, whether this server answers from what it has.
+fn headers(reply: &Reply, consistency: Consistency, cached: Option<bool>) -> Headers {
     let is_catalog = matches!(
         reply.answer,
         Answer::Nodes(_)
@@ -194,7 +242,7 @@ fn headers(reply: &Reply, consistency: Consistency, cached: bool) -> Headers {
         known_leader: reply.known_leader,
         last_contact: u64::try_from(reply.last_contact.as_millis()).unwrap_or(u64::MAX),
         effective: is_catalog.then_some(effective),
-        cached,
+        cached: cached.map(|hit| (hit, reply.last_contact.as_secs())),
     }
 }
 

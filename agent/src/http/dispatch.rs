@@ -2,13 +2,13 @@
 
 use super::request::Request;
 use super::route::{
-    Agent, Catalog, Config, Connect, Coordinate, Event, Health, Local, Operator, Query, Route,
-    Session, Status,
+    Agent, Catalog, Closed, Config, Connect, Coordinate, Event, Health, Local, Operator, Query,
+    Route, Session, Status, Usage,
 };
 use super::server::{Answer, Server};
 use super::{
-    Api, agent, autopilot, catalog, config, coordinate, event, health, intentions, kv, local,
-    operator, query, session, snapshot, status, txn,
+    Api, agent, autopilot, catalog, closed, config, coordinate, event, health, intentions, kv,
+    local, operator, query, session, snapshot, status, txn, usage,
 };
 use crate::state::CheckStatus;
 
@@ -38,6 +38,8 @@ impl<A: Api> Server<A> {
             Route::Event(route) => self.of_event(route, request, rest),
             Route::Snapshot => answer!(snapshot::handle(self, request).await),
             Route::Txn => answer!(txn::handle(self, request).await),
+            Route::Closed(route) => self.of_closed(route, request, rest),
+            Route::Usage(route) => self.of_usage(route, request),
         }
     }
 
@@ -61,6 +63,7 @@ impl<A: Api> Server<A> {
             Agent::Version => answer!(Ok(agent::version(self, &request))),
             Agent::Ready => answer!(Ok(agent::ready(self))),
             Agent::Monitor => answer!(agent::monitor(self, &request)),
+            Agent::MetricsStream => answer!(Ok(agent::metrics_stream(self))),
         }
     }
 
@@ -143,6 +146,24 @@ impl<A: Api> Server<A> {
             Operator::RaftTransferLeader => {
                 answer!(operator::transfer_leader(self, &request).await)
             }
+        }
+    }
+
+    fn of_closed(&self, route: Closed, request: Request, rest: String) -> Answer<'_> {
+        match route {
+            Closed::Acl => answer!(Err(closed::acl())),
+            Closed::Keyring => answer!(closed::keyring(self, request).await),
+            Closed::Peerings => answer!(Ok(self.json::<[(); 0]>(&request.params, &[]))),
+            Closed::Peering => answer!(closed::peering(&request, rest)),
+            Closed::PeeringWrite => answer!(Err(closed::no_peering())),
+            Closed::Profile => answer!(closed::profile(self, &rest)),
+        }
+    }
+
+    fn of_usage(&self, route: Usage, request: Request) -> Answer<'_> {
+        match route {
+            Usage::Counts => answer!(usage::usage(self, &request).await),
+            Usage::Exported => answer!(usage::exported(self, &request).await),
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) enum Route {
     Event(Event),
     Snapshot,
     Txn,
+    Closed(Closed),
+    Usage(Usage),
 }
 
 /// `/v1/status`.
@@ -41,6 +43,7 @@ pub(super) enum Agent {
     Version,
     Ready,
     Monitor,
+    MetricsStream,
 }
 
 /// An agent's own services and checks.
@@ -148,6 +151,24 @@ pub(super) enum Event {
     List,
 }
 
+/// What Consul answers where a feature is not in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    Acl,
+    Keyring,
+    Peerings,
+    Peering,
+    PeeringWrite,
+    Profile,
+}
+
+/// What is counted and resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    Counts,
+    Exported,
+}
+
 /// One line of the table.
 pub(super) struct Endpoint {
     /// The whole path; one that ends in `/` stands for everything below it.
@@ -159,6 +180,7 @@ pub(super) struct Endpoint {
 
 const GET: &[&str] = &["GET"];
 const PUT: &[&str] = &["PUT"];
+const POST: &[&str] = &["POST"];
 
 /// Every endpoint. The key/value store comes first because it is asked most.
 #[rustfmt::skip]
@@ -193,6 +215,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/agent/force-leave/", PUT, Route::Agent(Agent::ForceLeave)),
     endpoint("/v1/agent/reload", PUT, Route::Agent(Agent::Reload)),
     endpoint("/v1/agent/metrics", GET, Route::Agent(Agent::Metrics)),
+    endpoint("/v1/agent/metrics/stream", GET, Route::Agent(Agent::MetricsStream)),
     endpoint("/v1/agent/host", GET, Route::Agent(Agent::Host)),
     endpoint("/v1/agent/version", GET, Route::Agent(Agent::Version)),
     // Not Consul's: what a readiness probe asks.
@@ -237,6 +260,42 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/operator/raft/peer", &["DELETE"], Route::Operator(Operator::RaftPeer)),
     // Consul's documentation and client say POST; PUT is what everything else takes.
     endpoint("/v1/operator/raft/transfer-leader", &["POST", "PUT"], Route::Operator(Operator::RaftTransferLeader)),
+    endpoint("/v1/operator/usage", GET, Route::Usage(Usage::Counts)),
+    endpoint("/v1/exported-services", GET, Route::Usage(Usage::Exported)),
+    endpoint("/v1/operator/keyring", &["GET", "POST", "PUT", "DELETE"], Route::Closed(Closed::Keyring)),
+    endpoint("/v1/peerings", GET, Route::Closed(Closed::Peerings)),
+    // Before the pattern that would take them for names.
+    endpoint("/v1/peering/token", POST, Route::Closed(Closed::PeeringWrite)),
+    endpoint("/v1/peering/establish", POST, Route::Closed(Closed::PeeringWrite)),
+    endpoint("/v1/peering/", &["GET", "DELETE"], Route::Closed(Closed::Peering)),
+    endpoint("/debug/pprof/", GET, Route::Closed(Closed::Profile)),
+    endpoint("/v1/acl/bootstrap", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/login", POST, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/logout", POST, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/replication", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/tokens", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/token", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/token/self", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/token/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/policies", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/policy", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/policy/name/", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/policy/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/roles", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/role", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/role/name/", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/role/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/auth-methods", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/auth-method", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/auth-method/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/binding-rules", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/binding-rule", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/binding-rule/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/templated-policies", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/templated-policy/name/", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/templated-policy/preview/", POST, Route::Closed(Closed::Acl)),
+    endpoint("/v1/internal/acl/authorize", POST, Route::Closed(Closed::Acl)),
+    endpoint("/v1/agent/token/", PUT, Route::Closed(Closed::Acl)),
 ];
 
 const fn endpoint(

@@ -19,7 +19,7 @@ use super::error::{Error, wrong_method};
 use super::request::{Params, Request};
 use super::route::{ENDPOINTS, Found, Route, find};
 use super::wire::{Head, Wire};
-use super::{Api, Process, Settings, connection, kv, listen};
+use super::{Api, Process, Settings, connection, guard, kv, listen};
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
 use crate::state::{Command, Outcome};
@@ -167,6 +167,9 @@ impl<A: Api> Server<A> {
         started: Instant,
         from: SocketAddr,
     ) -> impl Future<Output = Response> + Send {
+        if let Err(error) = guard::check_path(self.settings(), &request.path) {
+            return Either::Right(ready(error.into()));
+        }
         let (at, behind) = match find(&request.path) {
             Found::Endpoint(at, rest) => (at, request.path.len() - rest.len()),
             Found::Slash => return Either::Right(ready(add_slash(&request.path))),
@@ -189,6 +192,10 @@ impl<A: Api> Server<A> {
                 endpoint.methods,
             )));
         };
+        let ip = (from != listen::NO_ADDRESS).then_some(from.ip());
+        if let Err(error) = guard::check_write(self.settings(), &request.method, ip) {
+            return Either::Right(ready(error.into()));
+        }
         // What stands behind the pattern; nobody looks at the whole path any more.
         let mut rest = std::mem::take(&mut request.path);
         rest.drain(..behind);
@@ -236,6 +243,15 @@ impl<A: Api> Server<A> {
 
     pub(super) fn metrics(&self) -> &Metrics {
         &self.parts.metrics
+    }
+
+    pub(super) fn shared_metrics(&self) -> Arc<Metrics> {
+        self.parts.metrics.clone()
+    }
+
+    /// Whether there may be threads for long work.
+    pub(super) fn has_threads(&self) -> bool {
+        self.parts.env.disk.wants_threads()
     }
 
     pub(super) fn process(&self) -> &dyn Process {

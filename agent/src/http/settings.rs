@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::config::{Bootstrap, Config};
+use crate::config::{Bootstrap, Cidr, Config};
 use crate::duration;
 
 /// What the API knows of the agent's configuration.
@@ -29,10 +29,24 @@ pub struct Settings {
     pub default_query_time: Duration,
     /// Longest `wait` of a blocking query; more is cut to this. Default 600 s.
     pub max_query_time: Duration,
+    /// How old answers of the catalog may be, if the request says nothing else; 0 is not at all. Default 0.
+    pub discovery_max_stale: Duration,
     /// Shortest TTL of a session. Default 10 s.
     pub session_ttl_min: Duration,
     /// Open connections from one IP address; more are answered with 429. 0 is no bound. Default 200.
     pub http_max_conns_per_client: u32,
+    /// Networks from which writes are taken; empty for all.
+    pub allow_write_http_from: Vec<Cidr>,
+    /// Prefixes of paths that are answered with 403.
+    pub block_endpoints: Vec<String>,
+    /// Longest head of a request, in bytes. Default 65536.
+    pub header_bytes_max: usize,
+    /// Headers of every answer that does not set them itself.
+    pub response_headers: Vec<(String, String)>,
+    /// Whether `?cached` has an effect. Default true.
+    pub use_cache: bool,
+    /// Whether `/debug/pprof/` is there. Default false.
+    pub enable_debug: bool,
     /// Whether every JSON answer is indented, as in development mode.
     pub pretty: bool,
     /// `DebugConfig` of `/v1/agent/self`: the configuration as it is in force, without secrets.
@@ -63,8 +77,20 @@ impl Settings {
             txn_max_req_len: config.limits.txn_max_req_len,
             default_query_time: config.default_query_time,
             max_query_time: config.max_query_time,
+            discovery_max_stale: config.discovery_max_stale,
             session_ttl_min: config.session_ttl_min,
             http_max_conns_per_client: config.limits.http_max_conns_per_client,
+            allow_write_http_from: config.http_config.allow_write_http_from.clone(),
+            block_endpoints: config.http_config.block_endpoints.clone(),
+            header_bytes_max: config.http_config.header_bytes_max,
+            response_headers: config
+                .http_config
+                .response_headers
+                .clone()
+                .into_iter()
+                .collect(),
+            use_cache: config.http_config.use_cache,
+            enable_debug: config.enable_debug,
             pretty: config.dev,
             debug_config: debug_config(config, node_id, build),
         }
@@ -94,6 +120,11 @@ fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
         ("Datacenter", json!(config.datacenter)),
         ("DefaultQueryTime", json!(print(config.default_query_time))),
         ("DevMode", json!(config.dev)),
+        ("AllowWriteHTTPFrom", json!(config.http_config.allow_write_http_from.iter().map(ToString::to_string).collect::<Vec<_>>())),
+        ("DisableRemoteExec", json!(config.disable_remote_exec)),
+        ("EnableDebug", json!(config.enable_debug)),
+        ("HTTPBlockEndpoints", json!(config.http_config.block_endpoints)),
+        ("HTTPResponseHeaders", json!(config.http_config.response_headers)),
         ("GossipLANGossipInterval", json!(print(config.gossip_lan.gossip_interval))),
         ("GossipLANProbeInterval", json!(print(config.gossip_lan.probe_interval))),
         ("GossipLANProbeTimeout", json!(print(config.gossip_lan.probe_timeout))),

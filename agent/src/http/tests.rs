@@ -29,10 +29,12 @@ use crate::state::{
 mod agent;
 mod autopilot;
 mod catalog;
+mod closed;
 mod config;
 mod connections;
 mod coordinate;
 mod event;
+mod guard;
 mod intentions;
 mod kv;
 mod local;
@@ -58,8 +60,15 @@ pub(super) fn settings() -> Settings {
         txn_max_req_len: 524_288,
         default_query_time: Duration::from_secs(300),
         max_query_time: Duration::from_secs(600),
+        discovery_max_stale: Duration::ZERO,
         session_ttl_min: Duration::from_secs(10),
         http_max_conns_per_client: 200,
+        allow_write_http_from: vec![],
+        block_endpoints: vec![],
+        header_bytes_max: 65536,
+        response_headers: vec![],
+        use_cache: true,
+        enable_debug: false,
         pretty: false,
         debug_config: json!({"BindAddr": "127.0.0.1"}),
     }
@@ -95,6 +104,7 @@ impl Fake {
                     update_interval: Duration::ZERO,
                     scripts_from_api: false,
                     scripts_from_files: false,
+                    sidecar_ports: Some((21000, 21255)),
                 },
             ),
             events: Events::default(),
@@ -319,6 +329,11 @@ impl Api for Arc<Fake> {
             "state.kv_entries",
             self.shared.load().counts().kv_entries as f64,
         )]
+    }
+
+    fn later_gauges(&self) -> GaugeSource {
+        let fake = self.clone();
+        Box::new(move || fake.gauges())
     }
 
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::definition::{CheckDefinition, Kind, ServiceDefinition};
+use super::definition::{CheckDefinition, Kind, ServiceDefinition, sidecar_id};
 use crate::state::{Check, CheckStatus, Service};
 
 /// Id of the check that takes the whole node out of service.
@@ -37,6 +37,8 @@ pub struct OwnService {
     pub row: Arc<Service>,
     /// Who defined it.
     pub source: Source,
+    /// Whether it goes with the service whose sidecar it is.
+    pub(super) sidecar: bool,
     pub(super) in_sync: bool,
 }
 
@@ -114,6 +116,7 @@ impl Table {
         let own = OwnService {
             row: Arc::new(row.clone()),
             source,
+            sidecar: definition.sidecar,
             in_sync,
         };
         self.services.insert(row.id.clone(), own);
@@ -202,6 +205,20 @@ impl Table {
         self.gone_services.insert(id.to_owned());
         self.refresh_aliases();
         Some(checks)
+    }
+
+    /// A service and, if it was registered with it, its sidecar: what goes when it goes. Nothing when it is not here.
+    pub(super) fn with_sidecar(&self, id: &str) -> Vec<String> {
+        let sidecar = sidecar_id(id);
+        let is_sidecar = |own: &OwnService| own.sidecar;
+        let mut ids = Vec::new();
+        if self.services.contains_key(id) {
+            ids.push(id.to_owned());
+            if self.services.get(&sidecar).is_some_and(is_sidecar) {
+                ids.push(sidecar);
+            }
+        }
+        ids
     }
 
     /// Removes a check; false when there is none.

@@ -23,6 +23,7 @@ pub(super) fn settings(config: &Config, id: Uuid) -> Settings {
         update_interval: checks.update_interval,
         scripts_from_api: checks.enable_script_checks,
         scripts_from_files: checks.enable_script_checks || checks.enable_local_script_checks,
+        sidecar_ports: config.ports.sidecar,
     }
 }
 

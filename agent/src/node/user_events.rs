@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
 
-use super::Node;
+use super::{Node, remote_exec};
 use crate::events::{Events, Filters};
 use crate::gossip::UserEvent;
 
@@ -22,8 +23,20 @@ impl Node {
 
     /// Keeps those that concern this agent, until gossip ends.
     pub(super) async fn follow_user_events(self, mut heard: Receiver<Arc<UserEvent>>) {
+        // Those that run commands end with this task.
+        let mut jobs = JoinSet::new();
         loop {
+            while jobs.try_join_next().is_some() {}
             match heard.recv().await {
+                Ok(event) if event.name == remote_exec::EVENT && self.concerned(&event) => {
+                    if self.inner.config.disable_remote_exec {
+                        tracing::info!(target: "agent", "ignoring remote exec event, disabled.: event_name={} event_id={}", event.name, event.id);
+                    } else if jobs.len() >= remote_exec::JOBS {
+                        tracing::warn!(target: "agent", "ignoring remote exec event, too many are run already: event_id={}", event.id);
+                    } else {
+                        jobs.spawn(self.clone().run_for_others(event));
+                    }
+                }
                 Ok(event) if self.concerned(&event) => self.inner.events.push(event),
                 Ok(_) => {}
                 Err(RecvError::Lagged(lost)) => {

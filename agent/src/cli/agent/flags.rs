@@ -16,6 +16,9 @@ struct AgentFlags {
     /// Address that other agents are told to use [default: -bind]
     #[arg(long)]
     advertise: Option<String>,
+    /// Network from which the HTTP API takes writes, as 10.0.0.0/8; may be repeated [default: all]
+    #[arg(long)]
+    allow_write_http_from: Vec<String>,
     /// Address on which servers' RPC and gossip listen [default: 0.0.0.0]
     #[arg(long)]
     bind: Option<String>,
@@ -190,6 +193,7 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
     // Taken apart without `..`: a flag that nothing reads would be accepted and ignored.
     let AgentFlags {
         advertise,
+        allow_write_http_from,
         bind,
         bootstrap,
         bootstrap_permit: _,
@@ -260,6 +264,7 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         start_join: join,
         ..Layer::default()
     };
+    layer.http_config.allow_write_http_from = allow_write_http_from;
     layer.ports.dns = dns_port.map(Number);
     layer.ports.http = http_port.map(Number);
     layer.ports.serf_lan = serf_lan_port.map(Number);
@@ -319,7 +324,7 @@ mod tests {
              -data-dir /d -bind 127.0.0.3 -advertise 127.0.0.4 -client 127.0.0.5 -http-port 1 -server-port 2 \
              -serf-lan-port 3 -serf-lan-bind 127.0.0.6 -dns-port 4 -join j -retry-join r -retry-interval 1s \
              -retry-max 5 -rejoin -hcl raft_trailing_logs=7 -log-level debug -log-json -log-file /l -pid-file /p \
-             -node-meta a:b -check_output_max_size 9 -enable-script-checks -domain d -alt-domain e -recursor 9.9.9.9 -default-query-time 1s -max-query-time 2s",
+             -node-meta a:b -allow-write-http-from 10.0.0.0/8 -check_output_max_size 9 -enable-script-checks -domain d -alt-domain e -recursor 9.9.9.9 -default-query-time 1s -max-query-time 2s",
         );
         let plain = config("-data-dir /x -bind 127.0.0.1");
         let diff = Config::reloadable_diff(&plain, &given);
@@ -333,6 +338,7 @@ mod tests {
             "bind_addr",
             "advertise_addr",
             "addresses.http",
+            "http_config",
             "ports",
             "serf_lan",
             "start_join",
