@@ -8,6 +8,7 @@ mod join;
 mod leave;
 mod listen;
 mod local;
+mod member_metrics;
 mod places;
 mod ready;
 pub(crate) mod remote_exec;

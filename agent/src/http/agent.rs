@@ -182,17 +182,20 @@ pub(super) fn metrics<A: Api>(server: &Server<A>, request: &Request) -> Response
     }
 }
 
-/// [`metrics`], again and again: at the end of each window.
+/// [`metrics`], again and again: at once, then at the end of each window.
 pub(super) fn metrics_stream<A: Api>(server: &Server<A>) -> Response {
     let (metrics, gauges) = (server.shared_metrics(), server.api().later_gauges());
-    let lines = futures::stream::unfold((metrics, gauges), |(metrics, gauges)| async {
-        tokio::time::sleep(metrics.until_next_window()).await;
+    let state = (metrics, gauges, true);
+    let lines = futures::stream::unfold(state, |(metrics, gauges, first)| async move {
+        if !first {
+            tokio::time::sleep(metrics.until_next_window()).await;
+        }
         for (name, value) in gauges() {
             metrics.gauge(name, &[], value);
         }
         let mut line = serde_json::to_vec(&metrics.summary()).ok()?;
         line.push(b'\n');
-        Some((Bytes::from(line), (metrics, gauges)))
+        Some((Bytes::from(line), (metrics, gauges, false)))
     });
     let lines = lines.take_until(server.shutdown().clone().cancelled_owned());
     let mut response = Response::new(StatusCode::OK, Body::Stream(lines.boxed()));

@@ -92,7 +92,7 @@ fn not_found() -> Error {
 }
 
 async fn apply<A: Api>(server: &Server<A>, step: PreparedStep) -> Result<(), Error> {
-    match server.api().propose(Command::Prepared(step)).await? {
+    match server.propose(Command::Prepared(step)).await? {
         Outcome::Error {
             code: Refusal::MissingQuery,
             ..

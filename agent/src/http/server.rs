@@ -22,6 +22,7 @@ use super::wire::{Head, Wire};
 use super::{Api, Process, Settings, connection, guard, kv, listen};
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
+use crate::node;
 use crate::state::{Command, Outcome};
 
 /// Pause after a failed accept: the process is out of file descriptors, and trying again at once would only spin.
@@ -59,6 +60,8 @@ pub struct Server<A> {
     seats: Seats,
     /// By endpoint, then by its methods.
     timers: Vec<Vec<Timer>>,
+    /// By kind of command, as [`write_kind`] numbers them.
+    writes: [Timer; WRITES.len()],
 }
 
 impl<A: Api> Server<A> {
@@ -75,6 +78,7 @@ impl<A: Api> Server<A> {
         });
         Arc::new(Self {
             timers: timers.collect(),
+            writes: WRITES.map(|name| parts.metrics.timer(name, &[])),
             seats: Seats::default(),
             parts,
         })
@@ -267,13 +271,50 @@ impl<A: Api> Server<A> {
         body::json(value, self.parts.settings.pretty || params.has("pretty"))
     }
 
+    /// Proposes a command, and measures how long it took.
+    pub(super) fn propose(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<Outcome, node::Error>> + Send {
+        let timer = write_kind(&command).map(|kind| &self.writes[kind]);
+        let started = Instant::now();
+        self.parts.api.propose(command).inspect(move |_| {
+            if let Some(timer) = timer {
+                timer.record(started.elapsed());
+            }
+        })
+    }
+
     /// Proposes a command; a refusal is an error with the store's text.
     pub(super) async fn apply(&self, command: Command) -> Result<Outcome, Error> {
-        match self.parts.api.propose(command).await? {
+        match self.propose(command).await? {
             Outcome::Error { text, .. } => Err(Error::internal(text)),
             outcome => Ok(outcome),
         }
     }
+}
+
+/// Names of samples of writes, as Consul's servers have them; here they are of the agent that was asked.
+const WRITES: [&str; 6] = [
+    "kvs.apply",
+    "txn.apply",
+    "session.apply",
+    "catalog.register",
+    "catalog.deregister",
+    "prepared-query.apply",
+];
+
+/// The place in [`WRITES`] of what is measured.
+fn write_kind(command: &Command) -> Option<usize> {
+    Some(match command {
+        Command::Kv(_) => 0,
+        Command::Txn(_) => 1,
+        Command::SessionCreate(_) | Command::SessionDestroy { .. } => 2,
+        Command::Register(_) => 3,
+        Command::Deregister(_) => 4,
+        Command::Prepared(_) => 5,
+        _ => return None,
+    })
 }
 
 /// Sends the client to the same path with a slash.

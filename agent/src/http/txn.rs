@@ -54,7 +54,7 @@ pub(super) async fn handle<A: Api>(
     if ops.iter().all(TxnOp::is_read) {
         return read(server, &request, ops).await;
     }
-    match server.api().propose(Command::Txn(ops)).await? {
+    match server.propose(Command::Txn(ops)).await? {
         Outcome::Txn(results) => Ok(done(server, &request, &results, None)),
         Outcome::TxnFailed(errors) => Ok(failed(server, &request, &errors, None)),
         Outcome::Error { text, .. } => Err(Error::internal(text)),

@@ -36,6 +36,7 @@ pub(super) struct Api {
     shutdown: CancellationToken,
     task: JoinHandle<()>,
     dns: JoinHandle<()>,
+    members: JoinHandle<()>,
 }
 
 /// Takes the addresses, before anything else of the node is started: one that is in use should cost nothing.
@@ -68,6 +69,7 @@ impl Bound {
             shutdown.clone(),
         );
         let dns = tokio::spawn(dns.run(self.dns));
+        let members = tokio::spawn(node.clone().count_members(Arc::clone(&metrics)));
         let server = Server::new(Parts {
             api: node.clone(),
             settings: http::Settings::new(&config, node.id(), build),
@@ -81,6 +83,7 @@ impl Bound {
             shutdown,
             task,
             dns,
+            members,
         }
     }
 }
@@ -91,6 +94,7 @@ impl Api {
         self.shutdown.cancel();
         let task = self.task.abort_handle();
         self.dns.abort();
+        self.members.abort();
         if tokio::time::timeout(CLOSE_TIME_MAX, self.task)
             .await
             .is_err()

@@ -170,6 +170,8 @@ async fn metrics_count_requests_by_endpoint() {
         (&found["Name"], &found["Count"]),
         (&json!("consul.api.http"), &json!(1))
     );
+    let found = samples.iter().find(|s| s["Name"] == "consul.kvs.apply");
+    assert_eq!(found.unwrap()["Count"], 1);
     let off = bench.get("/v1/agent/metrics?format=prometheus").await;
     off.is(200, "");
     assert_eq!(
