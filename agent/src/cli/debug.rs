@@ -224,12 +224,13 @@ impl Plan {
             "Beginning capture interval {now} ({})",
             self.interval.as_secs()
         )?;
+        // More than DEBUG would be every step of Raft: megabytes in seconds.
         let follow = async {
             let all = tokio::join!(
                 self.follow("metrics", "/v1/agent/metrics/stream", "metrics.json", end),
                 self.follow(
                     "logs",
-                    "/v1/agent/monitor?loglevel=TRACE",
+                    "/v1/agent/monitor?loglevel=DEBUG",
                     "consul.log",
                     end
                 ),

@@ -190,12 +190,7 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         ports,
         start_join: check_join("start_join", &layer.start_join)?,
         retry_join: check_join("retry_join", &layer.retry_join)?,
-        retry_interval: at_least(
-            "retry_interval",
-            layer.retry_interval,
-            SECOND * 30,
-            MILLISECOND,
-        )?,
+        retry_interval: check_retry(&layer)?,
         retry_max: within("retry_max", layer.retry_max, 0, 0, u32::MAX.into())?,
         disable_remote_exec: layer.disable_remote_exec.unwrap_or(true),
         disable_coordinates: layer.disable_coordinates.unwrap_or(false),
@@ -211,12 +206,7 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         reconnect_timeout: at_least("reconnect_timeout", reconnect, HOUR * 72, HOUR * 8)?,
         default_query_time,
         max_query_time,
-        discovery_max_stale: at_least(
-            "discovery_max_stale",
-            layer.discovery_max_stale,
-            NO_TIME,
-            NO_TIME,
-        )?,
+        discovery_max_stale: check_discovery(&layer)?,
         session_ttl_min: at_least("session_ttl_min", session_ttl_min, SECOND * 10, MILLISECOND)?,
         limits: check_limits(&layer)?,
         prometheus: (layer.telemetry.prometheus_retention_time)
@@ -230,6 +220,16 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         check_settings: services::settings(&layer)?,
         node_meta: names::node_meta(layer)?,
     })
+}
+
+fn check_discovery(layer: &Layer) -> Result<Duration, Error> {
+    let given = layer.discovery_max_stale;
+    at_least("discovery_max_stale", given, NO_TIME, NO_TIME)
+}
+
+fn check_retry(layer: &Layer) -> Result<Duration, Error> {
+    let given = layer.retry_interval;
+    at_least("retry_interval", given, SECOND * 30, MILLISECOND)
 }
 
 /// Names the settings that are checked, but that nothing reads yet.

@@ -59,18 +59,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, StatusCode> {
         return Err(bad);
     };
     let old = version == 0;
-    let mut head = Head {
-        method: Method::from_bytes(method.as_bytes()).map_err(|_| bad)?,
-        target: origin(target)?,
-        old,
-        keep_alive: !old,
-        length: Length::Known(0),
-        asks_permission: false,
-        gzip: false,
-        max_age: None,
-        namespace: false,
-        partition: false,
-    };
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| bad)?;
+    let mut head = bare(method, origin(target)?, old);
     let mut lengths = None;
     for field in request.headers.iter() {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
@@ -114,6 +104,22 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, StatusCode> {
         (None, _) => {}
     }
     Ok(Some((head, used)))
+}
+
+/// What a head says without any fields.
+fn bare(method: Method, target: String, old: bool) -> Head {
+    Head {
+        method,
+        target,
+        old,
+        keep_alive: !old,
+        length: Length::Known(0),
+        asks_permission: false,
+        gzip: false,
+        max_age: None,
+        namespace: false,
+        partition: false,
+    }
 }
 
 /// How old a cached answer may be.
