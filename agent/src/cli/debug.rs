@@ -31,7 +31,7 @@ struct Flags {
     #[command(flatten)]
     api: ApiFlags,
     /// Whether the files are put into one archive
-    #[arg(long, default_value = "true")]
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set)]
     archive: bool,
     /// What to gather: metrics, logs, pprof, host, agent or members; may be repeated [default: all]
     #[arg(long)]

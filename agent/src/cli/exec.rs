@@ -43,7 +43,7 @@ struct Flags {
     #[arg(long, default_value = "")]
     service: String,
     /// Whether the command runs in a shell
-    #[arg(long, default_value = "true")]
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set)]
     shell: bool,
     /// Regular expression: only nodes on which that service has such a tag
     #[arg(long, default_value = "")]

@@ -60,7 +60,7 @@ struct Flags {
     #[arg(long)]
     pass_stdin: Option<bool>,
     /// Whether the command runs in a shell
-    #[arg(long, default_value = "true")]
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set)]
     shell: bool,
     /// How long to wait for the lock; 0 is for ever
     #[arg(long, default_value = "0s")]

@@ -48,7 +48,7 @@ struct Flags {
     #[arg(long, default_value = "")]
     service: String,
     /// Whether the command runs in a shell
-    #[arg(long, default_value = "true")]
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set)]
     shell: bool,
     /// State of the checks of type checks
     #[arg(long, default_value = "")]
