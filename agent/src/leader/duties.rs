@@ -235,8 +235,10 @@ impl Duties {
     async fn apply(&self, change: Change) -> Result<(), raft::Error> {
         match change {
             Change::FinishJoint => {
-                tracing::warn!(target: "raft", "finishing a change of the configuration that a former leader began");
-                self.consensus.finish_joint().await
+                if self.consensus.finish_joint().await? {
+                    tracing::warn!(target: "raft", "finished a change of the configuration that a former leader began");
+                }
+                Ok(())
             }
             Change::AddLearner { id, node } => {
                 self.consensus.add_learner(id, node.clone()).await?;

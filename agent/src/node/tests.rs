@@ -171,6 +171,45 @@ async fn the_manual_sequence() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_voters_is_finished_by_whoever_began_it() {
+    let bed = Bed::new();
+    let a = bed.start(1, r#", "bootstrap": true"#).await;
+    until("a leads", async || status(&a).is_leader()).await;
+    let (b, c) = (bed.start(2, "").await, bed.start(3, "").await);
+    for n in [2, 3] {
+        assert_eq!(a.join(&bed.address(n)).await.unwrap(), 1);
+    }
+    let consensus = &a.inner.server.as_ref().unwrap().consensus;
+    let id = c
+        .inner
+        .server
+        .as_ref()
+        .unwrap()
+        .consensus
+        .identity()
+        .raft_id();
+    for _ in 0..5 {
+        // The leader takes it in again each time, for it is alive.
+        voters(&a, 3).await;
+        let finish = async {
+            loop {
+                if status(&a).joint {
+                    consensus.finish_joint().await.unwrap();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            removed = consensus.remove(id) => removed.unwrap(),
+            () = finish => {}
+        }
+    }
+    for node in [a, b, c] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_servers_that_expect_three_form_one_cluster() {
     let bed = Bed::new();
     let join = format!(

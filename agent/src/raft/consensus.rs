@@ -124,6 +124,8 @@ pub struct Consensus {
     /// What the core says of itself, for looks that cost nothing.
     metrics: WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
     reader: LogReader,
+    /// Held while the configuration is changed.
+    changes: Arc<tokio::sync::Mutex<()>>,
     _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
@@ -200,6 +202,7 @@ impl Consensus {
             _tasks: Arc::new(tasks.map(AbortOnDropHandle::new)),
             addresses,
             lease: Arc::new(Lease::new(options.election_timeout_max)),
+            changes: Arc::default(),
         })
     }
 
@@ -414,13 +417,30 @@ impl Consensus {
         Ok(())
     }
 
-    /// Finishes a change of the configuration that a former leader left half done.
-    pub async fn finish_joint(&self) -> Result<(), Error> {
-        self.change(ChangeMembers::AddVoterIds(BTreeSet::new()))
-            .await
+    /// Finishes a change of the configuration that a former leader left half done; `false`: there is none.
+    pub async fn finish_joint(&self) -> Result<bool, Error> {
+        let turn = self.changes.lock().await;
+        // What looked half done may have been under way.
+        if !self.status().joint {
+            return Ok(false);
+        }
+        let nobody = ChangeMembers::AddVoterIds(BTreeSet::new());
+        self.change_in_turn(nobody, &turn).await?;
+        Ok(true)
     }
 
     async fn change(&self, change: ChangeMembers<RaftId, PeerNode>) -> Result<(), Error> {
+        let turn = self.changes.lock().await;
+        self.change_in_turn(change, &turn).await
+    }
+
+    /// One at a time: a change of voters is two entries, and the second must follow the first. Whoever began it does
+    /// that, and would fail if somebody else, who sees the first, did it too.
+    async fn change_in_turn(
+        &self,
+        change: ChangeMembers<RaftId, PeerNode>,
+        _turn: &tokio::sync::MutexGuard<'_, ()>,
+    ) -> Result<(), Error> {
         self.check_room()?;
         // Voters that are removed do not stay as learners.
         self.raft
