@@ -388,6 +388,8 @@ fn tags(config: &Config, node_id: Uuid) -> Tags {
             ("vsn", "2"),
             ("vsn_min", "2"),
             ("vsn_max", "3"),
+            // Access control is off. Clients read this as "disabled", and its absence as "unknown".
+            ("acls", "0"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
