@@ -73,6 +73,11 @@ const VERBS: &[(&str, &str)] = &[
     ("watch", "Runs a command at each change of something"),
 ];
 
+/// Every verb of the command line, in the order of the usage.
+pub fn verbs() -> impl Iterator<Item = &'static str> {
+    VERBS.iter().map(|(verb, _)| *verb)
+}
+
 /// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked<'a> {

@@ -61,6 +61,7 @@ mod wire;
 mod tests;
 
 pub use listen::{BindError, UnixSocket, bind};
+pub use route::{endpoint_of, endpoints};
 pub use server::{Parts, Server};
 pub use settings::{Build, Settings};
 

@@ -251,6 +251,19 @@ const fn endpoint(
     }
 }
 
+/// Every endpoint: its path, and its methods. A path that ends in `/` stands for everything below it.
+pub fn endpoints() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    ENDPOINTS.iter().map(|one| (one.pattern, one.methods))
+}
+
+/// The endpoint that answers a path, as [`endpoints`] names it.
+pub fn endpoint_of(path: &str) -> Option<&'static str> {
+    match find(path) {
+        Found::Endpoint(at, _) => Some(ENDPOINTS[at].pattern),
+        _ => None,
+    }
+}
+
 /// What a path leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
