@@ -44,6 +44,13 @@ impl Api for Fake {
             last_contact: self.age,
         })
     }
+
+    fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool {
+        let stale = options.consistency == Consistency::Stale;
+        let fresh = options.max_stale.is_none_or(|max| self.age <= max);
+        let found = self.store.lock().unwrap().index_of(query);
+        !self.broken && (!stale || fresh) && found == index
+    }
 }
 
 struct Bench {
@@ -114,10 +121,56 @@ impl Bench {
     async fn send(&self, message: &Message, over: Transport) -> Message {
         let bytes = self.server.respond(&message.to_vec().unwrap(), over).await;
         let answer = Message::from_vec(&bytes.expect("an answer")).unwrap();
+        if over == Transport::Udp {
+            self.again(message, &answer);
+        }
         assert_eq!(answer.metadata.id, message.metadata.id);
         assert_eq!(answer.metadata.message_type, MessageType::Response);
         assert_eq!(answer.queries, message.queries);
         answer
+    }
+
+    /// If the answer was kept, whoever asks next gets the like of it.
+    fn again(&self, message: &Message, answer: &Message) {
+        let Some(kept) = self.kept(message) else {
+            return;
+        };
+        let mut metadata = answer.metadata;
+        metadata.id = kept.metadata.id;
+        assert_eq!(kept.metadata, metadata);
+        assert_eq!(kept.queries, answer.queries);
+        assert_eq!(kept.edns, answer.edns);
+        assert_eq!(kept.answers.len(), answer.answers.len());
+        // Of more instances than are shown, it may be others.
+        if self.instances(message) == answer.answers.len() {
+            assert_eq!(lines(&kept.answers), lines(&answer.answers));
+        }
+    }
+
+    /// What is kept for a question, as somebody with another id gets it.
+    fn kept(&self, message: &Message) -> Option<Message> {
+        let mut other = message.clone();
+        other.metadata.id = other.metadata.id.wrapping_add(1);
+        let mut bytes = Vec::new();
+        let question = other.to_vec().unwrap();
+        let found = self.server.respond_kept(&question, &mut bytes);
+        let kept = found.then(|| Message::from_vec(&bytes).unwrap())?;
+        assert_eq!(kept.metadata.id, other.metadata.id);
+        Some(kept)
+    }
+
+    fn instances(&self, message: &Message) -> usize {
+        let name = message.queries[0].name().to_string();
+        let service = name.split('.').next().unwrap_or_default().to_owned();
+        let query = Query::ServiceHealth {
+            service,
+            tags: Vec::new(),
+            passing: false,
+        };
+        match self.fake.store.lock().unwrap().query(&query) {
+            crate::state::Answer::ServiceHealth(all) => all.len(),
+            _ => 0,
+        }
     }
 }
 
@@ -317,6 +370,80 @@ async fn answers_come_in_random_order_and_a_few_at_a_time() {
     assert!(got.metadata.truncation);
     let got = marking.send(&all, Transport::Tcp).await;
     assert_eq!((got.answers.len(), got.metadata.truncation), (5, false));
+}
+
+#[tokio::test]
+async fn what_is_kept_is_given_as_long_as_it_is_true() {
+    let bench = Bench::new("");
+    let add = |n: u16, status| {
+        let address = format!("10.0.0.{n}");
+        bench.web(&format!("n{n}"), &address, service("", 80, &[]), status);
+    };
+    add(1, CheckStatus::Passing);
+    let ask = question("web.service.consul.", RecordType::A);
+    let wanted = |n: u16| format!("web.service.consul. 0 A 10.0.0.{n}");
+    assert!(bench.kept(&ask).is_none(), "nobody has asked");
+    bench.send(&ask, Transport::Udp).await;
+    let asked = || bench.fake.asked.lock().unwrap().len();
+    let before = asked();
+    let kept = bench.kept(&ask).expect("nothing has changed");
+    assert_eq!((lines(&kept.answers), asked()), (vec![wanted(1)], before));
+    // Another service does not matter, nor another question.
+    let mut other = service("", 81, &[]);
+    other.service = "other".into();
+    bench.register(node("n9", "10.0.0.9"), vec![other], vec![]);
+    assert!(bench.kept(&ask).is_some());
+    let aaaa = question("web.service.consul.", RecordType::AAAA);
+    assert!(bench.kept(&aaaa).is_none());
+    // A second instance, a sick one, and the address of a node.
+    type Change<'a> = &'a dyn Fn();
+    let changes: [(Change<'_>, &[u16]); 3] = [
+        (&|| add(2, CheckStatus::Passing), &[1, 2]),
+        (&|| add(1, CheckStatus::Critical), &[2]),
+        (
+            &|| bench.register(node("n2", "10.0.0.7"), vec![], vec![]),
+            &[7],
+        ),
+    ];
+    for (change, left) in changes {
+        change();
+        assert!(bench.kept(&ask).is_none(), "{left:?}");
+        let got = bench.send(&ask, Transport::Udp).await;
+        let wanted: Vec<_> = left.iter().map(|n| wanted(*n)).collect();
+        assert_eq!(lines(&got.answers), wanted);
+        let kept = bench.kept(&ask).expect("kept anew");
+        assert_eq!(lines(&kept.answers), wanted);
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_is_not_given_when_the_state_is_too_old_or_the_asker_sends_options() {
+    for (settings, age, wanted) in [
+        ("", 10, true),
+        ("dns_config { max_stale = \"5s\" }", 4, true),
+        ("dns_config { max_stale = \"5s\" }", 10, false),
+        ("dns_config { allow_stale = false }", 10, true),
+        ("dns_config { a_record_limit = 1 }", 0, false),
+    ] {
+        let fake = Fake {
+            age: Duration::from_secs(age),
+            ..Fake::default()
+        };
+        let bench = Bench::of(fake, settings);
+        bench.web("n1", "10.0.0.1", service("", 80, &[]), CheckStatus::Passing);
+        let mut ask = question("web.service.consul.", RecordType::A);
+        bench.send(&ask, Transport::Udp).await;
+        assert_eq!(bench.kept(&ask).is_some(), wanted, "{settings} {age}");
+        let mut edns = Edns::new();
+        ask.set_edns(edns.clone());
+        bench.send(&ask, Transport::Udp).await;
+        assert_eq!(bench.kept(&ask).is_some(), wanted, "{settings} {age}");
+        let option = hickory_proto::rr::rdata::opt::EdnsOption::Unknown(10, vec![1; 8]);
+        edns.options_mut().insert(option);
+        ask.set_edns(edns);
+        bench.send(&ask, Transport::Udp).await;
+        assert!(bench.kept(&ask).is_none(), "a cookie is never the same");
+    }
 }
 
 #[tokio::test]

@@ -98,6 +98,12 @@ impl Node {
         Either::Right(Box::pin(self.read_or_ask(query, options)))
     }
 
+    /// Whether [`Node::read`] would answer at once, from this node's own state, and the same as when it last gave this index.
+    pub fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool {
+        let server = self.inner.server.as_ref();
+        server.is_some_and(|server| server.is_unchanged(query, options, index))
+    }
+
     #[expect(
         clippy::manual_async_fn,
         reason = "it would keep its arguments twice, for as long as a blocking query waits"

@@ -82,6 +82,21 @@ impl Server {
         }
     }
 
+    /// Whether [`Server::read_at_once`] would give what it gave with this index.
+    pub(super) fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool {
+        let is = || self.index(query) == index;
+        match options.consistency {
+            Consistency::Default => self.consensus.leased(is).unwrap_or(false),
+            Consistency::Consistent => false,
+            Consistency::Stale => self.fresh_contact(options).is_some() && is(),
+        }
+    }
+
+    /// What a reply to this query carries as its index.
+    fn index(&self, query: &Query) -> u64 {
+        self.shared.load().index_of(query).max(1)
+    }
+
     /// Waits for a change until that moment at the longest.
     pub(super) async fn read(
         &self,
