@@ -1,5 +1,6 @@
 //! Nodes, services and checks.
 
+mod checks;
 mod find;
 pub(super) mod first;
 mod table;

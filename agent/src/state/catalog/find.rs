@@ -105,11 +105,7 @@ impl Catalog {
     /// The checks of a service itself, without those of its nodes.
     pub(in crate::state) fn checks_of(&self, service: &str) -> Vec<Arc<Check>> {
         self.instance_rows(service)
-            .flat_map(|(row, service)| {
-                row.checks
-                    .values()
-                    .filter(move |check| check.service_id == service.id)
-            })
+            .flat_map(|(row, service)| row.checks.of(&service.id))
             .cloned()
             .collect()
     }
@@ -219,12 +215,7 @@ fn health_of<'a>(
         .map(|(row, service)| ServiceHealth {
             node: row.node.clone(),
             service: service.clone(),
-            checks: row
-                .checks
-                .values()
-                .filter(|c| c.service_id.is_empty() || c.service_id == service.id)
-                .cloned()
-                .collect(),
+            checks: row.checks.concerning(&service.id),
         })
         .filter(passes)
         .collect()

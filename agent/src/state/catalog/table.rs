@@ -4,6 +4,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use uuid::Uuid;
 
+use super::checks::Checks;
 use super::{Check, CheckStatus, Node, SERF_HEALTH, Service};
 use crate::state::Change;
 use crate::state::command::{Deregister, Outcome, Refusal, Register};
@@ -28,7 +29,7 @@ pub(in crate::state) struct Catalog {
 pub(in crate::state) struct NodeRow {
     pub(in crate::state) node: Arc<Node>,
     pub(in crate::state) services: OrdMap<Arc<str>, Arc<Service>>,
-    pub(in crate::state) checks: OrdMap<Arc<str>, Arc<Check>>,
+    pub(in crate::state) checks: Checks,
     pub(in crate::state) index: u64,
 }
 
@@ -102,7 +103,7 @@ impl Catalog {
             let mut row = NodeRow {
                 node: dump.node,
                 services: OrdMap::new(),
-                checks: OrdMap::new(),
+                checks: Checks::default(),
                 index: dump.index,
             };
             for service in dump.services {
@@ -111,7 +112,7 @@ impl Catalog {
                 row.services.insert(id, service);
             }
             for check in dump.checks {
-                row.checks.insert(check.check_id.as_str().into(), check);
+                row.checks.insert(check);
             }
             catalog.nodes.insert(name, row);
         }
@@ -262,7 +263,7 @@ impl Catalog {
                 let row = NodeRow {
                     node: fresh,
                     services: OrdMap::new(),
-                    checks: OrdMap::new(),
+                    checks: Checks::default(),
                     index: change.index,
                 };
                 self.nodes.insert(name.clone(), row);
@@ -371,13 +372,10 @@ impl Catalog {
             .collect();
         if let Some(row) = self.nodes.get_mut(name) {
             let modify_index = change.index;
-            row.checks.insert(
-                fresh.check_id.as_str().into(),
-                Arc::new(Check {
-                    modify_index,
-                    ..fresh
-                }),
-            );
+            row.checks.insert(Arc::new(Check {
+                modify_index,
+                ..fresh
+            }));
         }
         self.check_changed(change, name, &services);
         Ok(())
@@ -420,17 +418,12 @@ impl Catalog {
         let Some((id, service)) = row.services.remove_with_key(id) else {
             return;
         };
-        let checks: Vec<Arc<str>> = row
-            .checks
-            .iter()
-            .filter(|(_, check)| *check.service_id == *id)
-            .map(|(id, _)| id.clone())
-            .collect();
+        let checks = row.checks.of(&id).to_vec();
         self.unlink(change, name, &id, &service);
         self.services_changed(change);
         self.touch_node(change, name);
         for check in checks {
-            self.drop_check(change, name, &check, unhealthy);
+            self.drop_check(change, name, &check.check_id, unhealthy);
         }
     }
 
@@ -444,7 +437,7 @@ impl Catalog {
         let Some(row) = self.nodes.get_mut(name) else {
             return;
         };
-        let Some((id, check)) = row.checks.remove_with_key(id) else {
+        let Some((id, check)) = row.checks.remove(id) else {
             return;
         };
         unhealthy.checks.push((name.clone(), id));
