@@ -3,7 +3,7 @@
 # make test-local  all of them but the next
 # make old-bugs    a part of it: puts old bugs back and sees that the simulation finds them
 # make test-kube   the end-to-end tests, on a Kubernetes of their own (kind where there is Docker, else tests/kube/bare)
-# make bench    prints the benchmark table; BENCH=core, dns, million, cluster or kube one part of it
+# make bench    prints the benchmark table; BENCH=core, dns, million, catalog, cluster or kube one part of it
 # make verify   checks form: format, lints, docs, dependencies, generated files; changes no file
 # make fix      puts right what `make verify` can put right by itself
 # make soak SEEDS=1000   runs that many simulated clusters; SEED=N runs that one again
@@ -56,7 +56,7 @@ test-kube:
 	tests/kube/bed run $(CARGO) test --offline --locked -p tests --test kube -- --test-threads=4 $(KUBE_TESTS); \
 	    code=$$?; tests/kube/bed down; exit $$code
 
-# BENCH=core, dns, million, cluster and kube run one part. The last one makes a Kubernetes of its own.
+# BENCH=core, dns, million, catalog, cluster and kube run one part. The last one makes a Kubernetes of its own.
 bench:
 	$(CARGO) build --release --locked --bins
 	@code=0; \
