@@ -110,6 +110,11 @@ pub struct Config {
     pub raft_multiplier: u32,
     /// When Raft takes snapshots and what it keeps.
     pub raft: RaftSettings,
+    /// Goes on alone after the loss of a quorum. Block `quorum_recovery`, not Consul's; the operator writes it.
+    pub quorum_recovery: Option<QuorumRecovery>,
+    /// Moves the `raft/` folder of one server aside before it starts. Block `raft_set_aside`, not Consul's; the operator
+    /// writes it.
+    pub raft_set_aside: Option<RaftSetAside>,
     /// How the leader looks after the set of servers. Block `autopilot`.
     pub autopilot: Autopilot,
     /// Timing of gossip. Block `gossip_lan`.
@@ -214,6 +219,29 @@ pub struct RaftSettings {
     /// Entries kept behind a snapshot, so that a slow follower need not receive all of it. Key `raft_trailing_logs`.
     /// At least 1. Default 10240.
     pub trailing_logs: u64,
+}
+
+/// The one log that may be gone on with alone, all of it or none: `cluster_id`, `raft_id`, `last_log_term` and
+/// `last_log_index`, as `info` shows them. A server with any other log ignores it, and so does this one once it has led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuorumRecovery {
+    /// Cluster that the raft folder belongs to.
+    pub cluster_id: Uuid,
+    /// Raft id of the folder; text in a file, as JSON's numbers are too short for it.
+    pub raft_id: u64,
+    /// Term of the log's last entry.
+    pub last_log_term: u64,
+    /// Index of the log's last entry. At least 1.
+    pub last_log_index: u64,
+}
+
+/// Whose `raft/` folder is moved aside, once for each token: what the token moved stays beside it, and tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RaftSetAside {
+    /// Node name of the server. Every other one ignores it.
+    pub node_name: String,
+    /// Part of the name that the folder gets: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub token: String,
 }
 
 /// How the leader looks after the set of servers, until an operator says otherwise (`operator autopilot set-config`): the

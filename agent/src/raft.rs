@@ -24,6 +24,7 @@ mod wire;
 pub use consensus::{Consensus, Error, Options, StartError};
 pub use inspect::{Belief, Inspector, LogNews, Look, Mark, Position};
 pub use network::AddressBook;
+pub use recovery::QuorumRecovery;
 pub(crate) use rounds::{Gathered, Rounds};
 pub use service::Service;
 pub use status::{Role, Status, StatusWatch};

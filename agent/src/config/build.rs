@@ -10,13 +10,15 @@ use tracing::Level;
 use uuid::Uuid;
 
 use super::files::{self, Format, SourceFile};
-use super::layer::{GossipLayer, Layer, Merge as _, Number};
+use super::layer::{
+    GossipLayer, Layer, Merge as _, Number, QuorumRecoveryLayer, RaftSetAsideLayer,
+};
 use super::names;
 use super::services;
 use super::unsupported::Found;
 use super::{
     Autopilot, Bootstrap, Config, Error, GossipLan, HttpAddress, Limits, LogSettings, Machine,
-    Ports, RaftSettings,
+    Ports, QuorumRecovery, RaftSetAside, RaftSettings,
 };
 use crate::duration::{self, GoDuration};
 
@@ -203,6 +205,8 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         rpc_hold_timeout,
         raft_multiplier,
         raft: check_raft(&layer)?,
+        quorum_recovery: check_quorum_recovery(&layer)?,
+        raft_set_aside: check_raft_set_aside(&layer)?,
         autopilot: check_autopilot(&layer)?,
         gossip_lan: check_gossip(&layer.gossip_lan)?,
         reconnect_timeout: at_least("reconnect_timeout", reconnect, HOUR * 72, HOUR * 8)?,
@@ -480,6 +484,53 @@ fn check_raft(layer: &Layer) -> Result<RaftSettings, Error> {
             i64::MAX,
         )?,
     })
+}
+
+/// Whole or absent: half of it would name more than one log.
+fn check_quorum_recovery(layer: &Layer) -> Result<Option<QuorumRecovery>, Error> {
+    let block = &layer.quorum_recovery;
+    if *block == QuorumRecoveryLayer::default() {
+        return Ok(None);
+    }
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let number = |key, value: &Option<Number>| {
+        let given = value.as_ref().map_or(0, |Number(number)| *number);
+        within(key, Some(Number(given)), 0, 1, i64::MAX)
+    };
+    Ok(Some(QuorumRecovery {
+        cluster_id: parsed(
+            "quorum_recovery.cluster_id",
+            &text(&block.cluster_id),
+            "a UUID",
+        )?,
+        raft_id: parsed(
+            "quorum_recovery.raft_id",
+            &text(&block.raft_id),
+            "a number in quotes",
+        )?,
+        last_log_term: number("quorum_recovery.last_log_term", &block.last_log_term)?,
+        last_log_index: number("quorum_recovery.last_log_index", &block.last_log_index)?,
+    }))
+}
+
+/// Whole or absent, too.
+fn check_raft_set_aside(layer: &Layer) -> Result<Option<RaftSetAside>, Error> {
+    let block = &layer.raft_set_aside;
+    if *block == RaftSetAsideLayer::default() {
+        return Ok(None);
+    }
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (node_name, token) = (text(&block.node_name), text(&block.token));
+    if node_name.is_empty() {
+        return invalid("raft_set_aside.node_name cannot be empty");
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if token.is_empty() || token.len() > 64 || !token.chars().all(plain) {
+        return invalid(format!(
+            "raft_set_aside.token must be 1 to 64 of A-Z a-z 0-9 . _ -, not {token:?}"
+        ));
+    }
+    Ok(Some(RaftSetAside { node_name, token }))
 }
 
 fn check_autopilot(layer: &Layer) -> Result<Autopilot, Error> {

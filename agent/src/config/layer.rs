@@ -93,6 +93,8 @@ layers! {
         performance: PerformanceLayer,
         pid_file: Option<String>,
         ports: PortsLayer,
+        quorum_recovery: QuorumRecoveryLayer,
+        raft_set_aside: RaftSetAsideLayer,
         raft_snapshot_interval: Option<GoDuration>,
         raft_snapshot_threshold: Option<Number>,
         raft_trailing_logs: Option<Number>,
@@ -143,6 +145,16 @@ layers! {
     TelemetryLayer {
         disable_hostname: Option<bool>,
         prometheus_retention_time: Option<GoDuration>,
+    }
+    QuorumRecoveryLayer {
+        cluster_id: Option<String>,
+        last_log_index: Option<Number>,
+        last_log_term: Option<Number>,
+        raft_id: Option<String>,
+    }
+    RaftSetAsideLayer {
+        node_name: Option<String>,
+        token: Option<String>,
     }
     SoaLayer {
         expire: Option<Number>,

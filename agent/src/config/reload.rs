@@ -65,6 +65,8 @@ impl Config {
                 rpc_hold_timeout: "performance.rpc_hold_timeout",
                 raft_multiplier: "performance.raft_multiplier",
                 autopilot: "autopilot",
+                quorum_recovery: "quorum_recovery",
+                raft_set_aside: "raft_set_aside",
                 gossip_lan: "gossip_lan",
                 reconnect_timeout: "reconnect_timeout",
                 default_query_time: "default_query_time",

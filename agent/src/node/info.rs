@@ -114,7 +114,7 @@ fn raft(server: &Server) -> Block {
         ),
         ("last_contact", last_contact),
         ("last_log_index", status.last_index.to_string()),
-        ("last_log_term", status.last_term.to_string()),
+        ("last_log_term", status.log_term.to_string()),
         ("last_snapshot_index", snapshot_index.to_string()),
         ("last_snapshot_term", snapshot_term.to_string()),
         ("latest_configuration", format!("[{}]", latest.join(" "))),

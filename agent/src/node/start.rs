@@ -362,6 +362,13 @@ fn raft_options(config: &Config) -> raft::Options {
     raft::Options {
         snapshot_threshold: config.raft.snapshot_threshold,
         trailing_logs: config.raft.trailing_logs,
+        recovery: config.quorum_recovery.map(|order| raft::QuorumRecovery {
+            cluster: order.cluster_id,
+            raft_id: order.raft_id,
+            last_log_term: order.last_log_term,
+            last_log_index: order.last_log_index,
+            address: config.rpc_advertise(),
+        }),
         ..raft::Options::with_multiplier(config.raft_multiplier)
     }
 }

@@ -20,6 +20,7 @@ use super::inspect::Inspector;
 use super::lease::Lease;
 use super::log::{LogReader, LogStore, Room};
 use super::network::{AddressBook, Factory, Shared as NetworkShared};
+use super::recovery::QuorumRecovery;
 use super::rounds::{Confirmations, Proposals};
 use super::service::Service;
 use super::snapshot::SnapshotStore;
@@ -43,6 +44,8 @@ pub struct Options {
     pub snapshot_threshold: u64,
     /// Entries that are kept behind a snapshot for followers that trail.
     pub trailing_logs: u64,
+    /// Goes on alone after the loss of a quorum, if the log is the one that is named.
+    pub recovery: Option<QuorumRecovery>,
 }
 
 impl Options {
@@ -56,6 +59,7 @@ impl Options {
             election_timeout_max: scaled(400),
             snapshot_threshold: 16384,
             trailing_logs: 10240,
+            recovery: None,
         }
     }
 }
@@ -152,7 +156,8 @@ impl Consensus {
         let mut log = LogStore::open(env.disk.clone(), &folder.join("wal"), log_options)?;
         let has_data = is_written(&mut log).await? || snapshots.latest()?.is_some();
         let identity = Arc::new(Identity::open(env, folder, has_data)?);
-        let log = recovery::recover(env, folder, &identity, log, &snapshots).await?;
+        let log =
+            recovery::recover(env, folder, &identity, log, &snapshots, options.recovery).await?;
         let (log_failed, room) = (log.failed(), log.room());
         let contacts = Arc::new(Contacts::default());
         let network = Factory(Arc::new(NetworkShared {
@@ -231,7 +236,7 @@ impl Consensus {
 
     /// Where this server stands. Copies much: for whoever looks at it as a whole, not for each request.
     pub fn status(&self) -> Status {
-        Status::of(&self.metrics.borrow_watched())
+        Status::of(&self.metrics.borrow_watched(), self.reader.last())
     }
 
     /// One who looks at log and beliefs from outside.
