@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 pub use manifest::{ReadError, manifest, read};
 pub use parts::{
-    Acl, Backup, Gossip, PauseBefore, PodMetadata, PullPolicy, Recovery, Retain, Retention,
-    SecretRef, Storage, Tls, TlsMode, UpdatePolicy,
+    Acl, Backup, Gossip, MoveAside, PauseBefore, PodMetadata, PullPolicy, Recovery, Retain,
+    Retention, SecretRef, Storage, Tls, TlsMode, UpdatePolicy,
 };
 pub use status::{
     BootstrapRecord, ConsulClusterStatus, Foreign, LastBackup, MemberRole, MemberStatus, Phase,
@@ -129,8 +129,7 @@ pub const OWN_KEYS: [&str; 20] = [
     validation = Rule::new("!has(self.tls) || self.tls.mode == 'Disabled'").message("tls.mode can only be Disabled in this version"),
     validation = Rule::new("!has(self.acl) || !self.acl.enabled").message("acl.enabled can only be false in this version"),
     validation = Rule::new("!has(self.backup)").message("backup is not implemented in this version: leave it out"),
-    validation = Rule::new("!has(self.restoreFrom)").message("restoreFrom is not implemented in this version: leave it out"),
-    validation = Rule::new("!has(self.recovery.token) && !has(self.recovery.survivor)").message("recovery.token and recovery.survivor are not implemented in this version: leave them out")
+    validation = Rule::new("!has(self.restoreFrom)").message("restoreFrom is not implemented in this version: leave it out")
 )]
 pub struct ConsulClusterSpec {
     /// Number of servers: 1, 3, 5 or 7. One server has no fault tolerance. Changed by at most two at a time.

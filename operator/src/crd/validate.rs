@@ -96,6 +96,17 @@ pub(super) fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32,
 }
 
 /// `spec.clients`.
+pub(super) fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let token = String::deserialize(deserializer)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if token.is_empty() || token.len() > 64 || !token.chars().all(plain) {
+        return Err(D::Error::custom(format!(
+            "token must be 1 to 64 of A-Z a-z 0-9 . _ -, not {token:?}"
+        )));
+    }
+    Ok(token)
+}
+
 pub(super) fn clients<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
     let check = |clients: i64| match clients {
         0..=200 => Ok(clients),
@@ -296,7 +307,7 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
         acl,
         backup,
         restore_from,
-        recovery,
+        recovery: _,
     } = spec;
     let pods = "only for pods";
     let later = "not implemented in this version";
@@ -336,8 +347,6 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
         ("spec.acl", acl_on, later),
         ("spec.backup", backup.is_some(), later),
         ("spec.restoreFrom", restore_from.is_some(), later),
-        ("spec.recovery.token", recovery.token.is_some(), later),
-        ("spec.recovery.survivor", recovery.survivor.is_some(), later),
     ];
     let set = fields.into_iter().filter(|(_, set, _)| *set);
     set.map(|(field, _, why)| Warning {

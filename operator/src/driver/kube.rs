@@ -13,6 +13,7 @@ pub mod milestones;
 pub mod names;
 pub mod objects;
 pub mod rbac;
+mod recover;
 pub mod rest;
 pub mod see;
 

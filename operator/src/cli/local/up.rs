@@ -165,9 +165,10 @@ impl Up {
         let fresh = state.base.is_none() && found.is_empty();
         let known = folder::base(&state, &found);
         let base = match args.bind_base {
-            Some(base) if !fresh && base != known => {
+            // Servers know each other by id, not by address; but one that runs keeps the address that it has.
+            Some(base) if !fresh && base != known && !found.is_empty() => {
                 bail!(
-                    "the servers in {} have addresses from {known} on, and keep them",
+                    "the servers in {} run with addresses from {known} on, and keep them until `operator local down`",
                     store.dir().display()
                 )
             }
