@@ -2,5 +2,6 @@
 
 mod faults;
 mod local;
+mod recovery;
 mod refusals;
 mod sequence;
