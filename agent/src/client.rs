@@ -42,6 +42,7 @@ const IDLE_CONNECTIONS_MAX: usize = 64;
 pub struct Client {
     inner: Arc<Inner>,
     timeout: Duration,
+    answer_bytes_max: usize,
 }
 
 struct Inner {
@@ -179,6 +180,7 @@ impl Client {
         Ok(Self {
             inner: Arc::new(inner),
             timeout: REQUEST_TIME_DEFAULT,
+            answer_bytes_max: BODY_SIZE_MAX_BYTES,
         })
     }
 
@@ -186,8 +188,17 @@ impl Client {
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
             timeout,
+            ..self.clone()
+        }
+    }
+
+    /// The same client for answers of up to that many bytes: a saved state may be larger than anything else.
+    #[must_use]
+    pub fn with_answer_bytes_max(&self, answer_bytes_max: usize) -> Self {
+        Self {
+            answer_bytes_max,
+            ..self.clone()
         }
     }
 
@@ -223,6 +234,7 @@ impl Client {
         Ok(Self {
             inner: Arc::new(inner),
             timeout: self.timeout,
+            answer_bytes_max: self.answer_bytes_max,
         })
     }
 
@@ -270,7 +282,7 @@ impl Client {
         let whole = async {
             let (response, sender) = self.exchange(&call, body).await?;
             let (head, body) = response.into_parts();
-            let body = http_body_util::Limited::new(body, BODY_SIZE_MAX_BYTES)
+            let body = http_body_util::Limited::new(body, self.answer_bytes_max)
                 .collect()
                 .await
                 .map_err(|e| call.transport(&e))?
