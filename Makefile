@@ -13,7 +13,7 @@ SEEDS ?= 200
 KUBE_NODES ?= 1
 DEMO_DIR ?= target/demo
 SAMPLE := deploy/samples/three-servers.yaml
-CRD := crds/consulclusters.consulcluster.dev.yaml
+CRDS := $(wildcard crds/*.consulcluster.dev.yaml)
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 .PHONY: demo test test-local test-kube bench verify fix soak old-bugs advisories
@@ -78,12 +78,14 @@ verify:
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) fetch --locked
 	cargo-deny --offline check licenses bans sources
-	$(CARGO) run --quiet --locked -p operator -- crd | diff -u $(CRD) -
+	@for crd in $(CRDS); do \
+	    $(CARGO) run --quiet --locked -p operator -- crd $$(basename $$crd .yaml) | diff -u $$crd - || exit 1; \
+	done
 
 fix:
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
-	$(CARGO) run --quiet --locked -p operator -- crd > $(CRD)
+	for crd in $(CRDS); do $(CARGO) run --quiet --locked -p operator -- crd $$(basename $$crd .yaml) > $$crd; done
 
 # Needs the network: fetches the advisory database.
 advisories:

@@ -61,6 +61,7 @@ pub fn status(
             .collect(),
         foreign: foreign(&view),
         last_backup: before.last_backup,
+        restored: before.restored,
         selector: before.selector,
         conditions,
     }

@@ -5,6 +5,7 @@
 
 mod fake;
 mod platform;
+mod saved;
 
 use operator::plan::{Stall, Step};
 use platform::{Cut, PLACE, Platform};

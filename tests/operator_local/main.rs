@@ -3,4 +3,5 @@
 mod faults;
 mod local;
 mod refusals;
+mod saved;
 mod sequence;

@@ -149,26 +149,6 @@ pub struct Acl {
     pub token_secret_ref: Option<SecretRef>,
 }
 
-/// Regular snapshots.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Backup {
-    /// When, in the five fields of cron, UTC.
-    #[schemars(length(min = 9, max = 128))]
-    pub schedule: String,
-    /// Number of snapshots kept.
-    #[serde(default = "default_retain")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub retain: i32,
-    /// Where they go: a claim in this namespace, as `pvc://NAME/PATH`.
-    #[schemars(length(min = 1, max = 1024))]
-    pub destination: String,
-}
-
-fn default_retain() -> i32 {
-    7
-}
-
 /// How running servers are replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

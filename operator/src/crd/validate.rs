@@ -216,8 +216,15 @@ pub fn validate(cluster: &ConsulCluster) -> Result<(), Invalid> {
         3600,
     )?;
     range("spec.updatePolicy.maxLag", policy.max_lag, 0, 1_000_000)?;
-    if let Some(backup) = &spec.backup {
-        range("spec.backup.retain", i64::from(backup.retain), 1, 1000)?;
+    if let Some(from) = &spec.restore_from
+        && (from.snapshot.is_some() == from.file.is_some()
+            || (from.snapshot.is_some() && from.destination.is_some()))
+    {
+        return Err(Invalid {
+            field: "spec.restoreFrom",
+            problem: "needs either a snapshot, or a file with the destination that it is in"
+                .to_owned(),
+        });
     }
     Ok(())
 }
@@ -294,7 +301,6 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
         gossip,
         tls,
         acl,
-        backup,
         restore_from,
         recovery,
     } = spec;
@@ -334,8 +340,13 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
         ("spec.gossip", gossip.is_some(), later),
         ("spec.tls", tls_on, later),
         ("spec.acl", acl_on, later),
-        ("spec.backup", backup.is_some(), later),
-        ("spec.restoreFrom", restore_from.is_some(), later),
+        (
+            "spec.restoreFrom",
+            restore_from
+                .as_ref()
+                .is_some_and(|from| from.snapshot.is_some() || from.destination.is_some()),
+            "only a file of this machine, as restoreFrom: {file: PATH}, can be read",
+        ),
         ("spec.recovery.token", recovery.token.is_some(), later),
         ("spec.recovery.survivor", recovery.survivor.is_some(), later),
     ];

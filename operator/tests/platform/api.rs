@@ -171,7 +171,11 @@ impl World {
             .cloned()
             .collect();
         // As the real one: the elements of a list of a built-in kind do not say what they are.
+        let built_in = !rest[0].starts_with("consul");
         for item in items.iter_mut().filter_map(Value::as_object_mut) {
+            if !built_in {
+                continue;
+            }
             item.remove("kind");
             item.remove("apiVersion");
         }
@@ -193,7 +197,7 @@ impl World {
                 )
             }
             ("POST", Some(name), Some(&"eviction")) => self.evict(name, body),
-            ("PUT", Some(name), Some(&"status")) => self.put_status(name, body),
+            ("PUT", Some(name), Some(&"status")) => self.put_status(plural, name, body),
             ("PATCH", Some(name), None) => self.patch(plural, name, body, apply),
             ("DELETE", Some(name), None) => self.delete(plural, name, body),
             _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
@@ -205,7 +209,7 @@ impl World {
         self.made += 1;
         self.version += 1;
         let metadata = &mut object["metadata"];
-        metadata["uid"] = json!(format!("00000000-0000-0000-0000-{:012}", self.made));
+        metadata["uid"] = json!(format!("{0:08}-0000-0000-0000-{0:012}", self.made));
         metadata["resourceVersion"] = json!(self.version.to_string());
         if metadata["generation"].is_null() {
             metadata["generation"] = json!(1);
@@ -263,8 +267,8 @@ impl World {
         ok(&object.clone())
     }
 
-    fn put_status(&mut self, name: &str, body: &Value) -> Answer {
-        let Some(object) = self.get("consulclusters", name) else {
+    fn put_status(&mut self, plural: &str, name: &str, body: &Value) -> Answer {
+        let Some(object) = self.get(plural, name) else {
             return refuse(StatusCode::NOT_FOUND, "NotFound");
         };
         if object["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]
@@ -279,9 +283,23 @@ impl World {
                 "clusterID is written once",
             );
         }
+        let latch = &object["status"]["jobUID"];
+        if plural == "consulrestores" && !latch.is_null() && *latch != body["status"]["jobUID"] {
+            return refuse(StatusCode::UNPROCESSABLE_ENTITY, "jobUID is written once");
+        }
+        let ended = |phase: &Value| *phase == "Completed" || *phase == "Failed";
+        for (before, after) in [
+            (&object["status"]["phase"], &body["status"]["phase"]),
+            (
+                &object["status"]["restored"]["phase"],
+                &body["status"]["restored"]["phase"],
+            ),
+        ] {
+            assert!(!ended(before) || before == after, "what has ended goes on");
+        }
         self.version += 1;
         let version = self.version.to_string();
-        let object = self.edit("consulclusters", name);
+        let object = self.edit(plural, name);
         object["status"] = body["status"].clone();
         object["metadata"]["resourceVersion"] = json!(version);
         ok(&object.clone())

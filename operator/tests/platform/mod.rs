@@ -114,7 +114,7 @@ impl Platform {
             image: Some("agent:1".into()),
             reach: Reach::Proxy,
             identity: "test".into(),
-            leads: Box::new(|| true),
+            leads: Arc::new(|| true),
         };
         Worker::new(client, options, Arc::new(Counters::default()))
     }

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::progress::Progress;
-use super::{down, folder};
+use super::{down, folder, saved};
 use crate::crd::{ConsulCluster, ConsulClusterStatus, warnings, warnings_local};
 use crate::driver::Driver;
 use crate::driver::local::store::Store;
@@ -179,6 +179,7 @@ impl Up {
             .as_ref()
             .and_then(|before| before.status.clone());
         let cluster = ConsulCluster { status, ..cluster };
+        saved::check_wanted(&cluster)?;
         let mut local = Local::new(store, state, program, base, cluster);
         check_addresses(&mut local)?;
         // From here on the folder is known to be a cluster's, whatever happens next.
@@ -220,6 +221,9 @@ impl Up {
             self.keep(&observed, &step)?;
             let pause = match &step {
                 Step::Steady => {
+                    if let Some(said) = saved::start_from(&mut self.local, &observed).await? {
+                        self.progress.step(&said);
+                    }
                     self.now_steady(&observed);
                     if self.detach {
                         return Ok(());

@@ -28,6 +28,8 @@ pub const CONTAINER: &str = "agent";
 pub const PERMIT: &str = "AGENT_BOOTSTRAP_PERMIT";
 /// Environment variable that names a cluster whose data is moved aside, and key of the ConfigMap that it comes from.
 pub const SET_ASIDE: &str = "AGENT_SET_ASIDE_CLUSTER";
+/// User and group of the agents: nobody's on any distribution.
+pub const USER: i64 = 65532;
 /// Port of every agent's HTTP API.
 pub const HTTP_PORT: u16 = 8500;
 

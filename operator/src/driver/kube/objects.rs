@@ -51,6 +51,8 @@ pub enum Kind {
     StatefulSet,
     /// Client agents, one per host.
     DaemonSet,
+    /// What `spec.restoreFrom` becomes.
+    ConsulRestore,
 }
 
 impl Kind {
@@ -78,6 +80,12 @@ impl Kind {
             Kind::Pod => ("", "v1", "Pod", "pods"),
             Kind::StatefulSet => ("apps", "v1", "StatefulSet", "statefulsets"),
             Kind::DaemonSet => ("apps", "v1", "DaemonSet", "daemonsets"),
+            Kind::ConsulRestore => (
+                "consulcluster.dev",
+                "v1alpha1",
+                "ConsulRestore",
+                "consulrestores",
+            ),
         }
     }
 
