@@ -104,35 +104,7 @@ async fn run_kind(
     };
     let mut controller = Controller::new_with(all, watcher::Config::default(), resource.clone())
         .with_config(Config::default().concurrency(CONCURRENCY));
-    // A job tells its own resource; a snapshot tells its schedule.
-    let (what, watched) = match kind {
-        Kind::Snapshot => ("snapshot", ApiResource::erase::<Job>(&())),
-        Kind::Restore => ("restore", ApiResource::erase::<Job>(&())),
-        Kind::Schedule => ("", ApiResource::erase::<ConsulSnapshot>(&())),
-    };
-    let selector = match kind {
-        Kind::Schedule => SCHEDULE.to_owned(),
-        _ => format!("{JOB}={what}"),
-    };
-    let others: Api<Seen> = match &namespace {
-        Some(namespace) => Api::namespaced_with(client, namespace, &watched),
-        None => Api::all_with(client, &watched),
-    };
-    let config = watcher::Config::default().labels(&selector);
-    controller = controller.watches_with(others, watched, config, move |object: Seen| {
-        let name = match kind {
-            Kind::Schedule => object.labels().get(SCHEDULE).cloned(),
-            _ => {
-                let owners = object.owner_references();
-                owners
-                    .iter()
-                    .find(|owner| owner.kind == resource.kind)
-                    .map(|owner| owner.name.clone())
-            }
-        };
-        let namespace = object.namespace()?;
-        Some(ObjectRef::new_with(&name?, resource.clone()).within(&namespace))
-    });
+    controller = watch_others(controller, kind, client, namespace.as_deref(), resource);
     let known = controller.store();
     let counters = Arc::clone(&worker.counters);
     let prune = async move {
@@ -159,6 +131,44 @@ async fn run_kind(
         () = work => {}
         () = prune => {}
     }
+}
+
+/// A job tells its own resource; a snapshot tells its schedule.
+fn watch_others(
+    controller: Controller<Seen>,
+    kind: Kind,
+    client: Client,
+    namespace: Option<&str>,
+    resource: ApiResource,
+) -> Controller<Seen> {
+    let (what, watched) = match kind {
+        Kind::Snapshot => ("snapshot", ApiResource::erase::<Job>(&())),
+        Kind::Restore => ("restore", ApiResource::erase::<Job>(&())),
+        Kind::Schedule => ("", ApiResource::erase::<ConsulSnapshot>(&())),
+    };
+    let selector = match kind {
+        Kind::Schedule => SCHEDULE.to_owned(),
+        _ => format!("{JOB}={what}"),
+    };
+    let others: Api<Seen> = match namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &watched),
+        None => Api::all_with(client, &watched),
+    };
+    let config = watcher::Config::default().labels(&selector);
+    controller.watches_with(others, watched, config, move |object: Seen| {
+        let name = match kind {
+            Kind::Schedule => object.labels().get(SCHEDULE).cloned(),
+            _ => {
+                let owners = object.owner_references();
+                owners
+                    .iter()
+                    .find(|owner| owner.kind == resource.kind)
+                    .map(|owner| owner.name.clone())
+            }
+        };
+        let namespace = object.namespace()?;
+        Some(ObjectRef::new_with(&name?, resource.clone()).within(&namespace))
+    })
 }
 
 async fn reconcile(object: Arc<Seen>, context: Arc<Context>) -> Result<Action, Error> {

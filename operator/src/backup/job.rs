@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::place::{self, Place};
 use super::{JOB, SCHEDULE};
-use crate::crd::{BucketPlace, ConsulCluster};
+use crate::crd::{BucketPlace, ConsulCluster, ConsulClusterSpec};
 use crate::driver::kube::names;
 
 /// Where the certificate authorities of the storage are mounted.
@@ -178,6 +178,12 @@ fn pod(work: &Work<'_>) -> Value {
         "containers": [container],
         "volumes": volumes,
     });
+    schedule(&mut pod, spec);
+    pod
+}
+
+/// Where the cluster's own pods may run, this one may.
+fn schedule(pod: &mut Value, spec: &ConsulClusterSpec) {
     if !spec.image_pull_secrets.is_empty() {
         pod["imagePullSecrets"] = json!(spec.image_pull_secrets);
     }
@@ -190,7 +196,6 @@ fn pod(work: &Work<'_>) -> Value {
     if let Some(class) = &spec.priority_class_name {
         pod["priorityClassName"] = json!(class);
     }
-    pod
 }
 
 fn credentials(s3: &BucketPlace) -> Vec<Value> {

@@ -66,7 +66,7 @@ pub struct Decision {
 
 /// Where the saved state is, with its SHA-256 where that is known.
 enum Source {
-    At(Place, Option<String>),
+    At(Box<Place>, Option<String>),
     Wait(&'static str, String),
     Wrong(String),
 }
@@ -84,7 +84,7 @@ fn source(wanted: &RestoreSource, found: Option<&ConsulSnapshot>) -> Source {
         };
         let status = found.status.clone().unwrap_or_default();
         return match status.phase {
-            JobPhase::Completed => Source::At(snapshot::place(found), status.sha256),
+            JobPhase::Completed => Source::At(Box::new(snapshot::place(found)), status.sha256),
             JobPhase::Failed => Source::Wrong(format!("the ConsulSnapshot \"{name}\" failed")),
             _ => {
                 let text = format!("the ConsulSnapshot \"{name}\" is not complete yet");
@@ -98,7 +98,7 @@ fn source(wanted: &RestoreSource, found: Option<&ConsulSnapshot>) -> Source {
                 destination: destination.clone(),
                 file: file.trim_start_matches('/').to_owned(),
             };
-            Source::At(place, None)
+            Source::At(Box::new(place), None)
         }
         (Some(_), Some(file)) => Source::Wrong(format!("\"{file}\" must not hold '..'")),
         _ => Source::Wrong(

@@ -126,6 +126,8 @@ const BUCKETS: [f64; 8] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// Name and labels.
 type Series = (&'static str, String);
+/// Gauges of one thing.
+type Gauges = Vec<(&'static str, f64)>;
 /// Namespace and name.
 type Place = (String, String);
 
@@ -150,8 +152,9 @@ struct Labelled {
     buckets: [u64; BUCKETS.len()],
     looks: u64,
     seconds: f64,
-    clusters: BTreeMap<Place, Vec<(&'static str, f64)>>,
-    schedules: BTreeMap<Place, (String, Vec<(&'static str, f64)>)>,
+    clusters: BTreeMap<Place, Gauges>,
+    /// With the cluster that each is of.
+    schedules: BTreeMap<Place, (String, Gauges)>,
 }
 
 /// The variant's name, as it is in files.

@@ -21,7 +21,7 @@ enum Named {
 /// A place that can be read from and written to.
 pub(super) enum Place {
     File(PathBuf),
-    Object { s3: S3, key: String },
+    Object { s3: Box<S3>, key: String },
 }
 
 /// Reads `s3://BUCKET/KEY`, or else the name of a file. Pure.
@@ -48,7 +48,7 @@ impl Place {
         match parse(text)? {
             Named::File(path) => Ok(Place::File(path)),
             Named::Object { bucket, key } => {
-                let s3 = S3::new(&bucket, flags, io.env)?;
+                let s3 = Box::new(S3::new(&bucket, flags, io.env)?);
                 Ok(Place::Object { s3, key })
             }
         }
