@@ -33,6 +33,7 @@ mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod validate;
 pub mod version;
 mod watch;
@@ -68,6 +69,7 @@ const VERBS: &[(&str, &str)] = &[
         "snapshot",
         "Saves, restores and shows the state of a cluster",
     ),
+    ("tls", "Makes certificates for agents"),
     ("validate", "Checks configuration files"),
     ("version", "Prints the version"),
     ("watch", "Runs a command at each change of something"),
@@ -125,6 +127,7 @@ fn run(args: &[String], io: &mut Io<'_>) -> u8 {
         "agent" => agent::run(rest, io),
         "exec" => exec::run(rest, io),
         "keygen" => keygen::run(rest, io),
+        "tls" => tls::run(rest, io),
         "validate" => validate::run(rest, io),
         "version" => version::run(rest, io),
         _ => block_on(async {

@@ -1,9 +1,9 @@
 //! A small HTTP client for agents: used by the command line, the operator and the tests.
 //!
-//! HTTP/1.1 over TCP or a Unix socket, connections reused, every step bounded in time. It speaks to Consul's agents too.
+//! HTTP/1.1 over TCP, TLS or a Unix socket, connections reused, every step bounded in time. It speaks to Consul's agents too.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +14,12 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::env::{BoxStream, Net, RealNet};
+use crate::tls::ClientTls;
 
 mod address;
 mod api;
@@ -47,6 +51,10 @@ pub struct Client {
 struct Inner {
     address: Address,
     net: Arc<dyn Net>,
+    /// How HTTPS is spoken; what the system trusts, where nothing was said.
+    tls: OnceLock<Arc<ClientConfig>>,
+    /// Whom the agent's certificate must name, where that is not the address's host.
+    server_name: Option<String>,
     headers: HeaderMap,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
@@ -68,6 +76,9 @@ pub enum Error {
     /// The agent's address cannot be used.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// A certificate, a key or an authority cannot be used.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
     /// Nobody listens there, or the name has no address. Nothing was sent.
     #[error("{} {url:?}: dial {place}: {reason}", verb(method))]
     Connect {
@@ -127,7 +138,10 @@ fn verb(method: &Method) -> String {
 impl Error {
     /// Whether the request certainly was not carried out, so that sending it again is safe.
     pub fn is_before_sending(&self) -> bool {
-        matches!(self, Error::Address(_) | Error::Connect { .. })
+        matches!(
+            self,
+            Error::Address(_) | Error::Tls(_) | Error::Connect { .. }
+        )
     }
 }
 
@@ -157,7 +171,8 @@ impl Response {
 }
 
 impl Client {
-    /// A client of the agent at `address`: `HOST:PORT`, `http://HOST:PORT` or `unix://PATH`. Nothing is sent yet.
+    /// A client of the agent at `address`: `HOST:PORT`, `http://HOST:PORT`, `https://HOST:PORT` or `unix://PATH`. Nothing
+    /// is sent yet.
     ///
     /// # Errors
     /// [`Error::Address`].
@@ -173,6 +188,8 @@ impl Client {
         let inner = Inner {
             address: address.parse()?,
             net,
+            tls: OnceLock::new(),
+            server_name: None,
             headers: HeaderMap::new(),
             idle: Mutex::default(),
         };
@@ -209,6 +226,30 @@ impl Client {
         self.with_header(AUTHORIZATION.as_str(), &format!("Basic {text}"))
     }
 
+    /// A client that speaks HTTPS as these settings say. With `always` it does so even where the address has no
+    /// scheme; a Unix socket is never protected.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] when a file cannot be used.
+    pub fn with_tls(&self, settings: &ClientTls, always: bool) -> Result<Self, Error> {
+        let address = match always {
+            true => self.inner.address.clone().secured(),
+            false => self.inner.address.clone(),
+        };
+        let inner = Inner {
+            address,
+            net: Arc::clone(&self.inner.net),
+            tls: OnceLock::from(settings.load()?),
+            server_name: settings.server_name.clone(),
+            headers: self.inner.headers.clone(),
+            idle: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            timeout: self.timeout,
+        })
+    }
+
     fn with_header(&self, name: &'static str, value: &str) -> Result<Self, Error> {
         let mut value = HeaderValue::from_str(value).map_err(|_| AddressError::Header { name })?;
         value.set_sensitive(true);
@@ -217,6 +258,8 @@ impl Client {
         let inner = Inner {
             address: self.inner.address.clone(),
             net: Arc::clone(&self.inner.net),
+            tls: self.inner.tls.clone(),
+            server_name: self.inner.server_name.clone(),
             headers,
             idle: Mutex::default(),
         };
@@ -273,7 +316,7 @@ impl Client {
             let body = http_body_util::Limited::new(body, BODY_SIZE_MAX_BYTES)
                 .collect()
                 .await
-                .map_err(|e| call.transport(&e))?
+                .map_err(|e| call.transport(&*e))?
                 .to_bytes();
             self.put_back(sender);
             Ok(Response {
@@ -311,7 +354,7 @@ impl Client {
         )
         .await
         .map_err(|_| call.timeout(self.timeout))?
-        .map_err(|e| call.transport(&e))?
+        .map_err(|e| call.transport(&*e))?
         .to_bytes();
         let status = head.status;
         let body = String::from_utf8_lossy(&body).trim().to_owned();
@@ -365,7 +408,7 @@ impl Client {
 
     async fn connect(&self) -> std::io::Result<BoxStream> {
         let (host, port) = match &self.inner.address {
-            Address::Tcp { host, port } => (host, *port),
+            Address::Tcp { host, port } | Address::Tls { host, port } => (host, *port),
             Address::Unix(path) => {
                 return Ok(Box::new(tokio::net::UnixStream::connect(path).await?));
             }
@@ -373,11 +416,31 @@ impl Client {
         let mut last = std::io::Error::other("the name has no address");
         for address in self.inner.net.resolve(host, port).await? {
             match self.inner.net.connect(address).await {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => {
+                    return match &self.inner.address {
+                        Address::Tls { .. } => self.secure(stream, host).await,
+                        _ => Ok(stream),
+                    };
+                }
                 Err(e) => last = e,
             }
         }
         Err(last)
+    }
+
+    /// Makes the handshake with the agent, which must be who the address or the settings say.
+    async fn secure(&self, stream: BoxStream, host: &str) -> std::io::Result<BoxStream> {
+        let config = match self.inner.tls.get() {
+            Some(config) => config,
+            None => {
+                let config = ClientTls::default().load().map_err(std::io::Error::other)?;
+                self.inner.tls.get_or_init(|| config)
+            }
+        };
+        let name = self.inner.server_name.as_deref().unwrap_or(host).to_owned();
+        let name = ServerName::try_from(name).map_err(std::io::Error::other)?;
+        let connector = TlsConnector::from(Arc::clone(config));
+        Ok(Box::new(connector.connect(name, stream).await?))
     }
 
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
@@ -455,11 +518,22 @@ impl Call {
         }
     }
 
-    fn transport(&self, error: &dyn fmt::Display) -> Error {
+    fn transport(&self, error: &dyn std::error::Error) -> Error {
+        // hyper says "connection error" of everything; what happened is what caused it.
+        let mut reason = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !reason.contains(&text) {
+                reason.push_str(": ");
+                reason.push_str(&text);
+            }
+            cause = error.source();
+        }
         Error::Transport {
             method: self.method.clone(),
             url: self.url.clone(),
-            reason: error.to_string(),
+            reason,
         }
     }
 }

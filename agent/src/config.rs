@@ -30,6 +30,7 @@ mod reload;
 mod services;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tree;
 pub(crate) mod unsupported;
 
@@ -38,6 +39,7 @@ pub use dns::{Dns, Soa};
 pub use files::{Format, SourceFile};
 pub use machine::Machine;
 pub use reload::Diff;
+pub use tls::{Tls, TlsInterface, TlsVersion};
 
 /// Everything that an agent is started with, checked.
 ///
@@ -78,6 +80,11 @@ pub struct Config {
     /// Where the HTTP API listens. Keys `client_addr` (several separated by spaces), `addresses.http`, `ports.http`.
     /// Default 127.0.0.1:8500; empty when the port is -1.
     pub http: Vec<HttpAddress>,
+    /// Where the same API listens for HTTPS. Keys `client_addr`, `addresses.https`, `ports.https`. Default: nowhere, as
+    /// the port is -1. Needs a certificate in `tls`.
+    pub https: Vec<HttpAddress>,
+    /// How connections are protected. Applies live.
+    pub tls: Tls,
     /// How DNS questions are answered.
     pub dns: Dns,
     /// Port numbers.
@@ -180,6 +187,8 @@ pub struct Ports {
     pub serf_lan: u16,
     /// HTTP API. Flag `-http-port`. -1 (`None`) switches it off. Default 8500.
     pub http: Option<u16>,
+    /// HTTPS API. Flag `-https-port`. Default -1 (`None`): switched off.
+    pub https: Option<u16>,
     /// DNS, UDP and TCP. Flag `-dns-port`. -1 (`None`) switches it off. Default 8600.
     pub dns: Option<u16>,
 }

@@ -28,6 +28,7 @@ pub mod prepared;
 pub mod raft;
 pub mod rpc;
 pub mod state;
+pub mod tls;
 
 /// The version of Consul whose API, flags and output this program matches, as programs that parse it expect it.
 pub const VERSION: &str = "1.19.0";

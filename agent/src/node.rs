@@ -29,6 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 pub use gauges::Gauge;
+pub use local::ReloadError;
 pub use save::Saved;
 pub use start::{StartError, start};
 
@@ -42,6 +43,7 @@ use crate::local::Local;
 use crate::raft::{Consensus, Inspector, Service};
 use crate::rpc::Pool;
 use crate::state::{Answer, Shared};
+use crate::tls::Tls;
 
 /// Which servers may answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -167,6 +169,8 @@ struct Inner {
     node_id: Uuid,
     gossip: Gossip,
     calls: Arc<Pool>,
+    /// What protects connections to and from servers, and clients of the HTTPS API.
+    tls: Arc<Tls>,
     /// Its own services and checks.
     local: Local,
     /// What was said to everybody.
@@ -217,6 +221,11 @@ impl Node {
     /// Its own services and checks.
     pub fn local(&self) -> &Local {
         &self.inner.local
+    }
+
+    /// What protects its connections.
+    pub fn tls(&self) -> &Arc<Tls> {
+        &self.inner.tls
     }
 
     /// The outside world that it was started in.

@@ -16,7 +16,7 @@ use super::services;
 use super::unsupported::Found;
 use super::{
     Autopilot, Bootstrap, Config, Error, GossipLan, HttpAddress, Limits, LogSettings, Machine,
-    Ports, RaftSettings,
+    Ports, RaftSettings, Tls,
 };
 use crate::duration::{self, GoDuration};
 
@@ -166,6 +166,7 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
     let (leave_drain_time, rpc_hold_timeout, raft_multiplier) = check_performance(&layer, dev)?;
     let reconnect = layer.reconnect_timeout;
     let session_ttl_min = layer.session_ttl_min;
+    let tls = super::tls::check(&layer, warnings)?;
     warn_without_effect(&layer, warnings);
     Ok(Config {
         server,
@@ -183,7 +184,9 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         bind_addr,
         serf_lan_bind,
         advertise_addr,
-        http: check_http(&layer, ports.http)?,
+        http: check_http(&layer, "addresses.http", &layer.addresses.http, ports.http)?,
+        https: check_https(&layer, ports.https, &tls)?,
+        tls,
         dns: super::dns::check(&layer, ports.dns)?,
         ports,
         start_join: check_join("start_join", &layer.start_join)?,
@@ -364,6 +367,7 @@ fn check_ports(layer: &Layer) -> Result<Ports, Error> {
         server: within("ports.server", layer.ports.server, 8300, 1, 65535)?,
         serf_lan: within("ports.serf_lan", layer.ports.serf_lan, 8301, 1, 65535)?,
         http: optional("ports.http", layer.ports.http, 8500)?,
+        https: optional("ports.https", layer.ports.https.or(Some(Number(-1))), 0)?,
         dns: optional("ports.dns", layer.ports.dns, 8600)?,
     })
 }
@@ -407,13 +411,28 @@ fn only<T: Copy>(kind: &str, found: &[T]) -> Result<T, Error> {
     }
 }
 
-fn check_http(layer: &Layer, port: Option<u16>) -> Result<Vec<HttpAddress>, Error> {
+fn check_https(layer: &Layer, port: Option<u16>, tls: &Tls) -> Result<Vec<HttpAddress>, Error> {
+    let addresses = check_http(layer, "addresses.https", &layer.addresses.https, port)?;
+    if !addresses.is_empty() && !tls.https.has_certificate() {
+        return invalid(
+            "ports.https is set, and no certificate: set cert_file and key_file in tls.https or tls.defaults",
+        );
+    }
+    Ok(addresses)
+}
+
+fn check_http(
+    layer: &Layer,
+    key: &'static str,
+    addresses: &Option<String>,
+    port: Option<u16>,
+) -> Result<Vec<HttpAddress>, Error> {
     let Some(port) = port else {
         return Ok(Vec::new());
     };
     let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
-    let (key, text) = match (given(&layer.addresses.http), given(&layer.client_addr)) {
-        (Some(text), _) => ("addresses.http", text),
+    let (key, text) = match (given(addresses), given(&layer.client_addr)) {
+        (Some(text), _) => (key, text),
         (None, Some(text)) => ("client_addr", text),
         (None, None) => ("client_addr", Ipv4Addr::LOCALHOST.to_string()),
     };

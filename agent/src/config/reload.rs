@@ -37,6 +37,7 @@ impl Config {
                 node_meta: "node_meta",
                 services: "services",
                 checks: "checks",
+                tls: "tls",
                 leave_on_terminate: "leave_on_terminate",
                 skip_leave_on_interrupt: "skip_leave_on_interrupt",
             }
@@ -53,6 +54,7 @@ impl Config {
                 serf_lan_bind: "serf_lan",
                 advertise_addr: "advertise_addr",
                 http: "addresses.http",
+                https: "addresses.https",
                 dns: "dns_config",
                 ports: "ports",
                 start_join: "start_join",
@@ -93,6 +95,7 @@ impl Config {
         config.node_meta.clone_from(&new.node_meta);
         config.services.clone_from(&new.services);
         config.checks.clone_from(&new.checks);
+        config.tls.clone_from(&new.tls);
         config
     }
 }

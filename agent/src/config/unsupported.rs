@@ -16,7 +16,8 @@ enum Treatment {
 use Treatment::{AlwaysOn, Refuse, Warn};
 
 const NO_ACL: &str = "this version has no ACLs, so its API would be open to everybody";
-const NO_TLS: &str = "this version has no TLS, so its traffic would be readable";
+const NO_AUTO_TLS: &str =
+    "this version hands no certificates to clients: give each its own by tls.defaults";
 const NO_ENCRYPTION: &str = "this version cannot encrypt gossip, so it would be readable";
 const NO_FILTER: &str = "this version cannot restrict access this way";
 const NO_RAFT_2: &str = "this version speaks raft protocol 3 only";
@@ -37,7 +38,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("acl_ttl", Refuse(NO_ACL)),
     ("addresses.grpc", Warn),
     ("addresses.grpc_tls", Warn),
-    ("addresses.https", Warn),
     ("advertise_addr_ipv4", Warn),
     ("advertise_addr_ipv6", Warn),
     ("advertise_addr_wan", Warn),
@@ -45,16 +45,13 @@ const KEYS: &[(&str, Treatment)] = &[
     ("advertise_addr_wan_ipv6", Warn),
     ("advertise_reconnect_timeout", Warn),
     ("audit", Refuse(ENTERPRISE)),
-    ("auto_config", Refuse(NO_TLS)),
-    ("auto_encrypt", Refuse(NO_TLS)),
+    ("auto_config", Refuse(NO_AUTO_TLS)),
+    ("auto_encrypt", Refuse(NO_AUTO_TLS)),
     ("auto_reload_config", Warn),
     ("autopilot.disable_upgrade_migration", Warn),
     ("autopilot.redundancy_zone_tag", Refuse(ENTERPRISE)),
     ("autopilot.upgrade_version_tag", Refuse(ENTERPRISE)),
-    ("ca_file", Refuse(NO_TLS)),
-    ("ca_path", Refuse(NO_TLS)),
     ("cache", Warn),
-    ("cert_file", Refuse(NO_TLS)),
     ("cloud", Warn),
     ("config_entries", Warn),
     ("connect", Warn),
@@ -86,9 +83,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("http_config.max_header_bytes", Warn),
     ("http_config.response_headers", Warn),
     ("http_config.use_cache", Warn),
-    ("key_file", Refuse(NO_TLS)),
     ("license_path", Refuse(ENTERPRISE)),
-    ("limits.https_handshake_timeout", Warn),
     ("limits.request_limits", Warn),
     ("limits.rpc_client_timeout", Warn),
     ("limits.rpc_handshake_timeout", Warn),
@@ -108,7 +103,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("ports.expose_min_port", Warn),
     ("ports.grpc", Warn),
     ("ports.grpc_tls", Warn),
-    ("ports.https", Warn),
     ("ports.proxy_max_port", Warn),
     ("ports.proxy_min_port", Warn),
     ("ports.serf_wan", Warn),
@@ -159,10 +153,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("telemetry.retry_failed_connection", Warn),
     ("telemetry.statsd_address", Warn),
     ("telemetry.statsite_address", Warn),
-    ("tls", Refuse(NO_TLS)),
-    ("tls_cipher_suites", Refuse(NO_TLS)),
-    ("tls_min_version", Refuse(NO_TLS)),
-    ("tls_prefer_server_cipher_suites", Refuse(NO_TLS)),
+    ("tls_prefer_server_cipher_suites", Warn),
     ("translate_wan_addrs", Warn),
     ("ui", Warn),
     ("ui_config", Warn),
@@ -170,11 +161,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("ui_dir", Warn),
     ("unix_sockets", Refuse(NO_FILTER)),
     ("use_streaming_backend", Warn),
-    ("verify_incoming", Refuse(NO_TLS)),
-    ("verify_incoming_https", Refuse(NO_TLS)),
-    ("verify_incoming_rpc", Refuse(NO_TLS)),
-    ("verify_outgoing", Refuse(NO_TLS)),
-    ("verify_server_hostname", Refuse(NO_TLS)),
     ("watches", Warn),
     ("xds", Warn),
 ];
@@ -206,7 +192,6 @@ const FLAGS: &[(&str, &str, Takes)] = &[
     ("encrypt", "encrypt", Takes::Value),
     ("grpc-port", "ports.grpc", Takes::Value),
     ("grpc-tls-port", "ports.grpc_tls", Takes::Value),
-    ("https-port", "ports.https", Takes::Value),
     ("join-wan", "start_join_wan", Takes::Value),
     ("log-rotate-bytes", "log_rotate_bytes", Takes::Value),
     ("log-rotate-duration", "log_rotate_duration", Takes::Value),
@@ -401,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_is_switched_off_says_nothing() {
-        let text = r#"{"acl": {"enabled": false}, "encrypt": "", "ui": false, "ports": {"https": -1},
+        let text = r#"{"acl": {"enabled": false}, "encrypt": "", "ui": false, "ports": {"grpc": -1},
                        "raft_protocol": 3, "disable_remote_exec": true, "watches": []}"#;
         let mut root = super::super::json::parse(text).expect("valid");
         assert_eq!(strip(&mut root), []);

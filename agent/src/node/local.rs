@@ -26,14 +26,27 @@ pub(super) fn settings(config: &Config, id: Uuid) -> Settings {
     }
 }
 
+/// Why a configuration was not taken over. Everything is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// A service or a check.
+    #[error(transparent)]
+    Local(#[from] crate::local::Error),
+    /// A certificate or a key.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
+}
+
 impl Node {
     /// Takes over what applies live of a configuration that was read again.
     ///
     /// # Errors
-    /// What is wrong with its services and checks; those of before stay.
-    pub fn reload(&self, config: &Config) -> Result<(), crate::local::Error> {
+    /// What is wrong with its services and checks, or with its certificates; those of before stay.
+    pub fn reload(&self, config: &Config) -> Result<(), ReloadError> {
+        let tls = self.inner.tls.prepare(&config.tls)?;
         let local = self.local();
         local.reload(&config.services, &config.checks)?;
+        self.inner.tls.take_over(tls);
         local.set_meta(own_row(config, self.inner.node_id).meta);
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::local::Local;
 use crate::raft::{self, AddressBook, Consensus};
 use crate::rpc::{Pool, Purpose};
 use crate::state::{Autopilot, Shared, Store};
+use crate::tls::Tls;
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,9 @@ pub enum StartError {
     /// Services and checks of the configuration.
     #[error(transparent)]
     Local(#[from] crate::local::Error),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
     /// None of the addresses of `-join` could be joined.
     #[error("failed to join any of {addresses:?}: {last}")]
     Join {
@@ -90,6 +94,7 @@ pub enum StartError {
 /// in production Raft has a thread of its own, so that no load of requests can hold up a heartbeat.
 pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, StartError> {
     let config = Arc::new(config);
+    let tls = Arc::new(Tls::load(&config)?);
     create_folder(&env, &config.data_dir)?;
     let serf = config.data_dir.join("serf");
     create_folder(&env, &serf)?;
@@ -97,14 +102,19 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
     let local = Local::new(env.clone(), super::local::settings(&config, node_id));
     local.open(&config.services, &config.checks).await?;
     let addresses: AddressBook = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
-    let calls = Arc::new(Pool::new(env.net.clone(), Purpose::Call));
+    // Servers are reached over a network of their own: what goes there may have to be protected.
+    let servers = Env {
+        net: tls.outgoing(env.net.clone()),
+        ..env.clone()
+    };
+    let calls = Arc::new(Pool::new(servers.net.clone(), Purpose::Call));
 
     let phase = watch::Sender::new(Phase::Running);
     let mut tags = tags(&config, node_id);
     let mut server = None;
     let mut listener = None;
     if config.server {
-        let start = open_server(&env, &config, &addresses, phase.subscribe());
+        let start = open_server(&servers, &config, &addresses, phase.subscribe());
         let (bound, opened) = on(&raft, start).await?;
         let identity = opened.consensus.identity();
         tags.insert("raft_id".to_owned(), identity.raft_id().to_string());
@@ -129,6 +139,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             node_id,
             gossip,
             calls,
+            tls,
             local,
             events: crate::events::Events::default(),
             gate: super::gate::Gate::default(),

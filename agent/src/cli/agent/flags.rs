@@ -73,6 +73,9 @@ struct AgentFlags {
     /// Port of the HTTP API; -1 switches it off [default: 8500]
     #[arg(long)]
     http_port: Option<i64>,
+    /// Port of the HTTPS API, which needs a certificate; -1 switches it off [default: -1]
+    #[arg(long)]
+    https_port: Option<i64>,
     /// Address to join once at start; may be repeated
     #[arg(long)]
     join: Vec<String>,
@@ -209,6 +212,7 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         enable_script_checks,
         hcl: _,
         http_port,
+        https_port,
         join,
         log_file,
         log_json,
@@ -262,6 +266,7 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
     };
     layer.ports.dns = dns_port.map(Number);
     layer.ports.http = http_port.map(Number);
+    layer.ports.https = https_port.map(Number);
     layer.ports.serf_lan = serf_lan_port.map(Number);
     layer.ports.server = server_port.map(Number);
     for pair in node_meta {
