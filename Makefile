@@ -3,7 +3,7 @@
 # make test-local  all of them but the next
 # make old-bugs    a part of it: puts old bugs back and sees that the simulation finds them
 # make test-kube   the end-to-end tests, on a Kubernetes of their own (kind where there is Docker, else tests/kube/bare)
-# make bench    prints the benchmark table; BENCH=core, dns, million, cluster or kube one part of it
+# make bench    prints the benchmark table; BENCH=core, dns, million, catalog, cluster or kube one part of it
 # make verify   checks form: format, lints, docs, dependencies, generated files; changes no file
 # make fix      puts right what `make verify` can put right by itself
 # make soak SEEDS=1000   runs that many simulated clusters; SEED=N runs that one again
@@ -13,7 +13,7 @@ SEEDS ?= 200
 KUBE_NODES ?= 1
 DEMO_DIR ?= target/demo
 SAMPLE := deploy/samples/three-servers.yaml
-CRD := crds/consulclusters.consulcluster.dev.yaml
+CRDS := $(wildcard crds/*.consulcluster.dev.yaml)
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 .PHONY: demo test test-local test-kube bench verify fix soak old-bugs advisories
@@ -56,7 +56,7 @@ test-kube:
 	tests/kube/bed run $(CARGO) test --offline --locked -p tests --test kube -- --test-threads=4 $(KUBE_TESTS); \
 	    code=$$?; tests/kube/bed down; exit $$code
 
-# BENCH=core, dns, million, cluster and kube run one part. The last one makes a Kubernetes of its own.
+# BENCH=core, dns, million, catalog, cluster and kube run one part. The last one makes a Kubernetes of its own.
 bench:
 	$(CARGO) build --release --locked --bins
 	@code=0; \
@@ -78,12 +78,14 @@ verify:
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) fetch --locked
 	cargo-deny --offline check licenses bans sources
-	$(CARGO) run --quiet --locked -p operator -- crd | diff -u $(CRD) -
+	@for crd in $(CRDS); do \
+	    $(CARGO) run --quiet --locked -p operator -- crd $$(basename $$crd .yaml) | diff -u $$crd - || exit 1; \
+	done
 
 fix:
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
-	$(CARGO) run --quiet --locked -p operator -- crd > $(CRD)
+	for crd in $(CRDS); do $(CARGO) run --quiet --locked -p operator -- crd $$(basename $$crd .yaml) > $$crd; done
 
 # Needs the network: fetches the advisory database.
 advisories:

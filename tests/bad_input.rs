@@ -72,7 +72,7 @@ fn flags_that_contradict_each_other() {
 #[test]
 fn an_address_in_use() {
     let mut cluster = Cluster::new();
-    for port in [8300, 8301, 8500] {
+    for port in [8300, 8301, 8302, 8500] {
         let address = cluster.block.socket(1, port);
         let _taken = TcpListener::bind(address).expect("free");
         let said = refused(&mut cluster, "A", &["-server", "-bootstrap"]);
@@ -261,11 +261,11 @@ fn garbage_on_every_port_is_dropped() {
             // A small version byte and a huge length: what a frame's first fields might be.
             bytes[..5].copy_from_slice(&[1, 0xFF, 0xFF, 0xFF, 0xFF]);
         }
-        for port in [8301, 8600] {
+        for port in [8301, 8302, 8600] {
             let from = UdpSocket::bind((cluster.block.ip(200), 0)).expect("free");
             let _ = from.send_to(&bytes, cluster.block.socket(host, port));
         }
-        for port in [8300, 8301, 8500] {
+        for port in [8300, 8301, 8302, 8500] {
             throw(cluster.block.socket(host, port), &bytes);
         }
     }

@@ -267,3 +267,35 @@ fn what_is_registered_without_servers_waits_for_them() {
     cluster["D"].cli(&["join", &a]).success();
     wait_for_health(&cluster["A"], "early", Some("passing"));
 }
+
+#[test]
+fn a_sidecar_is_in_the_catalog_as_long_as_its_service() {
+    let mut cluster = with_client(&[]);
+    let d = &cluster["D"];
+    let web = r#"{"Name":"web","Port":80,"Check":{"TTL":"1h","Status":"passing"},
+        "Connect":{"SidecarService":{"Check":{"TTL":"1h","Status":"passing"}}}}"#;
+    done(d, "/v1/agent/service/register", web);
+    wait_for_health(d, "web-sidecar-proxy", Some("passing"));
+    let found = cluster["A"].json("/v1/health/connect/web");
+    let service = &found[0]["Service"];
+    assert_eq!(service["ID"], "web-sidecar-proxy");
+    assert_eq!(service["Port"], 21000);
+    assert_eq!(service["Proxy"]["LocalServicePort"], 80);
+    // It keeps its port over a restart.
+    let a = cluster.address("A");
+    cluster["D"].kill();
+    cluster["D"].start(&["-retry-join", &a]);
+    cluster["D"].wait_for_leader();
+    let d = &cluster["D"];
+    let kept = d.json("/v1/agent/service/web-sidecar-proxy");
+    assert_eq!(kept["Port"], 21000);
+    done(d, "/v1/agent/service/deregister/web", "");
+    wait_for_health(&cluster["A"], "web", None);
+    eventually("the sidecar has gone, too", || {
+        let found = cluster["A"].json("/v1/catalog/service/web-sidecar-proxy");
+        match found.as_array().is_some_and(Vec::is_empty) {
+            true => Ok(()),
+            false => Err(found.to_string()),
+        }
+    });
+}

@@ -92,8 +92,9 @@ fn keys_are_exported_and_imported() {
     let services = a.cli(&["catalog", "services"]).success();
     assert_eq!(services, "consul\n");
     assert_eq!(a.cli(&["catalog", "datacenters"]).success(), "dc1\n");
-    let refused = a.cli(&["exec", "true"]).failure();
-    assert!(refused.contains("exec is not supported"), "{refused}");
+    // Off by default.
+    let said = a.cli(&["exec", "true"]).success();
+    assert_eq!(said, "0 / 0 node(s) completed / acknowledged\n");
 }
 
 #[test]
@@ -188,4 +189,98 @@ fn events_coordinates_entries_and_intentions_by_the_command_line() {
             .success(),
         "Allowed\n"
     );
+}
+
+#[test]
+fn commands_are_run_where_the_configuration_allows_it() {
+    let mut cluster = Cluster::formed();
+    let b = cluster.address("B");
+    cluster["A"].interrupt();
+    cluster["A"].start(&[
+        "-server",
+        "-retry-join",
+        &b,
+        "-hcl",
+        "disable_remote_exec = false",
+    ]);
+    cluster.wait_for_voters(&SERVERS);
+    let said = cluster["C"].cli(&["exec", "-wait=10s", "-node=A", "echo one; exit 3"]);
+    assert_eq!(
+        (said.code, said.stdout.as_str()),
+        (
+            Some(2),
+            "    A: one\n    A:\n==> A: finished with exit code 3\n1 / 1 node(s) completed / acknowledged\n"
+        ),
+        "{said:?}"
+    );
+    // Nothing of it is left.
+    assert_eq!(cluster["B"].get("/v1/kv/_rexec/?keys").status, 404);
+    let sessions = cluster["B"].json("/v1/session/list");
+    assert_eq!(sessions.as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn a_semaphore_lets_in_as_many_as_it_says() {
+    let cluster = Cluster::bootstrapped();
+    let a = &cluster["A"];
+    let agent = binary("agent");
+    let address = a.http().address;
+    let inner = |command: &str| {
+        format!(
+            "{} lock -http-addr={address} -n=2 -try=1s -child-exit-code jobs {command}",
+            agent.display()
+        )
+    };
+    // The second place is free inside of the first, a third one is not.
+    let second = inner("true");
+    let said = a.cli(&["lock", "-n=2", "-child-exit-code", "jobs", &second]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let third = inner(&format!("'{}'", inner("true")));
+    let said = a.cli(&["lock", "-n=2", "-child-exit-code", "jobs", &third]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.stderr.contains("Lock acquisition failed"), "{said:?}");
+    let other = a.cli(&[
+        "lock",
+        "-n=2",
+        "jobs",
+        &inner("true").replace("-n=2", "-n=3"),
+    ]);
+    assert!(
+        other
+            .stderr
+            .contains("semaphore limit conflict (lock: 2, local: 3)"),
+        "{other:?}"
+    );
+    assert_eq!(a.get("/v1/kv/jobs/?keys").status, 404, "nothing is left");
+}
+
+#[test]
+fn a_debug_archive_has_consuls_layout() {
+    let cluster = Cluster::bootstrapped();
+    let output = cluster.folder().join("debug");
+    let output = output.to_str().expect("a plain path");
+    let said = cluster["A"].cli(&[
+        "debug",
+        "-duration=10s",
+        "-interval=5s",
+        "-archive=false",
+        "-output",
+        output,
+    ]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stderr.contains("Unable to capture pprof"), "{said:?}");
+    assert!(said.stdout.contains(" Agent Version: '"), "{said:?}");
+    let read = |name: &str| {
+        let path = format!("{output}/{name}");
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let json = |name: &str| serde_json::from_str::<Value>(&read(name)).expect("JSON");
+    assert_eq!(json("index.json")["Interval"], "5s");
+    assert_eq!(json("members.json").as_array().map(Vec::len), Some(3));
+    assert_eq!(json("agent.json")["Config"]["NodeName"], "A");
+    assert!(json("host.json")["Memory"].is_object());
+    assert!(read("metrics.json").contains("\"Timestamp\""));
+    assert!(fs::metadata(format!("{output}/consul.log")).is_ok());
+    let again = cluster["A"].cli(&["debug", "-output", output]).failure();
+    assert!(again.contains("already exists"), "{again}");
 }

@@ -16,6 +16,9 @@ const MAGIC: [u8; 8] = *b"CCSTATE\n";
 /// How an archive of Consul begins, which is compressed.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
+/// Largest archive that is taken back: it is held in memory while it is checked.
+pub const ARCHIVE_BYTES_MAX: usize = 1 << 30;
+
 /// Longest header that is believed.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 

@@ -1,9 +1,10 @@
 //! A small HTTP client for agents: used by the command line, the operator and the tests.
 //!
-//! HTTP/1.1 over TCP or a Unix socket, connections reused, every step bounded in time. It speaks to Consul's agents too.
+//! HTTP/1.1 over TCP, TLS or a Unix socket, connections reused, every step bounded in time. It speaks to Consul's agents too.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +15,12 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::env::{BoxStream, Net, RealNet};
+use crate::tls::ClientTls;
 
 mod address;
 mod api;
@@ -42,11 +47,18 @@ const IDLE_CONNECTIONS_MAX: usize = 64;
 pub struct Client {
     inner: Arc<Inner>,
     timeout: Duration,
+    /// Which one requests are for, where not the agent's own.
+    datacenter: Option<Arc<str>>,
+    answer_bytes_max: usize,
 }
 
 struct Inner {
     address: Address,
     net: Arc<dyn Net>,
+    /// How HTTPS is spoken; what the system trusts, where nothing was said.
+    tls: OnceLock<Arc<ClientConfig>>,
+    /// Whom the agent's certificate must name, where that is not the address's host.
+    server_name: Option<String>,
     headers: HeaderMap,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
@@ -68,6 +80,9 @@ pub enum Error {
     /// The agent's address cannot be used.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// A certificate, a key or an authority cannot be used.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
     /// Nobody listens there, or the name has no address. Nothing was sent.
     #[error("{} {url:?}: dial {place}: {reason}", verb(method))]
     Connect {
@@ -127,7 +142,10 @@ fn verb(method: &Method) -> String {
 impl Error {
     /// Whether the request certainly was not carried out, so that sending it again is safe.
     pub fn is_before_sending(&self) -> bool {
-        matches!(self, Error::Address(_) | Error::Connect { .. })
+        matches!(
+            self,
+            Error::Address(_) | Error::Tls(_) | Error::Connect { .. }
+        )
     }
 }
 
@@ -154,10 +172,16 @@ impl Response {
             .parse()
             .ok()
     }
+
+    /// `X-Consul-ContentHash`, when it is there.
+    pub fn content_hash(&self) -> Option<&str> {
+        self.headers.get("x-consul-contenthash")?.to_str().ok()
+    }
 }
 
 impl Client {
-    /// A client of the agent at `address`: `HOST:PORT`, `http://HOST:PORT` or `unix://PATH`. Nothing is sent yet.
+    /// A client of the agent at `address`: `HOST:PORT`, `http://HOST:PORT`, `https://HOST:PORT` or `unix://PATH`. Nothing
+    /// is sent yet.
     ///
     /// # Errors
     /// [`Error::Address`].
@@ -173,12 +197,16 @@ impl Client {
         let inner = Inner {
             address: address.parse()?,
             net,
+            tls: OnceLock::new(),
+            server_name: None,
             headers: HeaderMap::new(),
             idle: Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
             timeout: REQUEST_TIME_DEFAULT,
+            datacenter: None,
+            answer_bytes_max: BODY_SIZE_MAX_BYTES,
         })
     }
 
@@ -186,9 +214,37 @@ impl Client {
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
             timeout,
+            ..self.clone()
         }
+    }
+
+    /// The same client for answers of up to that many bytes: a saved state may be larger than anything else.
+    #[must_use]
+    pub fn with_answer_bytes_max(&self, answer_bytes_max: usize) -> Self {
+        Self {
+            answer_bytes_max,
+            ..self.clone()
+        }
+    }
+
+    /// A client whose requests are for a datacenter, where one is given; else for the agent's own.
+    #[must_use]
+    pub fn in_datacenter(&self, datacenter: Option<&str>) -> Self {
+        Self {
+            datacenter: datacenter.map(Arc::from),
+            ..self.clone()
+        }
+    }
+
+    /// A path with the datacenter that it is for.
+    fn placed<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        let Some(datacenter) = &self.datacenter else {
+            return Cow::Borrowed(path);
+        };
+        let join = if path.contains('?') { '&' } else { '?' };
+        let datacenter = api::escape(datacenter, b"-._~");
+        Cow::Owned(format!("{path}{join}dc={datacenter}"))
     }
 
     /// A client that sends `token` as `X-Consul-Token` with every request.
@@ -209,6 +265,30 @@ impl Client {
         self.with_header(AUTHORIZATION.as_str(), &format!("Basic {text}"))
     }
 
+    /// A client that speaks HTTPS as these settings say. With `always` it does so even where the address has no
+    /// scheme; a Unix socket is never protected.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] when a file cannot be used.
+    pub fn with_tls(&self, settings: &ClientTls, always: bool) -> Result<Self, Error> {
+        let address = match always {
+            true => self.inner.address.clone().secured(),
+            false => self.inner.address.clone(),
+        };
+        let inner = Inner {
+            address,
+            net: Arc::clone(&self.inner.net),
+            tls: OnceLock::from(settings.load()?),
+            server_name: settings.server_name.clone(),
+            headers: self.inner.headers.clone(),
+            idle: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            ..self.clone()
+        })
+    }
+
     fn with_header(&self, name: &'static str, value: &str) -> Result<Self, Error> {
         let mut value = HeaderValue::from_str(value).map_err(|_| AddressError::Header { name })?;
         value.set_sensitive(true);
@@ -217,12 +297,16 @@ impl Client {
         let inner = Inner {
             address: self.inner.address.clone(),
             net: Arc::clone(&self.inner.net),
+            tls: self.inner.tls.clone(),
+            server_name: self.inner.server_name.clone(),
             headers,
             idle: Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
             timeout: self.timeout,
+            datacenter: self.datacenter.clone(),
+            answer_bytes_max: self.answer_bytes_max,
         })
     }
 
@@ -266,14 +350,14 @@ impl Client {
         body: Bytes,
     ) -> Result<Response, Error> {
         let deadline = Instant::now() + self.timeout;
-        let call = Call::new(self, &method, path);
+        let call = Call::new(self, &method, &self.placed(path));
         let whole = async {
             let (response, sender) = self.exchange(&call, body).await?;
             let (head, body) = response.into_parts();
-            let body = http_body_util::Limited::new(body, BODY_SIZE_MAX_BYTES)
+            let body = http_body_util::Limited::new(body, self.answer_bytes_max)
                 .collect()
                 .await
-                .map_err(|e| call.transport(&e))?
+                .map_err(|e| call.transport(&*e))?
                 .to_bytes();
             self.put_back(sender);
             Ok(Response {
@@ -293,7 +377,7 @@ impl Client {
     /// # Errors
     /// Also [`Error::Status`]: a stream is worth reading only when its status is 2xx.
     pub async fn stream(&self, path: &str) -> Result<Stream, Error> {
-        let call = Call::new(self, &Method::GET, path);
+        let call = Call::new(self, &Method::GET, &self.placed(path));
         let (response, sender) = timeout(self.timeout, self.exchange(&call, Bytes::new()))
             .await
             .map_err(|_| call.timeout(self.timeout))??;
@@ -311,7 +395,7 @@ impl Client {
         )
         .await
         .map_err(|_| call.timeout(self.timeout))?
-        .map_err(|e| call.transport(&e))?
+        .map_err(|e| call.transport(&*e))?
         .to_bytes();
         let status = head.status;
         let body = String::from_utf8_lossy(&body).trim().to_owned();
@@ -365,7 +449,7 @@ impl Client {
 
     async fn connect(&self) -> std::io::Result<BoxStream> {
         let (host, port) = match &self.inner.address {
-            Address::Tcp { host, port } => (host, *port),
+            Address::Tcp { host, port } | Address::Tls { host, port } => (host, *port),
             Address::Unix(path) => {
                 return Ok(Box::new(tokio::net::UnixStream::connect(path).await?));
             }
@@ -373,11 +457,31 @@ impl Client {
         let mut last = std::io::Error::other("the name has no address");
         for address in self.inner.net.resolve(host, port).await? {
             match self.inner.net.connect(address).await {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => {
+                    return match &self.inner.address {
+                        Address::Tls { .. } => self.secure(stream, host).await,
+                        _ => Ok(stream),
+                    };
+                }
                 Err(e) => last = e,
             }
         }
         Err(last)
+    }
+
+    /// Makes the handshake with the agent, which must be who the address or the settings say.
+    async fn secure(&self, stream: BoxStream, host: &str) -> std::io::Result<BoxStream> {
+        let config = match self.inner.tls.get() {
+            Some(config) => config,
+            None => {
+                let config = ClientTls::default().load().map_err(std::io::Error::other)?;
+                self.inner.tls.get_or_init(|| config)
+            }
+        };
+        let name = self.inner.server_name.as_deref().unwrap_or(host).to_owned();
+        let name = ServerName::try_from(name).map_err(std::io::Error::other)?;
+        let connector = TlsConnector::from(Arc::clone(config));
+        Ok(Box::new(connector.connect(name, stream).await?))
     }
 
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
@@ -455,11 +559,22 @@ impl Call {
         }
     }
 
-    fn transport(&self, error: &dyn fmt::Display) -> Error {
+    fn transport(&self, error: &dyn std::error::Error) -> Error {
+        // hyper says "connection error" of everything; what happened is what caused it.
+        let mut reason = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !reason.contains(&text) {
+                reason.push_str(": ");
+                reason.push_str(&text);
+            }
+            cause = error.source();
+        }
         Error::Transport {
             method: self.method.clone(),
             url: self.url.clone(),
-            reason: error.to_string(),
+            reason,
         }
     }
 }

@@ -15,13 +15,19 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::local::definition::Raw;
+use crate::state::ConfigEntry;
 
 mod build;
+mod cidr;
+mod connect;
 mod cursor;
 mod dns;
 pub(crate) mod document;
+mod entries;
 pub mod files;
+mod gossip;
 mod hcl;
+mod http;
 mod json;
 pub(crate) mod layer;
 pub mod machine;
@@ -30,14 +36,21 @@ mod reload;
 mod services;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tree;
 pub(crate) mod unsupported;
+mod wan;
 
 pub use build::{FlagSettings, Loaded, load};
+pub use cidr::Cidr;
+pub use connect::Connect;
 pub use dns::{Dns, Soa};
 pub use files::{Format, SourceFile};
+pub use gossip::GossipTimes;
 pub use machine::Machine;
 pub use reload::Diff;
+pub use tls::{Tls, TlsInterface, TlsVersion};
+pub use wan::Wan;
 
 /// Everything that an agent is started with, checked.
 ///
@@ -78,6 +91,15 @@ pub struct Config {
     /// Where the HTTP API listens. Keys `client_addr` (several separated by spaces), `addresses.http`, `ports.http`.
     /// Default 127.0.0.1:8500; empty when the port is -1.
     pub http: Vec<HttpAddress>,
+    /// How the HTTP API answers. Block `http_config`.
+    pub http_config: HttpConfig,
+    /// Whether `/debug/pprof/` is there. Default false.
+    pub enable_debug: bool,
+    /// Where the same API listens for HTTPS. Keys `client_addr`, `addresses.https`, `ports.https`. Default: nowhere, as
+    /// the port is -1. Needs a certificate in `tls`.
+    pub https: Vec<HttpAddress>,
+    /// How connections are protected. Applies live.
+    pub tls: Tls,
     /// How DNS questions are answered.
     pub dns: Dns,
     /// Port numbers.
@@ -94,6 +116,9 @@ pub struct Config {
     pub rejoin_after_leave: bool,
     /// Whether this node neither measures nor tells where it is. Default false.
     pub disable_coordinates: bool,
+    /// Whether commands of others (`exec`) are not run here. Everybody who may write keys and fire events may run what
+    /// they like otherwise. Default true.
+    pub disable_remote_exec: bool,
     /// Whether SIGTERM is a graceful leave. Default true on clients, false on servers. Applies live.
     pub leave_on_terminate: bool,
     /// Whether SIGINT stops the agent without a leave. Applies live. Default false.
@@ -110,16 +135,26 @@ pub struct Config {
     pub raft_multiplier: u32,
     /// When Raft takes snapshots and what it keeps.
     pub raft: RaftSettings,
+    /// Goes on alone after the loss of a quorum. Block `quorum_recovery`, not Consul's; the operator writes it.
+    pub quorum_recovery: Option<QuorumRecovery>,
+    /// Moves the `raft/` folder of one server aside before it starts. Block `raft_set_aside`, not Consul's; the operator
+    /// writes it.
+    pub raft_set_aside: Option<RaftSetAside>,
     /// How the leader looks after the set of servers. Block `autopilot`.
     pub autopilot: Autopilot,
+    /// The certificate authority of the service mesh. Block `connect`.
+    pub connect: Connect,
     /// Timing of gossip. Block `gossip_lan`.
-    pub gossip_lan: GossipLan,
+    pub gossip_lan: GossipTimes,
     /// How long a failed member is remembered before it is forgotten. At least 8h. Default 72h.
     pub reconnect_timeout: Duration,
     /// How long a blocking query without `wait` is held. At most `max_query_time`. Default 300s.
     pub default_query_time: Duration,
     /// Longest `wait` of a blocking query; more is cut to this. Default 600s.
     pub max_query_time: Duration,
+    /// How old answers of `/v1/catalog` and `/v1/health` may be, if the request says nothing else; 0 is not at all. Key
+    /// `discovery_max_stale`. Default 0s.
+    pub discovery_max_stale: Duration,
     /// Shortest TTL of a session. Default 10s.
     pub session_ttl_min: Duration,
     /// Bounds on what clients of the HTTP API may do. Block `limits`.
@@ -139,8 +174,18 @@ pub struct Config {
     pub services: Vec<Raw>,
     /// Checks beside those of services' definitions. Keys `check` and `checks`. Apply live. Default none.
     pub checks: Vec<Raw>,
+    /// Config entries that a leader writes when there are none of their kind and name. Servers only. Key
+    /// `config_entries.bootstrap`, in either spelling of keys. Default none.
+    pub config_entries: Vec<ConfigEntry>,
     /// How checks are run.
     pub check_settings: CheckSettings,
+    /// The pool that the servers of all datacenters form.
+    pub wan: Wan,
+    /// The datacenter whose config entries count everywhere: writes go there, and the others copy them. Default: the own
+    /// one.
+    pub primary_datacenter: String,
+    /// Whether answers about nodes of other datacenters show their `wan` address where they have one. Default false.
+    pub translate_wan_addrs: bool,
 }
 
 /// How checks are run. Top-level keys.
@@ -178,10 +223,18 @@ pub struct Ports {
     pub server: u16,
     /// Gossip, UDP and TCP. Flag `-serf-lan-port`. 1 to 65535. Default 8301.
     pub serf_lan: u16,
+    /// Gossip among the servers of all datacenters, UDP and TCP. Flag `-serf-wan-port`. -1 (`None`) switches it off. Default
+    /// 8302.
+    pub serf_wan: Option<u16>,
     /// HTTP API. Flag `-http-port`. -1 (`None`) switches it off. Default 8500.
     pub http: Option<u16>,
+    /// HTTPS API. Flag `-https-port`. Default -1 (`None`): switched off.
+    pub https: Option<u16>,
     /// DNS, UDP and TCP. Flag `-dns-port`. -1 (`None`) switches it off. Default 8600.
     pub dns: Option<u16>,
+    /// First and last port that sidecars are given which have none of their own. Keys `sidecar_min_port` and
+    /// `sidecar_max_port`. 1 to 65535 each; 0 or less (`None`) gives none. Default 21000 to 21255.
+    pub sidecar: Option<(u16, u16)>,
 }
 
 /// One place where the HTTP API listens.
@@ -202,6 +255,22 @@ impl fmt::Display for HttpAddress {
     }
 }
 
+/// How the HTTP API answers. Key block `http_config`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Networks from which writes are taken; empty for all. Flag `-allow-write-http-from`. Default all.
+    pub allow_write_http_from: Vec<Cidr>,
+    /// Prefixes of paths that are answered with 403. Default none.
+    pub block_endpoints: Vec<String>,
+    /// Longest head of a request, in bytes. Key `max_header_bytes`, to which 4096 are added as by Go's server. At most
+    /// 1 MiB. Default 64 KiB.
+    pub header_bytes_max: usize,
+    /// Headers of every answer that does not set them itself. Default none.
+    pub response_headers: BTreeMap<String, String>,
+    /// Whether `?cached` has an effect. Default true.
+    pub use_cache: bool,
+}
+
 /// When Raft takes snapshots and what it keeps. Top-level keys `raft_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RaftSettings {
@@ -214,6 +283,29 @@ pub struct RaftSettings {
     /// Entries kept behind a snapshot, so that a slow follower need not receive all of it. Key `raft_trailing_logs`.
     /// At least 1. Default 10240.
     pub trailing_logs: u64,
+}
+
+/// The one log that may be gone on with alone, all of it or none: `cluster_id`, `raft_id`, `last_log_term` and
+/// `last_log_index`, as `info` shows them. A server with any other log ignores it, and so does this one once it has led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuorumRecovery {
+    /// Cluster that the raft folder belongs to.
+    pub cluster_id: Uuid,
+    /// Raft id of the folder; text in a file, as JSON's numbers are too short for it.
+    pub raft_id: u64,
+    /// Term of the log's last entry.
+    pub last_log_term: u64,
+    /// Index of the log's last entry. At least 1.
+    pub last_log_index: u64,
+}
+
+/// Whose `raft/` folder is moved aside, once for each token: what the token moved stays beside it, and tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RaftSetAside {
+    /// Node name of the server. Every other one ignores it.
+    pub node_name: String,
+    /// Part of the name that the folder gets: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub token: String,
 }
 
 /// How the leader looks after the set of servers, until an operator says otherwise (`operator autopilot set-config`): the
@@ -232,20 +324,6 @@ pub struct Autopilot {
     ///
     /// Consul's default is 10s. Here a server votes as soon as it has caught up and is alive (DESIGN.md, section 3).
     pub server_stabilization_time: Duration,
-}
-
-/// Timing of gossip in the local network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GossipLan {
-    /// Time between two rounds of gossip. At least 1ms. Default 200ms.
-    pub gossip_interval: Duration,
-    /// Time between two probes of a random member. At least 1ms. Default 1s.
-    pub probe_interval: Duration,
-    /// How long a direct probe may take before indirect ones are sent. Below `probe_interval`. Default 500ms.
-    pub probe_timeout: Duration,
-    /// Times the logarithm of the number of members times `probe_interval` until a suspect counts as failed. At least
-    /// 1. Default 4.
-    pub suspicion_mult: u32,
 }
 
 /// Bounds on what clients of the HTTP API may do.

@@ -1,8 +1,9 @@
 //! DNS: names of nodes and services, answered from the state; everything else through recursors, if there are any.
 //!
-//! `name` understands a question's name, `answer` puts records together, `size` makes them fit: all three are pure. The
-//! wire format is hickory's; sockets are our own, so that an answer from the local state leaves in the same turn of
-//! the loop in which its question came, and so that a simulation could carry it.
+//! `name` understands a question's name, `answer` puts records together, `size` makes them fit, `kept` has some of what
+//! they made ready for the next asker: all four are pure. The wire format is hickory's; sockets are our own, so that
+//! an answer from the local state leaves in the same turn of the loop in which its question came, and so that a simulation
+//! could carry it.
 
 use std::future::Future;
 
@@ -10,6 +11,7 @@ use crate::node::{Error as NodeError, Node, ReadOptions, Reply};
 use crate::state::Query;
 
 mod answer;
+mod kept;
 mod lookup;
 mod name;
 mod recursor;
@@ -22,21 +24,41 @@ mod tests;
 pub use server::{BindError, Bound, Server, Settings, bind};
 
 /// What DNS needs of a node. Tests put a fake in its place.
-pub trait Api: Send + Sync + 'static {
+pub trait Api: Send + Sync + Sized + 'static {
+    /// See [`Node::at`].
+    fn at(&self, datacenter: &str) -> Self;
+    /// Names of [`Node::datacenters`].
+    fn datacenters(&self) -> impl Future<Output = Result<Vec<String>, NodeError>> + Send;
     /// See [`Node::read`].
     fn read(
         &self,
         query: Query,
         options: ReadOptions,
     ) -> impl Future<Output = Result<Reply, NodeError>> + Send + '_;
+
+    /// See [`Node::is_unchanged`].
+    fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool;
 }
 
 impl Api for Node {
+    fn at(&self, datacenter: &str) -> Self {
+        Node::at(self, datacenter)
+    }
+
+    async fn datacenters(&self) -> Result<Vec<String>, NodeError> {
+        let found = Node::datacenters(self).await?;
+        Ok(found.into_iter().map(|one| one.name).collect())
+    }
+
     fn read(
         &self,
         query: Query,
         options: ReadOptions,
     ) -> impl Future<Output = Result<Reply, NodeError>> + Send + '_ {
         Node::read(self, query, options)
+    }
+
+    fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool {
+        Node::is_unchanged(self, query, options, index)
     }
 }

@@ -4,9 +4,13 @@
 //! (`entries/kinds.rs`), in either spelling of keys, then filled in and checked (`entries/check.rs`). Intentions are read from
 //! entries of the kind `service-intentions` (`entries/intentions.rs`).
 
+pub mod central;
+pub mod chain;
 mod check;
+pub mod gateways;
 pub mod intentions;
 mod kinds;
+pub mod rules;
 mod shape;
 
 #[cfg(test)]
@@ -155,7 +159,7 @@ pub fn show(entry: &ConfigEntry) -> Value {
 }
 
 /// The entry in Consul's JSON, without indexes.
-fn body(entry: &ConfigEntry) -> Value {
+pub(crate) fn body(entry: &ConfigEntry) -> Value {
     // It was written by this module; a server of another version may know what this one does not.
     serde_json::from_str(&entry.json).unwrap_or(Value::Null)
 }

@@ -15,8 +15,6 @@ pub const KEPT: usize = 256;
 const SIZE_MAX: usize = 512;
 /// What Serf sends in front of a name that Consul gives it.
 const SERF_PREFIX: usize = "consul:event:".len();
-/// Name of the event behind `consul exec`, which is off here as by default.
-const REMOTE_EXEC: &str = "_rexec";
 
 /// Which nodes something is for: regular expressions, empty for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,10 +142,6 @@ impl Default for Events {
 impl Events {
     /// Takes one that concerns this agent.
     pub fn push(&self, event: Arc<UserEvent>) {
-        if event.name == REMOTE_EXEC {
-            tracing::info!(target: "agent", "ignoring remote exec event, disabled.");
-            return;
-        }
         tracing::debug!(target: "agent", "new event: event_name={} event_id={}", event.name, event.id);
         let mut kept = self.lock();
         if kept.len() == KEPT {
@@ -240,10 +234,6 @@ mod tests {
                 ..UserEvent::default()
             }));
         }
-        events.push(Arc::new(UserEvent {
-            name: REMOTE_EXEC.into(),
-            ..UserEvent::default()
-        }));
         let kept = events.list();
         assert_eq!((kept.len(), kept[0].ltime), (KEPT, 2));
         assert!(watch.has_changed().unwrap());

@@ -46,6 +46,7 @@ mod events;
 mod identity;
 mod ledger;
 mod probes;
+mod settings;
 mod snapshot;
 mod start;
 mod swim;
@@ -56,11 +57,10 @@ use codec::FrameKind;
 use driver::Command;
 use snapshot::Remembered;
 
+pub use settings::Settings;
 pub use start::start;
 pub use user::UserEvent;
 
-/// Events that a slow reader may be behind by before it loses some and has to read the members anew.
-const EVENTS: usize = 1024;
 /// Longest that a remembered member may take to answer at start.
 const REJOIN_LIMIT: Duration = Duration::from_secs(3);
 /// Remembered members that are contacted at once.
@@ -129,61 +129,6 @@ pub enum Event {
     Reaped(Arc<Member>),
 }
 
-/// How a pool is run.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Own name.
-    pub name: String,
-    /// Own Consul node id.
-    pub id: Uuid,
-    /// Datacenter; members of another one are refused.
-    pub datacenter: String,
-    /// Where to listen, UDP and TCP on the same port.
-    pub bind: SocketAddr,
-    /// What others are told to send to.
-    pub advertise: SocketAddr,
-    /// What this node says of itself at first.
-    pub tags: Tags,
-    /// The file that remembers members and the generation over restarts (`DATA/serf/local.snapshot`).
-    pub snapshot: PathBuf,
-    /// Whether remembered members are contacted at start also after a graceful leave.
-    pub rejoin_after_leave: bool,
-    /// Time between two probes of a random member. LAN: 1 s.
-    pub probe_interval: Duration,
-    /// How long a direct probe may take before indirect ones are sent. LAN: 500 ms. Shorter than `probe_interval`.
-    pub probe_timeout: Duration,
-    /// Times `log(members)` times `probe_interval` until a suspect counts as failed. LAN: 4.
-    pub suspicion_mult: u32,
-    /// Time between two rounds of gossip. LAN: 200 ms.
-    pub gossip_interval: Duration,
-    /// How long a failed or left member is remembered. 72 h.
-    pub reconnect_timeout: Duration,
-    /// Whether the times of probes are turned into a network coordinate, which answers to probes carry.
-    pub coordinates: bool,
-}
-
-impl Settings {
-    /// Consul's LAN parameters for a node without tags in datacenter `dc1`; `snapshot` is the file to remember in.
-    pub fn lan(name: String, id: Uuid, bind: SocketAddr, snapshot: PathBuf) -> Self {
-        Self {
-            name,
-            id,
-            datacenter: "dc1".to_owned(),
-            bind,
-            advertise: bind,
-            tags: Tags::new(),
-            snapshot,
-            rejoin_after_leave: false,
-            probe_interval: Duration::from_secs(1),
-            probe_timeout: Duration::from_millis(500),
-            suspicion_mult: 4,
-            gossip_interval: Duration::from_millis(200),
-            reconnect_timeout: Duration::from_secs(72 * 60 * 60),
-            coordinates: true,
-        }
-    }
-}
-
 /// Why gossip could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -240,6 +185,9 @@ pub enum JoinError {
         /// What was wrong.
         reason: String,
     },
+    /// This agent is in no such pool.
+    #[error("{0}")]
+    NoPool(&'static str),
     /// The other side, or this one, refused: another datacenter, a name in use.
     #[error("{address} refused the join: {reason}")]
     Refused {
@@ -260,6 +208,8 @@ pub(crate) struct Shared {
     event_time: AtomicU64,
     coordinate: ArcSwap<Coordinate>,
     coordinate_resets: AtomicU64,
+    /// Where the others are, where that is kept.
+    places: ArcSwap<BTreeMap<Uuid, Coordinate>>,
     health_score: AtomicU64,
     intent_queue: AtomicU64,
     datagrams_dropped: AtomicU64,
@@ -269,17 +219,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(local: Member) -> Self {
+    fn new(local: Member, events: usize) -> Self {
         let local = Arc::new(local);
         Self {
             members: ArcSwap::from_pointee(vec![Arc::clone(&local)]),
             local: ArcSwap::new(local),
             changes: watch::Sender::new(0),
-            events: broadcast::Sender::new(EVENTS),
-            user_events: broadcast::Sender::new(EVENTS),
+            events: broadcast::Sender::new(events),
+            user_events: broadcast::Sender::new(events),
             event_time: AtomicU64::new(0),
             coordinate: ArcSwap::default(),
             coordinate_resets: AtomicU64::new(0),
+            places: ArcSwap::default(),
             health_score: AtomicU64::new(0),
             intent_queue: AtomicU64::new(0),
             datagrams_dropped: AtomicU64::new(0),
@@ -385,6 +336,11 @@ impl Gossip {
     /// Where this node is, by the times of its probes.
     pub fn coordinate(&self) -> Coordinate {
         **self.shared.coordinate.load()
+    }
+
+    /// Where other members are, as far as they have answered a probe of this node; nobody unless the settings say so.
+    pub fn places(&self) -> Arc<BTreeMap<Uuid, Coordinate>> {
+        self.shared.places.load_full()
     }
 
     /// User events from now on, those of this node included, in the order in which this node hears of them.

@@ -9,18 +9,20 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
+use crate::ca::{SharedLeaf, Update};
 use crate::coordinate::Coordinate;
 use crate::events::Events;
 use crate::gossip::{JoinError, Member, UserEvent};
 use crate::leader::autopilot::ClusterHealth;
 use crate::local::Local;
 use crate::node::{
-    Error as NodeError, Gauge, Node, PeerRef, RaftServer, ReadOptions, Reply, Saved,
+    Datacenter, Error as NodeError, Gauge, Node, PeerRef, RaftServer, ReadOptions, Reply, Saved,
 };
 use crate::state::{Command, Outcome, Query, Session};
 
@@ -29,13 +31,18 @@ mod autopilot;
 mod blocking;
 mod body;
 mod catalog;
+mod closed;
 mod config;
+mod connect;
 mod connection;
 mod coordinate;
+mod datacenter;
 mod dispatch;
 mod error;
 mod event;
 mod filtered;
+mod guard;
+mod gzip;
 mod health;
 mod host;
 mod intentions;
@@ -43,6 +50,7 @@ mod json;
 mod kv;
 mod listen;
 mod local;
+mod mesh;
 mod near;
 mod operator;
 mod query;
@@ -54,6 +62,7 @@ mod settings;
 mod snapshot;
 mod status;
 mod txn;
+mod usage;
 mod views;
 mod wire;
 
@@ -61,11 +70,29 @@ mod wire;
 mod tests;
 
 pub use listen::{BindError, UnixSocket, bind};
+pub use route::{endpoint_of, endpoints};
 pub use server::{Parts, Server};
 pub use settings::{Build, Settings};
 
+/// Every gauge as it is when this is called.
+pub type GaugeSource = Box<dyn Fn() -> Vec<Gauge> + Send + Sync>;
+
 /// What the API needs of a node. Tests put a fake in its place.
-pub trait Api: Send + Sync + 'static {
+pub trait Api: Send + Sync + Sized + 'static {
+    /// See [`Node::at`].
+    fn at(&self, datacenter: &str) -> Self;
+    /// See [`Node::datacenters`].
+    fn datacenters(&self) -> impl Future<Output = Result<Vec<Datacenter>, NodeError>> + Send;
+    /// See [`Node::wan_members`].
+    fn wan_members(&self) -> Vec<Arc<Member>>;
+    /// See [`Node::join_wan`].
+    fn join_wan(&self, address: &str) -> impl Future<Output = Result<usize, JoinError>> + Send;
+    /// See [`Node::force_leave_wan`].
+    fn force_leave_wan(
+        &self,
+        name: &str,
+        prune: bool,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send;
     /// See [`Node::propose`].
     fn propose(
         &self,
@@ -92,7 +119,7 @@ pub trait Api: Send + Sync + 'static {
         prune: bool,
     ) -> impl Future<Output = Result<(), NodeError>> + Send;
     /// See [`Node::leader_address`].
-    fn leader_address(&self) -> impl Future<Output = Option<SocketAddr>> + Send;
+    fn leader_address(&self) -> impl Future<Output = Result<Option<SocketAddr>, NodeError>> + Send;
     /// See [`Node::peer_addresses`].
     fn peer_addresses(&self) -> impl Future<Output = Result<Vec<SocketAddr>, NodeError>> + Send;
     /// See [`Node::raft_configuration`].
@@ -117,7 +144,7 @@ pub trait Api: Send + Sync + 'static {
     /// See [`Node::local`].
     fn local(&self) -> &Local;
     /// See [`Node::fire`].
-    fn fire(&self, event: UserEvent) -> impl Future<Output = ()> + Send;
+    fn fire(&self, event: UserEvent) -> impl Future<Output = Result<(), NodeError>> + Send;
     /// See [`Node::events`].
     fn events(&self) -> &Events;
     /// See [`Node::coordinate`].
@@ -128,6 +155,16 @@ pub trait Api: Send + Sync + 'static {
         node: &str,
         place: Coordinate,
     ) -> impl Future<Output = Result<(), NodeError>> + Send;
+    /// See [`Node::set_ca_config`].
+    fn set_ca_config(&self, update: Update)
+    -> impl Future<Output = Result<bool, NodeError>> + Send;
+    /// See [`Node::leaf`].
+    fn leaf(
+        &self,
+        service: &str,
+        min_index: u64,
+        wait: Duration,
+    ) -> impl Future<Output = Result<(SharedLeaf, bool), NodeError>> + Send;
     /// See [`Node::meta`].
     fn meta(&self) -> BTreeMap<String, String>;
     /// See [`Node::not_ready`].
@@ -136,6 +173,8 @@ pub trait Api: Send + Sync + 'static {
     fn save(&self, stale: bool) -> impl Future<Output = Result<Saved, NodeError>> + Send;
     /// See [`Node::gauges`].
     fn gauges(&self) -> Vec<Gauge>;
+    /// [`Api::gauges`] for whoever outlives the request.
+    fn later_gauges(&self) -> GaugeSource;
     /// See [`Node::info`].
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>>;
 }
@@ -154,6 +193,30 @@ pub trait Process: Send + Sync {
 }
 
 impl Api for Node {
+    fn at(&self, datacenter: &str) -> Self {
+        Node::at(self, datacenter)
+    }
+
+    fn datacenters(&self) -> impl Future<Output = Result<Vec<Datacenter>, NodeError>> + Send {
+        Node::datacenters(self)
+    }
+
+    fn wan_members(&self) -> Vec<Arc<Member>> {
+        Node::wan_members(self)
+    }
+
+    fn join_wan(&self, address: &str) -> impl Future<Output = Result<usize, JoinError>> + Send {
+        Node::join_wan(self, address)
+    }
+
+    fn force_leave_wan(
+        &self,
+        name: &str,
+        prune: bool,
+    ) -> impl Future<Output = Result<(), NodeError>> + Send {
+        Node::force_leave_wan(self, name, prune)
+    }
+
     fn propose(
         &self,
         command: Command,
@@ -193,7 +256,7 @@ impl Api for Node {
         Node::force_leave(self, name, prune)
     }
 
-    fn leader_address(&self) -> impl Future<Output = Option<SocketAddr>> + Send {
+    fn leader_address(&self) -> impl Future<Output = Result<Option<SocketAddr>, NodeError>> + Send {
         Node::leader_address(self)
     }
 
@@ -234,7 +297,7 @@ impl Api for Node {
         Node::local(self)
     }
 
-    fn fire(&self, event: UserEvent) -> impl Future<Output = ()> + Send {
+    fn fire(&self, event: UserEvent) -> impl Future<Output = Result<(), NodeError>> + Send {
         Node::fire(self, event)
     }
 
@@ -254,6 +317,22 @@ impl Api for Node {
         Node::tell_place(self, node, place)
     }
 
+    fn set_ca_config(
+        &self,
+        update: Update,
+    ) -> impl Future<Output = Result<bool, NodeError>> + Send {
+        Node::set_ca_config(self, update)
+    }
+
+    fn leaf(
+        &self,
+        service: &str,
+        min_index: u64,
+        wait: Duration,
+    ) -> impl Future<Output = Result<(SharedLeaf, bool), NodeError>> + Send {
+        Node::leaf(self, service, min_index, wait)
+    }
+
     fn meta(&self) -> BTreeMap<String, String> {
         Node::meta(self)
     }
@@ -268,6 +347,11 @@ impl Api for Node {
 
     fn gauges(&self) -> Vec<Gauge> {
         Node::gauges(self)
+    }
+
+    fn later_gauges(&self) -> GaugeSource {
+        let node = self.clone();
+        Box::new(move || node.gauges())
     }
 
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {

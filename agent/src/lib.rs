@@ -4,6 +4,7 @@
 //! gossips and forwards. Layers, each knowing only those below it, are drawn in `agent/DESIGN.md`.
 
 pub mod archive;
+pub mod ca;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -28,6 +29,8 @@ pub mod prepared;
 pub mod raft;
 pub mod rpc;
 pub mod state;
+pub mod tls;
+mod translate;
 
 /// The version of Consul whose API, flags and output this program matches, as programs that parse it expect it.
 pub const VERSION: &str = "1.19.0";

@@ -6,14 +6,16 @@
 pub mod definition;
 mod disk;
 mod follow;
+mod load;
 mod maintenance;
 mod probe;
+mod register;
 mod run;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -28,7 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::env::Env;
 use crate::node::{Error as NodeError, ReadOptions, Reply};
 use crate::state::{Check, CheckStatus, Command, Node, Outcome, Query};
-use definition::{CheckDefinition, Kind, Raw, ServiceDefinition};
+use definition::{CheckDefinition, Kind, Raw};
 use disk::Kept;
 use maintenance::maintenance;
 use table::{Rules, Table};
@@ -55,6 +57,8 @@ pub struct Settings {
     pub scripts_from_api: bool,
     /// Whether checks from configuration files may.
     pub scripts_from_files: bool,
+    /// First and last port that sidecars are given which have none of their own; none gives none.
+    pub sidecar_ports: Option<(u16, u16)>,
 }
 
 /// The servers, as far as a node's own services need them.
@@ -165,60 +169,6 @@ impl Local {
         }
     }
 
-    /// Reads what the data dir has, beside what files define; these win.
-    pub async fn open(&self, services: &[Raw], checks: &[Raw]) -> Result<(), Error> {
-        self.reload(services, checks)?;
-        let Some(kept) = &self.inner.kept else {
-            return Ok(());
-        };
-        let found = kept.load();
-        let unix_ms = self.inner.env.clock.unix_ms();
-        for raw in found.services {
-            if let Err(error) = self.restore_service(&raw, kept) {
-                tracing::warn!(target: "agent", "a service of the data dir is left out: {error}");
-            }
-        }
-        for raw in found.checks {
-            if let Err(error) = self.restore_check(&raw, kept) {
-                tracing::warn!(target: "agent", "a check of the data dir is left out: {error}");
-            }
-        }
-        let now = Instant::now();
-        for state in found.states {
-            // Later ones were written by a clock that was ahead, or before this one was put back.
-            let left = Duration::from_millis(state.expires_unix_ms.saturating_sub(unix_ms));
-            if !left.is_zero() {
-                let mut table = self.table();
-                table.restore(&state.id, state.status, &state.output, now + left, now);
-            }
-        }
-        self.changed();
-        Ok(())
-    }
-
-    fn restore_service(&self, raw: &Raw, kept: &Kept) -> Result<(), Error> {
-        let definition = raw.to_service()?;
-        let id = &definition.service.id;
-        if self.table().services.contains_key(id) {
-            return kept.forget_service(id);
-        }
-        self.allow_scripts(&definition.checks, Source::Api)?;
-        let now = Instant::now();
-        self.table()
-            .put_service(&definition, Source::Api, false, now);
-        self.restart(definition.checks.iter().map(|check| check.id.clone()));
-        Ok(())
-    }
-
-    fn restore_check(&self, raw: &Raw, kept: &Kept) -> Result<(), Error> {
-        let definition = disk::check(raw)?;
-        let id = definition.id.clone();
-        if self.table().checks.contains_key(&id) {
-            return kept.forget_check(&id);
-        }
-        self.put_check(definition, Source::Api)
-    }
-
     /// Starts to tell the servers, and to do what has a time.
     pub fn start(&self, servers: Arc<dyn Servers>) {
         self.inner.servers.send_replace(Some(servers.clone()));
@@ -240,55 +190,6 @@ impl Local {
         self.inner.servers.send_replace(None);
     }
 
-    /// Makes files' definitions these: others go, and those that are as they were are left alone.
-    ///
-    /// # Errors
-    /// The first one that is wrong; nothing has changed then.
-    pub fn reload(&self, services: &[Raw], checks: &[Raw]) -> Result<(), Error> {
-        let services = services.iter().map(Raw::to_service);
-        let services = services.collect::<Result<Vec<_>, _>>()?;
-        let checks = checks.iter().map(Raw::to_check);
-        let checks = checks.collect::<Result<Vec<_>, _>>()?;
-        for service in &services {
-            self.allow_scripts(&service.checks, Source::File)?;
-        }
-        self.allow_scripts(&checks, Source::File)?;
-        let of_service = |id: &str| services.iter().any(|service| service.service.id == id);
-        for check in &checks {
-            let id = &check.service_id;
-            if !id.is_empty() && !of_service(id) && !self.table().services.contains_key(id) {
-                return Err(Error::NoService(id.clone()));
-            }
-        }
-        let named: BTreeSet<&String> = services
-            .iter()
-            .flat_map(|service| service.checks.iter())
-            .chain(&checks)
-            .map(|check| &check.id)
-            .collect();
-        let mut touched: Vec<String> = Vec::new();
-        {
-            let mut table = self.table();
-            touched.extend(table.drop_unnamed(of_service, |id| named.contains(&id.to_owned())));
-            let now = Instant::now();
-            for service in &services {
-                if !table.has_service(service) {
-                    touched.extend(service.checks.iter().map(|check| check.id.clone()));
-                    touched.extend(table.put_service(service, Source::File, false, now));
-                }
-            }
-            for check in checks {
-                if !table.has_check(&check) {
-                    touched.push(check.id.clone());
-                    table.put_check(Arc::new(check), Source::File, now);
-                }
-            }
-        }
-        self.restart(touched);
-        self.changed();
-        Ok(())
-    }
-
     /// Changes the node's own meta data.
     pub fn set_meta(&self, meta: BTreeMap<String, String>) {
         let own = Node {
@@ -305,51 +206,6 @@ impl Local {
     /// The node's own row.
     pub fn node(&self) -> Arc<Node> {
         self.inner.own.load_full()
-    }
-
-    /// Registers a service from the API.
-    ///
-    /// # Errors
-    /// See [`Error`]; nothing has changed then.
-    pub async fn register_service(&self, raw: &Raw, replace_checks: bool) -> Result<(), Error> {
-        let definition = raw.to_service()?;
-        self.allow_scripts(&definition.checks, Source::Api)?;
-        let _one = self.inner.registering.lock().await;
-        let id = definition.service.id.clone();
-        self.keep(
-            move |kept, raw: Raw| kept.keep_service(&id, &raw),
-            raw.clone(),
-        )
-        .await?;
-        let gone = self.take_service(&definition, replace_checks);
-        self.forget_checks(&gone).await?;
-        Ok(())
-    }
-
-    fn take_service(&self, definition: &ServiceDefinition, replace: bool) -> Vec<String> {
-        let now = Instant::now();
-        let gone = self
-            .table()
-            .put_service(definition, Source::Api, replace, now);
-        let checks = definition.checks.iter().map(|check| check.id.clone());
-        self.restart(checks.chain(gone.iter().cloned()));
-        self.changed();
-        gone
-    }
-
-    /// Removes a service with its checks.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub async fn deregister_service(&self, id: &str) -> Result<(), Error> {
-        let _one = self.inner.registering.lock().await;
-        let checks = self.table().drop_service(id);
-        let checks = checks.ok_or_else(|| Error::UnknownService(id.to_owned()))?;
-        self.restart(checks.iter().cloned());
-        self.changed();
-        self.forget_checks(&checks).await?;
-        self.keep(|kept, id: String| kept.forget_service(&id), id.to_owned())
-            .await
     }
 
     /// Registers a check from the API.

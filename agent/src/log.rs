@@ -1,6 +1,6 @@
 //! The log: Consul's line format, levels that change at run time, and the hub that `monitor` listens to.
 //!
-//! Every event names its module as the tracing target: `tracing::info!(target: "raft", ...)`. The modules are agent,
+//! Every event names its module as the tracing target: `tracing::info!(target: "raft", ...)`. The modules are agent, connect,
 //! consul, raft, serf, http, dns and rpc. What libraries say is kept back, see `log/line.rs`.
 
 use std::fs::{File, OpenOptions};
@@ -238,15 +238,16 @@ struct LineLayer(Arc<Inner>);
 
 impl<S: Subscriber> Layer<S> for LineLayer {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // Spans are never printed. Refusing them keeps openraft's many off the hot path.
-        match metadata.is_event() && self.0.wants(metadata) {
+        // Spans are never printed. Refusing them keeps openraft's many off the hot path. What is left is events, and
+        // the question of `enabled!` whether one would be printed.
+        match !metadata.is_span() && self.0.wants(metadata) {
             true => Interest::always(),
             false => Interest::never(),
         }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        metadata.is_event() && self.0.wants(metadata)
+        !metadata.is_span() && self.0.wants(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

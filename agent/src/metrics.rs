@@ -305,6 +305,11 @@ impl Metrics {
         Some(text)
     }
 
+    /// Time until the present window is complete.
+    pub fn until_next_window(&self) -> Duration {
+        Duration::from_millis(WINDOW_MS - self.clock.unix_ms() % WINDOW_MS)
+    }
+
     fn window(&self) -> u64 {
         self.clock.unix_ms() / WINDOW_MS
     }

@@ -1,5 +1,6 @@
 //! A running node: starts and joins the tasks, owns shutdown, and is the handle that `http` works with.
 
+mod connect;
 mod formation;
 mod gate;
 mod gauges;
@@ -8,8 +9,11 @@ mod join;
 mod leave;
 mod listen;
 mod local;
+mod member_metrics;
 mod places;
 mod ready;
+pub(crate) mod remote_exec;
+mod replicate;
 mod route;
 mod save;
 mod space;
@@ -17,6 +21,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod user_events;
+mod wan;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,8 +34,10 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 pub use gauges::Gauge;
+pub use local::ReloadError;
 pub use save::Saved;
 pub use start::{StartError, start};
+pub use wan::Datacenter;
 
 use crate::config::Config;
 use crate::env::Env;
@@ -42,6 +49,7 @@ use crate::local::Local;
 use crate::raft::{Consensus, Inspector, Service};
 use crate::rpc::Pool;
 use crate::state::{Answer, Shared};
+use crate::tls::Tls;
 
 /// Which servers may answer a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -140,6 +148,12 @@ pub enum Error {
     /// This node, or the leader, has as much to do as it takes on at a time. Nothing was done.
     #[error("too many requests are under way, try again later")]
     Busy,
+    /// Nobody is known of that datacenter.
+    #[error("No path to datacenter")]
+    NoPath,
+    /// The datacenter is known, but none of its servers was reached. Nothing was done.
+    #[error("Remote DC has no server currently reachable")]
+    Unreachable,
 }
 
 /// How a node's life goes.
@@ -159,6 +173,8 @@ pub enum Phase {
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
+    /// The datacenter that requests are for, where it is another one.
+    elsewhere: Option<Arc<str>>,
 }
 
 struct Inner {
@@ -166,12 +182,18 @@ struct Inner {
     config: Arc<Config>,
     node_id: Uuid,
     gossip: Gossip,
+    /// On a server, unless it is switched off.
+    wan: Option<wan::Wan>,
     calls: Arc<Pool>,
+    /// What protects connections to and from servers, and clients of the HTTPS API.
+    tls: Arc<Tls>,
     /// Its own services and checks.
     local: Local,
     /// What was said to everybody.
     events: Events,
     gate: gate::Gate,
+    /// Certificates of services that were asked for here.
+    leaves: crate::ca::Leaves,
     server: Option<Server>,
     /// Where a client last found the leader.
     leader_hint: std::sync::Mutex<Option<SocketAddr>>,
@@ -194,6 +216,8 @@ struct Server {
     places: Arc<PendingPlaces>,
     /// How well the servers are, while it leads.
     stability: Arc<std::sync::Mutex<Stability>>,
+    /// Turns of those who want a certificate, while it leads.
+    csr_limit: crate::ca::CsrLimit,
     phase: watch::Receiver<Phase>,
     /// Requests of other nodes that are being worked on.
     in_flight: Arc<std::sync::atomic::AtomicUsize>,
@@ -217,6 +241,11 @@ impl Node {
     /// Its own services and checks.
     pub fn local(&self) -> &Local {
         &self.inner.local
+    }
+
+    /// What protects its connections.
+    pub fn tls(&self) -> &Arc<Tls> {
+        &self.inner.tls
     }
 
     /// The outside world that it was started in.
@@ -290,6 +319,9 @@ impl Node {
             .lock()
             .expect("no code panics while it holds this lock")
             .clear();
+        if let Some(wan) = &self.inner.wan {
+            wan.gossip.shutdown().await;
+        }
         self.inner.gossip.shutdown().await;
         if let Some(server) = &self.inner.server {
             server.consensus.shutdown().await;

@@ -3,7 +3,7 @@
 use regex_lite::{Captures, Regex};
 
 use crate::duration;
-use crate::state::{CheckStatus, PreparedQuery, ServiceHealth};
+use crate::state::{CheckStatus, PreparedQuery, Query, QueryFailover, ServiceHealth};
 
 /// The only kind of template.
 const PREFIX_MATCH: &str = "name_prefix_match";
@@ -130,6 +130,37 @@ impl Names<'_> {
     }
 }
 
+/// The datacenters in which to look, in this order, when the own one has no instance: so many of the nearest, then those that
+/// are named and known. `others` are all but the own one, the nearest first.
+pub fn failover(settings: &QueryFailover, others: &[String]) -> Vec<String> {
+    let nearest = usize::try_from(settings.nearest_n).unwrap_or(usize::MAX);
+    let mut chosen: Vec<String> = others.iter().take(nearest).cloned().collect();
+    for named in &settings.datacenters {
+        if others.contains(named) && !chosen.contains(named) {
+            chosen.push(named.clone());
+        }
+    }
+    chosen
+}
+
+/// What a query looks among: instances of its service, or those at which connections to it through the mesh end, if it or
+/// whoever asks says so.
+pub fn search(query: &PreparedQuery, connect: bool) -> Query {
+    let (service, tags, passing) = (query.service.service.clone(), Vec::new(), false);
+    match connect || query.service.connect {
+        true => Query::MeshHealth {
+            service,
+            tags,
+            passing,
+        },
+        false => Query::ServiceHealth {
+            service,
+            tags,
+            passing,
+        },
+    }
+}
+
 /// Whether an instance is among those that the query means.
 pub fn fits(query: &PreparedQuery, entry: &ServiceHealth) -> bool {
     let wanted = &query.service;
@@ -193,6 +224,27 @@ mod tests {
         let whole = template("", "", "${name.full}|${name.prefix}|${match(0)}", &[]);
         let rendered = render(&whole, "db").unwrap();
         assert_eq!(rendered.service.service, "db||db");
+    }
+
+    #[test]
+    fn the_nearest_datacenters_come_before_those_that_are_named() {
+        let owned = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>();
+        let others = owned(&["dc2", "dc3", "dc4"]);
+        let choose = |nearest_n, datacenters: &[&str]| {
+            let datacenters = owned(datacenters);
+            failover(
+                &QueryFailover {
+                    nearest_n,
+                    datacenters,
+                },
+                &others,
+            )
+        };
+        assert_eq!(choose(0, &[]), owned(&[]));
+        assert_eq!(choose(2, &[]), owned(&["dc2", "dc3"]));
+        assert_eq!(choose(0, &["dc4", "dc9", "dc2"]), owned(&["dc4", "dc2"]));
+        assert_eq!(choose(1, &["dc4", "dc2"]), owned(&["dc2", "dc4"]));
+        assert_eq!(choose(9, &["dc4"]), others);
     }
 
     #[test]

@@ -24,6 +24,8 @@ mod wire;
 pub use consensus::{Consensus, Error, Options, StartError};
 pub use inspect::{Belief, Inspector, LogNews, Look, Mark, Position};
 pub use network::AddressBook;
+pub(crate) use off_loop::off_loop;
+pub use recovery::QuorumRecovery;
 pub(crate) use rounds::{Gathered, Rounds};
 pub use service::Service;
 pub use status::{Role, Status, StatusWatch};

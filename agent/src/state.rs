@@ -9,6 +9,7 @@
 //! result last *changed*, on which a blocked query waits, so that watching an absent key costs nothing while other
 //! keys are written.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,24 +17,28 @@ use std::time::Duration;
 use uuid::Uuid;
 
 mod autopilot;
+mod ca;
 mod catalog;
 mod command;
 mod coordinates;
 mod entries;
 mod kv;
 mod lock_delay;
+mod mesh;
 mod prepared;
 mod query;
 mod restore;
 mod session;
 mod snapshot;
 mod txn;
+mod virtual_ips;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
 pub use autopilot::Autopilot;
+pub use ca::{CaConfig, CaRoot, CaRoots, CaStep, HIDDEN};
 pub use catalog::{
     Check, CheckStatus, Mesh, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth,
     ServiceNode, ServicesOfNode, Weights,
@@ -48,10 +53,11 @@ pub use lock_delay::DelayedKey;
 pub use prepared::{
     PreparedQuery, PreparedStep, QueryDns, QueryFailover, QueryService, QueryTemplate,
 };
-pub use query::{Answer, Query};
+pub use query::{Answer, Mergeable, Query};
 pub use restore::{RESTORE_PART_BYTES, RestoreStep};
 pub use session::{Behavior, ServiceCheck, Session};
 pub use txn::{KvRead, RowVerb, TXN_RESULT_BYTES_MAX, TxnError, TxnOp, TxnResult};
+pub use virtual_ips::{CONSUL_VIRTUAL, VirtualIp, VirtualStep};
 pub use watch::Shared;
 
 use watch::Touched;
@@ -76,6 +82,8 @@ struct Tables {
     prepared: prepared::Prepared,
     places: coordinates::Places,
     entries: entries::Entries,
+    virtual_ips: virtual_ips::VirtualIps,
+    ca: ca::Ca,
     staging: Option<restore::Staging>,
     last_index: u64,
 }
@@ -100,6 +108,8 @@ struct Change<'a> {
     index: u64,
     unix_ms: u64,
     touched: &'a mut Touched,
+    /// Services, in lower case, about which something of the mesh may have changed.
+    mesh: BTreeSet<Arc<str>>,
 }
 
 /// Where a query's result stands. `changed` is never above `shown`.
@@ -127,9 +137,11 @@ impl Store {
             index,
             unix_ms: stamped.unix_ms,
             touched: &mut self.touched,
+            mesh: BTreeSet::new(),
         };
         self.tables.forget_abandoned(stamped.unix_ms);
         let outcome = self.tables.apply(&mut change, &stamped.command);
+        self.tables.follow_mesh(&mut change);
         self.advance(index);
         outcome
     }
@@ -173,6 +185,31 @@ impl Store {
     /// How the leader is to look after the servers; `None` while nobody has said it.
     pub fn autopilot(&self) -> Option<&Autopilot> {
         self.tables.autopilot.as_ref()
+    }
+
+    /// Whether services have addresses that stand for them: the leader sees to it that they get them.
+    pub fn has_virtual_ips(&self) -> bool {
+        self.tables.virtual_ips.counters.begun
+    }
+
+    /// One config entry.
+    pub fn entry(&self, kind: &str, name: &str) -> Option<&ConfigEntry> {
+        self.tables.entries.find(kind, name).map(|entry| &**entry)
+    }
+
+    /// The configuration of the certificate authority, its private key included; `None` while there is none.
+    pub fn ca_config(&self) -> Option<&Arc<CaConfig>> {
+        self.tables.ca.config.as_ref()
+    }
+
+    /// All roots, the newest first, with their private keys.
+    pub fn ca_roots(&self) -> &[Arc<CaRoot>] {
+        &self.tables.ca.roots
+    }
+
+    /// The last index that changed the certificate authority, for [`CaStep::Set`].
+    pub fn ca_index(&self) -> u64 {
+        self.tables.ca.index()
     }
 
     /// Every session, by id.
@@ -341,11 +378,14 @@ impl Tables {
             Command::Restore(step) => self.restore(change, step),
             Command::Prepared(step) => self.prepared.apply(change, &self.sessions, step),
             Command::Entry(step) => self.entries.apply(change, step),
+            Command::CheckedEntry(step) => self.entries.apply_checked(change, step),
+            Command::Virtual(step) => self.virtual_step(change, step),
             Command::SetPlaces(places) => {
                 let exists = |node: &str| self.catalog.node_row(node).is_some();
                 self.places.set(change, places, exists);
                 Outcome::Done
             }
+            Command::Ca(step) => self.ca.apply(change, step),
         }
     }
 
@@ -415,12 +455,7 @@ impl Tables {
     }
 
     fn query(&self, query: &Query) -> Answer {
-        let Tables {
-            kv,
-            catalog,
-            sessions,
-            ..
-        } = self;
+        let (kv, catalog, sessions) = (&self.kv, &self.catalog, &self.sessions);
         match query {
             Query::Noop => Answer::Nothing,
             Query::KvGet { key } => Answer::Kv(kv.entries.get(key.as_str()).cloned()),
@@ -453,7 +488,7 @@ impl Tables {
                 service,
                 tags,
                 passing,
-            } => Answer::ServiceHealth(catalog.mesh_health(service, tags, *passing)),
+            } => Answer::ServiceHealth(self.mesh_health(service, tags, *passing)),
             Query::Session { id } => Answer::Session(sessions.rows.get(id).cloned()),
             Query::Sessions => Answer::Sessions(sessions.rows.values().cloned().collect()),
             Query::NodeSessions { node } => {
@@ -473,10 +508,18 @@ impl Tables {
             Query::Entry { kind, name } => {
                 Answer::Entries(self.entries.find(kind, name).into_iter().cloned().collect())
             }
+            Query::Chain(_)
+            | Query::GatewayServices { .. }
+            | Query::IngressHealth { .. }
+            | Query::ExportedServices
+            | Query::Merged(_)
+            | Query::VirtualIp { .. } => self.mesh_answer(query),
             Query::Places => Answer::Places(self.places.rows.values().cloned().collect()),
             Query::NodePlace { node } => {
                 Answer::Places(self.places.of(node).into_iter().cloned().collect())
             }
+            Query::CaRoots => Answer::CaRoots(self.ca.shown()),
+            Query::CaConfig => Answer::CaConfig(self.ca.shown_config()),
             Query::AddressOwners { address } => {
                 let (nodes, services) = catalog.owners_of(address);
                 Answer::AddressOwners { nodes, services }
@@ -502,6 +545,14 @@ impl Tables {
             Query::PreparedQueries | Query::PreparedQuery { .. } => self.prepared.indexes(),
             Query::Places | Query::NodePlace { .. } => self.places.indexes(),
             Query::Entries { .. } | Query::Entry { .. } => self.entries.indexes(),
+            Query::Chain(_)
+            | Query::GatewayServices { .. }
+            | Query::IngressHealth { .. }
+            | Query::ExportedServices
+            | Query::Merged(_)
+            | Query::VirtualIp { .. } => self.mesh_indexes(query),
+            Query::CaRoots => self.ca.roots_indexes(),
+            Query::CaConfig => self.ca.config_indexes(),
             Query::AddressOwners { .. } => {
                 Indexes::same(catalog.index.nodes.max(catalog.index.services))
             }
@@ -515,7 +566,7 @@ impl Tables {
             Query::ServiceNodes { service, .. }
             | Query::ServiceChecks { service }
             | Query::ServiceHealth { service, .. } => catalog.service_indexes(service),
-            Query::MeshHealth { service, .. } => catalog.mesh_indexes(service),
+            Query::MeshHealth { service, .. } => self.mesh_health_indexes(service),
             Query::Session { id } => sessions.indexes(id),
             Query::Sessions | Query::NodeSessions { .. } => Indexes::same(sessions.index),
             Query::ClusterId => Indexes::same(self.cluster_id.map_or(0, |(_, index)| index)),

@@ -1,6 +1,7 @@
 //! The command line, one file per verb.
 
 mod crd;
+mod kubectl;
 mod local;
 mod plan;
 mod rbac;
@@ -8,6 +9,8 @@ mod ready;
 mod run;
 
 use clap::{Parser, Subcommand};
+
+pub use kubectl::arguments;
 
 /// Drives the documented manual bootstrap of a ConsulCluster, and keeps the cluster healthy after it.
 #[derive(Debug, Parser)]
@@ -32,14 +35,16 @@ impl Cli {
 enum Verb {
     /// Looks after the ConsulClusters of a Kubernetes cluster.
     Run(run::Args),
-    /// Prints the manifest of the ConsulCluster resource.
-    Crd,
+    /// Prints the manifests of ConsulCluster and of the resources about its saved states.
+    Crd(crd::Args),
     /// Prints the rights that `run` needs, as manifests.
     Rbac(rbac::Args),
     /// Asks a running operator whether it is ready.
     Ready(ready::Args),
     /// Prints the next step for a ConsulCluster and an observation, and why; touches nothing.
     Plan(plan::Args),
+    /// Shows and changes a cluster of Kubernetes from a terminal; also as `kubectl consulcluster`.
+    Kubectl(kubectl::Args),
     /// Runs a ConsulCluster as processes of this machine.
     #[command(subcommand)]
     Local(local::Verb),
@@ -52,10 +57,11 @@ enum Verb {
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.verb {
         Verb::Run(args) => run::run(args).await,
-        Verb::Crd => crd::run(),
+        Verb::Crd(args) => crd::run(&args),
         Verb::Rbac(args) => rbac::run(&args),
         Verb::Ready(args) => ready::run(&args).await,
         Verb::Plan(args) => plan::run(&args),
+        Verb::Kubectl(args) => kubectl::run(args).await,
         Verb::Local(verb) => local::run(verb).await,
     }
 }

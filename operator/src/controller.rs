@@ -3,16 +3,18 @@
 //! One reconcile is one observation and one step. It never waits for anything but answers; what has to be waited for is
 //! looked at again later, so that one cluster holds up no other.
 
+mod counters;
 mod health;
 pub mod lease;
 mod memory;
 mod pace;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     ConfigMap, ObjectReference, PersistentVolumeClaim, Pod, Service, ServiceAccount,
@@ -27,7 +29,8 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 
-use crate::crd::{ConsulCluster, ConsulClusterStatus};
+use crate::backup::controller as backup;
+use crate::crd::{ConsulCluster, ConsulClusterStatus, ConsulRestore};
 use crate::driver::Driver as _;
 use crate::driver::kube::agents::{Agents, Reach};
 use crate::driver::kube::milestones::{self, Milestone};
@@ -35,11 +38,15 @@ use crate::driver::kube::{Error, Kube, Shared, names};
 use crate::observe::Observed;
 use crate::plan::{Stall, Step, plan};
 
+pub use counters::Counters;
 pub use health::{Health, serve};
 use memory::{AsOf, Key, Memories};
 
 /// Clusters looked at at the same time. Each waits for answers most of the time.
 const CONCURRENCY: u16 = 32;
+
+/// How often clusters that are gone are forgotten: nobody is told of the deletion of what they own nothing of.
+const PRUNE: Duration = Duration::from_secs(60);
 
 /// Longest sentence in an Event: the API's limit is 1024 bytes.
 const NOTE_CHARS_MAX: usize = 900;
@@ -55,25 +62,7 @@ pub struct Options {
     /// Name of this replica, for Events.
     pub identity: String,
     /// Whether this operator may still write.
-    pub leads: Box<dyn Fn() -> bool + Send + Sync>,
-}
-
-/// Counters for `/metrics`.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Observations made.
-    pub reconciles: AtomicU64,
-    /// Those that ended with an error.
-    pub errors: AtomicU64,
-    /// Steps carried out.
-    pub steps: AtomicU64,
-    /// Statuses written.
-    pub status_writes: AtomicU64,
-    /// Clusters known.
-    pub clusters: AtomicU64,
-    /// Milliseconds between a look that had to wait and the next one, which could go on: at most so long was a step due
-    /// and nobody looked.
-    pub waited_millis: AtomicU64,
+    pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// Looks at clusters, one at a time or several at once.
@@ -92,7 +81,13 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let namespace = options.namespace.clone();
+    let shutdown = shutdown.shared();
     let worker = Arc::new(Worker::new(client.clone(), options, counters));
+    let backups = backup::run(
+        Arc::new(worker.backups()),
+        namespace.clone(),
+        shutdown.clone(),
+    );
     let scope = Scope { client, namespace };
     let resource = ApiResource::erase::<ConsulCluster>(&());
     let clusters: Api<Seen> = match &scope.namespace {
@@ -105,22 +100,40 @@ pub async fn run(
     controller = watch::<Pod>(controller, &scope, &worker, false);
     controller = watch::<StatefulSet>(controller, &scope, &worker, false);
     controller = watch::<PersistentVolumeClaim>(controller, &scope, &worker, false);
+    controller = watch::<ConsulRestore>(controller, &scope, &worker, false);
     controller = watch::<ConfigMap>(controller, &scope, &worker, true);
     controller = watch::<Service>(controller, &scope, &worker, true);
     controller = watch::<ServiceAccount>(controller, &scope, &worker, true);
     controller = watch::<PodDisruptionBudget>(controller, &scope, &worker, true);
     controller = watch::<NetworkPolicy>(controller, &scope, &worker, true);
     controller = watch::<DaemonSet>(controller, &scope, &worker, true);
+    let known = controller.store();
+    let pruned = Arc::clone(&worker);
+    let prune = async move {
+        loop {
+            tokio::time::sleep(PRUNE).await;
+            let all: BTreeSet<Key> = known
+                .state()
+                .iter()
+                .map(|one| (one.namespace().unwrap_or_default(), one.name_any()))
+                .collect();
+            pruned.memories.retain(&all);
+            pruned.counters.retain_clusters(&all);
+        }
+    };
+    let until = shutdown.clone();
     let stream = controller
         .graceful_shutdown_on(shutdown)
         .run(reconcile, on_error, worker);
-    stream
-        .for_each(|done| async move {
-            if let Err(error) = done {
-                tracing::debug!(%error, "not reconciled");
-            }
-        })
-        .await;
+    let clusters = stream.for_each(|done| async move {
+        if let Err(error) = done {
+            tracing::debug!(%error, "not reconciled");
+        }
+    });
+    let prune = async move {
+        tokio::select! { () = prune => {}, () = until => {} }
+    };
+    tokio::join!(clusters, backups, prune);
 }
 
 /// What a watch shows: names, labels, whether it is being deleted. The rest is read when it is needed, so it is neither
@@ -174,8 +187,12 @@ async fn reconcile(object: Arc<Seen>, worker: Arc<Worker>) -> Result<Action, Err
         // Owner references do the cleaning; volumes stay or go as the StatefulSet was told.
         return Ok(Action::await_change());
     }
-    match visit(&key, object.resource_version(), &worker).await {
-        Ok((_, pause)) => {
+    let began = Instant::now();
+    let visited = visit(&key, object.resource_version(), &worker).await;
+    worker.counters.looked(began.elapsed());
+    match visited {
+        Ok((step, pause)) => {
+            worker.counters.stepped(&step);
             worker.memories.succeeded(&key);
             let known = u64::try_from(worker.memories.len()).unwrap_or(u64::MAX);
             worker.counters.clusters.store(known, Ordering::Relaxed);
@@ -183,10 +200,11 @@ async fn reconcile(object: Arc<Seen>, worker: Arc<Worker>) -> Result<Action, Err
         }
         Err(Error::Gone) => {
             worker.memories.forget(&key);
+            worker.counters.forget_cluster(&key);
             Ok(Action::await_change())
         }
         Err(error) => {
-            worker.counters.errors.fetch_add(1, Ordering::Relaxed);
+            worker.counters.failed(&error);
             if !error.is_passing() {
                 tracing::warn!(namespace = key.0, cluster = key.1, %error, "cannot go on");
                 let told = Milestone {
@@ -271,7 +289,11 @@ async fn look(key: &Key, as_of: AsOf, worker: &Worker) -> Result<(Step, Duration
         }),
         _ => step.clone(),
     };
-    let status = driver.status(&observed, &shown, Timestamp::now());
+    let mut status = driver.status(&observed, &shown, Timestamp::now());
+    let restoring = driver.follow_restore(&mut status).await?;
+    worker
+        .counters
+        .cluster(key, driver.cluster().spec.servers, &status);
     for milestone in milestones::turns(before.as_ref(), &status) {
         worker.tell(&reference, &milestone).await;
     }
@@ -284,7 +306,7 @@ async fn look(key: &Key, as_of: AsOf, worker: &Worker) -> Result<(Step, Duration
             .fetch_add(1, Ordering::Relaxed);
     }
     done?;
-    let rest = (step == Step::Steady && !news).then(|| driver.rest().cloned());
+    let rest = (step == Step::Steady && !news && !restoring).then(|| driver.rest().cloned());
     worker.memories.rests(key, as_of, rest.flatten());
     let same = worker.memories.planned(key, &step);
     let pause = pace::after(&step, same);
@@ -310,8 +332,8 @@ async fn carry_out(
     }
     driver.apply(step).await?;
     if !matches!(step, Step::Wait(_) | Step::Steady | Step::Stalled(_)) {
-        worker.counters.steps.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(namespace = key.0, cluster = key.1, "{step}");
+        let why = crate::plan::why(step);
+        tracing::info!(namespace = key.0, cluster = key.1, why, "{step}");
     }
     Ok(())
 }
@@ -353,6 +375,18 @@ impl Worker {
             recorder: Recorder::new(client, reporter),
             memories: Memories::default(),
             counters,
+        }
+    }
+
+    /// Who looks after the saved states of the same clusters.
+    pub fn backups(&self) -> backup::Worker {
+        backup::Worker {
+            client: self.shared.client.clone(),
+            image: self.shared.image.clone(),
+            leads: Arc::clone(&self.shared.leads),
+            now: Box::new(Timestamp::now),
+            recorder: self.recorder.clone(),
+            counters: Arc::clone(&self.counters),
         }
     }
 

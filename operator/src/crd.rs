@@ -7,6 +7,7 @@
 // The schema derive copies each struct, with its visibility, into a function body.
 #![allow(unreachable_pub)]
 
+mod backup;
 mod manifest;
 mod parts;
 mod status;
@@ -21,14 +22,20 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-pub use manifest::{ReadError, manifest, read};
+pub use backup::{
+    BucketPlace, ClaimPlace, ConsulRestore, ConsulRestoreSpec, ConsulRestoreStatus, ConsulSnapshot,
+    ConsulSnapshotSchedule, ConsulSnapshotScheduleSpec, ConsulSnapshotScheduleStatus,
+    ConsulSnapshotSpec, ConsulSnapshotStatus, Destination, JobPhase, RestoreSource,
+    SnapshotRetention,
+};
+pub use manifest::{ReadError, manifests, read};
 pub use parts::{
-    Acl, Backup, Gossip, PauseBefore, PodMetadata, PullPolicy, Recovery, Retain, Retention,
+    Acl, Gossip, MoveAside, PauseBefore, PodMetadata, PullPolicy, Recovery, Retain, Retention,
     SecretRef, Storage, Tls, TlsMode, UpdatePolicy,
 };
 pub use status::{
     BootstrapRecord, ConsulClusterStatus, Foreign, LastBackup, MemberRole, MemberStatus, Phase,
-    condition,
+    Restored, condition,
 };
 pub use validate::{Invalid, Warning, validate, warnings, warnings_local};
 
@@ -122,15 +129,13 @@ pub const OWN_KEYS: [&str; 20] = [
     validation = Rule::new("quantity(has(self.storage) ? string(self.storage.size) : '10Gi').compareTo(quantity(has(oldSelf.storage) ? string(oldSelf.storage.size) : '10Gi')) >= 0").message("storage.size can only grow"),
     validation = Rule::new("(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : '') == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : '')").message("storage.storageClassName cannot change"),
     validation = Rule::new("has(self.nodePrefix) == has(oldSelf.nodePrefix) && (!has(self.nodePrefix) || self.nodePrefix == oldSelf.nodePrefix)").message("nodePrefix cannot change"),
-    validation = Rule::new("has(self.restoreFrom) == has(oldSelf.restoreFrom) && (!has(self.restoreFrom) || self.restoreFrom == oldSelf.restoreFrom)").message("restoreFrom is only read when the cluster is created"),
+    validation = Rule::new("!has(self.restoreFrom) || (has(oldSelf.restoreFrom) && self.restoreFrom == oldSelf.restoreFrom)").message("restoreFrom is only read when the cluster is created: it can be taken away, not set or changed"),
     validation = Rule::new("!has(oldSelf.gossip) || has(self.gossip)").message("gossip encryption cannot be taken away again"),
     // What this version does not do is refused, not ignored: somebody would take it for done.
     validation = Rule::new("!has(self.gossip)").message("gossip is not implemented in this version: leave it out"),
     validation = Rule::new("!has(self.tls) || self.tls.mode == 'Disabled'").message("tls.mode can only be Disabled in this version"),
     validation = Rule::new("!has(self.acl) || !self.acl.enabled").message("acl.enabled can only be false in this version"),
-    validation = Rule::new("!has(self.backup)").message("backup is not implemented in this version: leave it out"),
-    validation = Rule::new("!has(self.restoreFrom)").message("restoreFrom is not implemented in this version: leave it out"),
-    validation = Rule::new("!has(self.recovery.token) && !has(self.recovery.survivor)").message("recovery.token and recovery.survivor are not implemented in this version: leave them out")
+    validation = Rule::new("!has(self.restoreFrom) || has(self.restoreFrom.snapshot) || has(self.restoreFrom.destination)").message("restoreFrom needs a snapshot, or a destination with a file")
 )]
 pub struct ConsulClusterSpec {
     /// Number of servers: 1, 3, 5 or 7. One server has no fault tolerance. Changed by at most two at a time.
@@ -261,15 +266,10 @@ pub struct ConsulClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<Acl>,
 
-    /// Regular snapshots.
+    /// Saved state that a new cluster starts from: put back once, after its bootstrap, before it is ready. It can be
+    /// taken away, not set or changed later, and is not looked at where servers have data already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backup: Option<Backup>,
-
-    /// Where a new cluster takes its first state from, a `destination` of another cluster's backup with the file's
-    /// name. Only read when the cluster is created.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub restore_from: Option<String>,
+    pub restore_from: Option<RestoreSource>,
 
     /// How running servers are replaced.
     #[serde(default)]

@@ -3,6 +3,7 @@
 //! Observe, plan, apply: a driver observes, [`plan::plan`] chooses the one next step as a pure function of what is
 //! wanted and what was seen, and the driver carries it out. `operator/DESIGN.md` says why.
 
+pub mod backup;
 pub mod cli;
 pub mod controller;
 pub mod crd;

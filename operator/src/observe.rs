@@ -48,6 +48,9 @@ pub struct Agent {
     /// What is in its `raft/` folder. Always `absent` for a client.
     #[serde(default)]
     pub raft_data: RaftData,
+    /// Tokens on which its `raft/` folder was moved aside, as far as is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved_aside: Vec<String>,
     /// What it answered. Absent: it does not answer, or does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<Answers>,
@@ -160,6 +163,15 @@ pub struct Raft {
     /// `raft.num_peers`: voters other than itself.
     #[serde(default)]
     pub num_peers: u64,
+    /// `raft.raft_id`: of its `raft/` folder, never the same twice. Empty: it does not tell.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub raft_id: String,
+    /// `raft.latest_configuration_index`: of the entry that set the configuration.
+    #[serde(default)]
+    pub configuration_index: u64,
+    /// `raft.last_log_term`.
+    #[serde(default)]
+    pub last_log_term: u64,
     /// `raft.last_log_index`.
     #[serde(default)]
     pub last_log_index: u64,

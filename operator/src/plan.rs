@@ -9,6 +9,7 @@ mod change;
 mod clients;
 mod desired;
 mod heal;
+mod recover;
 pub mod safety;
 mod step;
 mod view;
@@ -18,7 +19,7 @@ use crate::observe::Observed;
 
 pub(crate) use desired::hash;
 pub use desired::{Desired, MAX_SERVERS, Mode, Seat};
-pub use step::{Kept, Launch, Stall, Step, Waiting};
+pub use step::{Alone, Kept, Launch, Offer, Stall, Step, Waiting};
 pub use view::{Leader, View};
 pub use why::why;
 
@@ -30,9 +31,10 @@ pub const MAX_SERVERS_DOWN: usize = 1;
 
 /// The stages, in order; the first that has something to do chooses. What brings a cluster back comes before what
 /// could weaken it, so that nothing is ever stopped while something else is broken.
-const STAGES: [fn(&View<'_>) -> Option<Step>; 18] = [
+const STAGES: [fn(&View<'_>) -> Option<Step>; 20] = [
     bootstrap::form,
     bootstrap::record,
+    recover::move_aside,
     heal::dead,
     bootstrap::expand,
     heal::second_bootstrap,
@@ -49,6 +51,7 @@ const STAGES: [fn(&View<'_>) -> Option<Step>; 18] = [
     change::roll,
     clients::roll,
     change::unknown_voter,
+    recover::not_moved,
 ];
 
 /// Chooses the one next change. Same input, same step.

@@ -61,6 +61,7 @@ pub fn status(
             .collect(),
         foreign: foreign(&view),
         last_backup: before.last_backup,
+        restored: before.restored,
         selector: before.selector,
         conditions,
     }
@@ -203,7 +204,10 @@ fn phase(view: &View<'_>, step: &Step) -> Phase {
         Step::Join { .. } if flagged => Phase::Joining,
         Step::RestartFirstWithoutBootstrap { .. } | Step::StartAgain(_) => Phase::Rotating,
         Step::StartClients(_) => Phase::Settling,
-        Step::RepairSecondBootstrap { .. } | Step::RemoveGhost { .. } => Phase::Repairing,
+        Step::RepairSecondBootstrap { .. } | Step::RemoveGhost { .. } | Step::MoveAside { .. } => {
+            Phase::Repairing
+        }
+        Step::RecoverQuorum(_) => Phase::Healing,
         Step::StartServers(_) | Step::RemoveServer { .. } | Step::ForgetServer { .. } => {
             Phase::Scaling
         }
@@ -237,6 +241,7 @@ fn stall_reason(stall: &Stall) -> &'static str {
         Stall::DataLost { .. } => "BootstrapDataLost",
         Stall::ReservedElsewhere { .. } => "ReservedElsewhere",
         Stall::QuorumLost { .. } => "QuorumLost",
+        Stall::DataInUse { .. } => "DataInUse",
         Stall::OtherCluster { .. } => "OtherCluster",
         Stall::UnknownVoter { .. } => "UnknownVoter",
         Stall::StartFails { .. } => "StartFails",

@@ -258,8 +258,9 @@ fn answers() -> impl Strategy<Value = Answers> {
             role: [Role::Leader, Role::Follower, Role::Candidate][usize::from(role)],
             term,
             num_peers,
+            raft_id: "7".into(),
             last_log_index,
-            commit_index: 0,
+            ..Raft::default()
         },
     );
     let members = prop::collection::vec((0..7usize, status(), any::<bool>(), cluster_id()), 0..8);
@@ -305,6 +306,7 @@ fn agent() -> impl Strategy<Value = Agent> {
             process,
             raft_data,
             answers,
+            ..Agent::default()
         }
     })
 }

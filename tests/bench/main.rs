@@ -3,9 +3,11 @@
 //! `BENCH_ROUNDS` (default 5) is how often each of the short ones is run; their median counts. `BENCH_LOAD_SECONDS`
 //! (default 60) is how long the cluster is kept under full load while elections are counted; 600 for the whole claim.
 //! `BENCH=core` prints the core against etcd only, `BENCH=dns` DNS under load, `BENCH=million` what a large state costs,
+//! `BENCH=catalog` service discovery with many services, watchers and agents,
 //! `BENCH=kube` the operator on the Kubernetes that KUBECONFIG names, and `BENCH=cluster` the rest; without it there is
 //! everything that needs no Kubernetes.
 
+mod catalog;
 mod core;
 mod dns;
 mod kube;
@@ -50,13 +52,15 @@ fn main() {
     }
     let part = std::env::var("BENCH").unwrap_or_default();
     let reached = match part.as_str() {
+        _ if std::env::var_os(catalog::INSIDE).is_some() => catalog::inside(),
+        "catalog" => catalog::run(),
         "core" => core::run(),
         "cluster" => cluster(),
         "dns" => dns::run(),
         "million" => million::run(),
         "kube" => kube::run(),
-        "" => cluster() & core::run() & dns::run() & million::run(),
-        _ => panic!("BENCH={part} is none of core, dns, million, kube and cluster"),
+        "" => cluster() & core::run() & dns::run() & million::run() & catalog::run(),
+        _ => panic!("BENCH={part} is none of core, dns, million, catalog, kube and cluster"),
     };
     if !reached {
         println!("some goals are missed");

@@ -24,6 +24,8 @@ pub struct Agent {
     process: Option<Process>,
     /// What starts it, before its own name; empty for nothing.
     launcher: Vec<String>,
+    /// Flags of every start.
+    always: Vec<String>,
 }
 
 /// What a finished command left.
@@ -87,7 +89,13 @@ impl Agent {
             data: data.to_owned(),
             process: None,
             launcher: Vec::new(),
+            always: Vec::new(),
         }
+    }
+
+    /// Gives it these flags at every start from now on, too.
+    pub fn always(&mut self, flags: &[&str]) {
+        self.always = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
     /// Starts it through another program from now on, which must become it: `ip netns exec NAME`.
@@ -109,7 +117,7 @@ impl Agent {
                 command
             }
         };
-        command.args(self.identity()).args(flags);
+        command.args(self.identity()).args(&self.always).args(flags);
         self.process = Some(Process::start(&self.name, command));
     }
 
@@ -180,7 +188,7 @@ impl Agent {
     pub fn cli(&self, arguments: &[&str]) -> Output {
         // The address goes behind the words of the verb (`kv get`, `operator raft list-peers`), before its own flags.
         let words = match arguments {
-            ["operator", ..] => 3,
+            ["operator" | "connect", ..] => 3,
             [
                 "kv" | "catalog" | "config" | "intention" | "services" | "snapshot",
                 ..,

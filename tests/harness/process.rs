@@ -94,8 +94,9 @@ impl Process {
         }
     }
 
-    /// Waits for the rest of its output. Bounded: a child of its own may have inherited the streams and live on.
-    fn drain(&self) {
+    /// Waits for the rest of the output of one that ends. Bounded: a child of its own may have inherited the streams and
+    /// live on.
+    pub fn drain(&self) {
         let log = self.lines_now();
         drop(
             self.log

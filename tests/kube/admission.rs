@@ -88,13 +88,13 @@ fn every_invalid_cluster_is_refused_with_a_sentence_that_names_the_field() {
         ),
         (
             "c",
-            json!({"backup": {"schedule": "@daily", "destination": "pvc://x"}}),
-            &["backup"],
+            json!({"restoreFrom": {"file": "/a/path"}}),
+            &["restoreFrom needs a snapshot, or a destination"],
         ),
         (
             "c",
-            json!({"restoreFrom": "pvc://x/y"}),
-            &["restoreFrom is not implemented"],
+            json!({"restoreFrom": {"snapshot": "x", "file": "y"}}),
+            &["either a snapshot, or a file"],
         ),
         ("c", json!({"datacenter": "no spaces"}), &["datacenter"]),
         ("c", json!({"clients": -1}), &["clients"]),

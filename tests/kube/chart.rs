@@ -8,8 +8,17 @@ use serde_json::{Map, Value, json};
 use tests::{Kube, Options, Path, Scene, binary, kubectl, program, wait_for};
 
 const CHART: &str = "charts/consulcluster-operator";
-const CRD: &str =
-    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/consulclusters.consulcluster.dev";
+const CRD: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const CRDS: [&str; 4] = [
+    "consulclusters",
+    "consulsnapshots",
+    "consulsnapshotschedules",
+    "consulrestores",
+];
+
+/// Monitors and rules are of kinds that only a Prometheus Operator brings, so these are linted and looked at only.
+const MONITORED: &str = "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true,metrics.rules.enabled=true,\
+     metrics.dashboard.enabled=true,metrics.labels.release=prometheus";
 
 /// Values that between them reach every branch of the templates.
 const VARIANTS: [&str; 4] = [
@@ -52,7 +61,7 @@ fn template(values: &str) -> String {
 
 #[test]
 fn helm_finds_nothing_to_complain_about() {
-    for values in VARIANTS {
+    for values in VARIANTS.into_iter().chain([MONITORED]) {
         helm(&["lint", "--strict", CHART, "--set", values])
             .unwrap_or_else(|said| panic!("{values}: {said}"));
     }
@@ -66,6 +75,7 @@ fn values_that_the_chart_does_not_know_are_refused() {
         ("image.pullPolicy=Sometimes", "pullPolicy"),
         ("watchNamespace=Not A Name", "watchNamespace"),
         ("serviceAccount.create=false", "serviceAccount.name"),
+        ("metrics.interval=often", "interval"),
     ] {
         let said = helm(&["template", "x", CHART, "--set", values]).expect_err(values);
         assert!(said.contains(named), "{values}: {said}");
@@ -81,6 +91,33 @@ fn the_plain_manifests_are_those_of_the_chart() {
         printed == kept,
         "deploy/operator.yaml differs from the chart: run deploy/plain-manifests > deploy/operator.yaml"
     );
+}
+
+/// What Prometheus and Grafana are given: the files as they are, under the labels that were asked for.
+#[test]
+fn monitors_rules_and_dashboard_come_when_they_are_asked_for() {
+    let kinds = |text: &str| -> Vec<String> {
+        let kind = |line: &str| line.strip_prefix("kind: ").map(str::to_owned);
+        text.lines().filter_map(kind).collect()
+    };
+    let without = kinds(&template(""));
+    let text = template(MONITORED);
+    let mut with = kinds(&text);
+    with.retain(|kind| !without.contains(kind));
+    with.sort();
+    assert_eq!(
+        with,
+        [
+            "ConfigMap",
+            "PodMonitor",
+            "PrometheusRule",
+            "ServiceMonitor"
+        ]
+    );
+    assert_eq!(text.matches("release: prometheus").count(), 3);
+    assert!(text.contains("alert: ConsulClusterUnavailable"), "{text}");
+    assert!(text.contains("{{ $labels.cluster }}"), "{text}");
+    assert!(text.contains("\"title\": \"ConsulClusters\""), "{text}");
 }
 
 /// The rights in the chart are those that the operator says it needs.
@@ -287,10 +324,13 @@ fn the_chart_installs_upgrades_and_uninstalls() {
     let adopt = |key: &str, map: Value| {
         let mut metadata = json!({});
         metadata[key] = map;
-        scene
-            .kube
-            .patch(CRD, &json!({ "metadata": metadata }))
-            .expect("patched");
+        for name in CRDS {
+            let crd = format!("{CRD}/{name}.consulcluster.dev");
+            scene
+                .kube
+                .patch(&crd, &json!({ "metadata": metadata }))
+                .expect("patched");
+        }
     };
     // As the chart's README says for a resource that was there before the release.
     adopt(

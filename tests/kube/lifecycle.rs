@@ -187,3 +187,40 @@ fn clients_come_and_go() {
     scene.wait_ready("c");
     alive(1);
 }
+
+/// Two of three volumes are lost for good: nothing happens until a person confirms the survivor, and then once.
+#[test]
+fn a_lost_quorum_is_recovered_on_the_code_of_the_condition() {
+    let scene = Scene::new("quorum");
+    scene.apply("c", json!({"servers": 3}));
+    let before = scene.wait_ready("c");
+    let load = KubeLoad::start(&scene.kube, &scene.namespace, "c", 3);
+    load.wait_for_progress(20);
+    for number in [1, 2] {
+        let claim = Path::CLAIMS.one(&scene.namespace, &format!("data-c-server-{number}"));
+        scene.kube.delete(&claim).expect("deleted");
+    }
+    // The claims go as soon as no pod uses them any more.
+    for number in [1, 2] {
+        scene.kill_pod(&format!("c-server-{number}"));
+    }
+    let stalled = scene.wait_condition("c", "Stalled", "True");
+    let text = wait_for("a code", || {
+        let found = scene.condition("c", "Stalled", "True").unwrap_or_default();
+        let text = found["message"].as_str().unwrap_or_default().to_owned();
+        match text.contains("\"token\":\"") {
+            true => Ok(text),
+            false => Err(text),
+        }
+    });
+    let code = text
+        .split("\"token\":\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
+    let code = code.unwrap_or_else(|| panic!("{text}; at first {stalled}"));
+    assert!(text.contains("c-server-0, which has most"), "{text}");
+    scene.apply("c", json!({"servers": 3, "recovery": {"token": code}}));
+    let after = scene.wait_ready("c");
+    assert_eq!(before["status"]["clusterID"], after["status"]["clusterID"]);
+    load.wait_for_progress(5);
+}

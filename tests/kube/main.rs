@@ -2,6 +2,7 @@
 //! a `KUBECONFIG`; `tests/kube/bed` makes one.
 
 mod admission;
+mod backup;
 mod bootstrap;
 mod chart;
 mod faults;

@@ -2,5 +2,7 @@
 
 mod faults;
 mod local;
+mod recovery;
 mod refusals;
+mod saved;
 mod sequence;

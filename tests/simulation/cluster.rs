@@ -87,17 +87,29 @@ pub(crate) fn ip(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, number).into()
 }
 
+/// The root of every simulated cluster. One that a cluster makes for itself comes from the operating system's random numbers,
+/// and a seed would not mean the same course of events twice.
+const OWN_KEY: &str = include_str!("../../agent/src/ca/tests/own-ca.key");
+const OWN_ROOT: &str = include_str!("../../agent/src/ca/tests/own-ca.pem");
+
 fn data_dir() -> PathBuf {
     PathBuf::from("/data")
 }
 
 impl Host {
     fn config(&self) -> Config {
+        let settings = self.settings.borrow();
+        // Where there is one datacenter, the pool of all is the local one once more.
+        let ports = match settings.contains("\"ports\"") {
+            true => "",
+            false => r#""ports": {"serf_wan": -1}, "#,
+        };
         let text = format!(
-            r#"{{"node_name": "n{0}", "bind_addr": "{1}", "client_addr": "{1}", "data_dir": "/data", {2}}}"#,
+            r#"{{"node_name": "n{0}", "bind_addr": "{1}", "client_addr": "{1}", "data_dir": "/data",
+                "connect": {{"ca_config": {2}}}, {ports}{settings}}}"#,
             self.number,
             ip(self.number),
-            self.settings.borrow()
+            serde_json::json!({"PrivateKey": OWN_KEY, "RootCert": OWN_ROOT}),
         );
         let file = SourceFile {
             name: "simulated.json".to_owned(),
@@ -437,6 +449,23 @@ impl Cluster<'_> {
     /// How many clusters there ever were.
     pub(crate) fn clusters(&self) -> usize {
         self.rules.clusters().count()
+    }
+
+    /// How many living servers a host sees in the pool of all datacenters.
+    pub(crate) fn alive_in_all_datacenters(&self, number: u8) -> usize {
+        let node = self.hosts[&number].node.borrow();
+        let members = node.as_ref().map(Node::wan_members).unwrap_or_default();
+        members
+            .iter()
+            .filter(|member| member.status == agent::gossip::Status::Alive)
+            .count()
+    }
+
+    /// A digest of what happened, for scenarios without a common end.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut history = self.shared.history.borrow_mut();
+        history.note((self.seed, self.sim.elapsed(), self.net.digest()));
+        history.digest()
     }
 
     /// What the server on a host says of itself; `None` for a client, or a host that is not up.

@@ -31,6 +31,7 @@ mod api;
 mod clients;
 mod clocks;
 mod cluster;
+mod datacenters;
 mod env;
 mod history;
 mod keepers;
@@ -58,6 +59,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("two_seeds", scenarios::two_seeds),
     ("expect", scenarios::expect),
     ("clocks", clocks::clocks),
+    ("datacenters", datacenters::datacenters),
 ];
 
 /// What must not pass, so that it is run only where it must fail.

@@ -59,6 +59,16 @@ pub(super) fn run(args: &[String], io: &mut Io<'_>) -> Done {
             tracing::warn!(target: "agent", "raft data of cluster {cluster} moved aside to {}, as asked", path.display());
         }
     }
+    if let Some(order) = config
+        .raft_set_aside
+        .as_ref()
+        .filter(|order| order.node_name == config.node_name)
+    {
+        let now = Env::real().clock.unix_ms();
+        if let Some(path) = aside::on_token(&config.data_dir, &order.token, now).map_err(problem)? {
+            tracing::warn!(target: "agent", "raft data moved aside to {}, as asked by {}", path.display(), order.token);
+        }
+    }
     let raft = match config.server {
         true => Some(runtime::RaftThread::start().map_err(problem)?),
         false => None,

@@ -1,16 +1,19 @@
 //! The flags that every verb which speaks to an agent has, and the client that they make.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{Failure, Io};
 use crate::client::Client;
 use crate::go_bool;
+use crate::tls::ClientTls;
 
 /// Which agent to speak to, and as whom.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ApiFlags {
-    /// HTTP address of the agent: HOST:PORT, http://HOST:PORT or unix://PATH [environment: CONSUL_HTTP_ADDR] [default:
-    /// 127.0.0.1:8500]
+    /// HTTP address of the agent: HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix://PATH [environment:
+    /// CONSUL_HTTP_ADDR] [default: 127.0.0.1:8500]
     #[arg(long)]
     http_addr: Option<String>,
     /// Token to send with each request [environment: CONSUL_HTTP_TOKEN]
@@ -19,19 +22,19 @@ pub(crate) struct ApiFlags {
     /// File that holds the token [environment: CONSUL_HTTP_TOKEN_FILE]
     #[arg(long)]
     token_file: Option<String>,
-    /// Not supported: this version has no TLS
+    /// PEM file with the authorities that may vouch for the agent [environment: CONSUL_CACERT]
     #[arg(long)]
     ca_file: Option<String>,
-    /// Not supported: this version has no TLS
+    /// Folder of such files [environment: CONSUL_CAPATH]
     #[arg(long)]
     ca_path: Option<String>,
-    /// Not supported: this version has no TLS
+    /// PEM file with the certificate to show to the agent [environment: CONSUL_CLIENT_CERT]
     #[arg(long)]
     client_cert: Option<String>,
-    /// Not supported: this version has no TLS
+    /// PEM file with its key [environment: CONSUL_CLIENT_KEY]
     #[arg(long)]
     client_key: Option<String>,
-    /// Not supported: this version has no TLS
+    /// Name that the agent's certificate must have [environment: CONSUL_TLS_SERVER_NAME]
     #[arg(long)]
     tls_server_name: Option<String>,
     /// Only `default` exists
@@ -80,12 +83,18 @@ impl ServerFlags {
 impl ApiFlags {
     /// The client that flags and environment ask for; flags win.
     pub(crate) fn client(&self, io: &Io<'_>) -> Result<Client, Failure> {
-        let wrong = Failure::because("Error connecting to Consul agent");
+        let wrong = || Failure::because("Error connecting to Consul agent");
         let env = |name: &str| (io.env)(name).filter(|value| !value.is_empty());
-        self.refuse_unsupported(&env)?;
+        self.refuse_unsupported()?;
         let address = self.http_addr.clone().or_else(|| env("CONSUL_HTTP_ADDR"));
         let address = address.as_deref().unwrap_or("127.0.0.1:8500");
-        let client = Client::new(address).map_err(wrong)?;
+        let client = Client::new(address).map_err(wrong())?;
+        let always = (env("CONSUL_HTTP_SSL").and_then(|text| go_bool::parse(&text))) == Some(true);
+        let tls = self.tls(&env);
+        let client = match always || tls != ClientTls::default() {
+            true => client.with_tls(&tls, always).map_err(wrong())?,
+            false => client,
+        };
         let client = match env("CONSUL_HTTP_AUTH") {
             Some(auth) => client.with_basic_auth(&auth),
             None => Ok(client),
@@ -117,25 +126,26 @@ impl ApiFlags {
         Ok(Some(token.trim().to_owned()))
     }
 
-    fn refuse_unsupported(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<(), Failure> {
+    /// How HTTPS is spoken, where it is.
+    fn tls(&self, env: &dyn Fn(&str) -> Option<String>) -> ClientTls {
+        let given = |flag: &Option<String>, name| {
+            let flag = flag.clone().filter(|value| !value.is_empty());
+            flag.or_else(|| env(name))
+        };
+        let path = |flag, name| given(flag, name).map(PathBuf::from);
+        let verify = env("CONSUL_HTTP_SSL_VERIFY").and_then(|text| go_bool::parse(&text));
+        ClientTls {
+            ca_file: path(&self.ca_file, "CONSUL_CACERT"),
+            ca_path: path(&self.ca_path, "CONSUL_CAPATH"),
+            cert_file: path(&self.client_cert, "CONSUL_CLIENT_CERT"),
+            key_file: path(&self.client_key, "CONSUL_CLIENT_KEY"),
+            server_name: given(&self.tls_server_name, "CONSUL_TLS_SERVER_NAME"),
+            skip_verify: verify == Some(false),
+        }
+    }
+
+    fn refuse_unsupported(&self) -> Result<(), Failure> {
         let given = |value: &Option<String>| value.as_deref().is_some_and(|v| !v.is_empty());
-        let tls = [
-            ("-ca-file", &self.ca_file),
-            ("-ca-path", &self.ca_path),
-            ("-client-cert", &self.client_cert),
-            ("-client-key", &self.client_key),
-            ("-tls-server-name", &self.tls_server_name),
-        ];
-        if let Some((flag, _)) = tls.into_iter().find(|(_, value)| given(value)) {
-            return Err(Failure::Message(format!(
-                "{flag} is not supported: this version has no TLS"
-            )));
-        }
-        let ssl = env("CONSUL_HTTP_SSL");
-        if ssl.and_then(|text| go_bool::parse(&text)) == Some(true) {
-            let text = "CONSUL_HTTP_SSL is not supported: this version has no TLS";
-            return Err(Failure::Message(text.into()));
-        }
         for (flag, value) in [
             ("-partition", &self.partition),
             ("-namespace", &self.namespace),

@@ -13,7 +13,7 @@ struct Flags {
     /// Forget the member at once
     #[arg(long)]
     prune: Option<bool>,
-    /// Not supported: this version has one datacenter
+    /// The name is NODE.DATACENTER, in the pool of the servers of all datacenters
     #[arg(long)]
     wan: Option<bool>,
     /// Name of the node
@@ -23,20 +23,17 @@ struct Flags {
 /// Runs the verb.
 pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let flags: Flags = flags::parse("force-leave", args)?;
-    if flags.wan == Some(true) {
-        return Err(Failure::Message(
-            "-wan is not supported: this version has one datacenter".into(),
-        ));
-    }
     let [node] = &flags.nodes[..] else {
         return Err(Failure::Usage(
             "A single node name must be specified to force leave.".into(),
         ));
     };
     let client = flags.api.client(io)?;
-    client
-        .force_leave(node, flags.prune == Some(true))
-        .await
-        .map_err(Failure::because("Error force leaving"))?;
+    let prune = flags::on(flags.prune);
+    let done = match flags::on(flags.wan) {
+        true => client.force_leave_wan(node, prune).await,
+        false => client.force_leave(node, prune).await,
+    };
+    done.map_err(Failure::because("Error force leaving"))?;
     Ok(0)
 }

@@ -10,7 +10,7 @@ use super::{Done, Failure, Io, flags};
 struct Flags {
     #[command(flatten)]
     api: ApiFlags,
-    /// Not supported: this version has one datacenter
+    /// Join a server to the pool of the servers of all datacenters
     #[arg(long)]
     wan: Option<bool>,
     /// Addresses of members: HOST or HOST:PORT
@@ -20,11 +20,6 @@ struct Flags {
 /// Runs the verb.
 pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let flags: Flags = flags::parse("join", args)?;
-    if flags.wan == Some(true) {
-        return Err(Failure::Message(
-            "-wan is not supported: this version has one datacenter".into(),
-        ));
-    }
     if flags.addresses.is_empty() {
         return Err(Failure::Usage(
             "At least one address to join must be specified.".into(),
@@ -33,7 +28,11 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let client = flags.api.client(io)?;
     let mut joined = 0;
     for address in &flags.addresses {
-        match client.join(address).await {
+        let done = match flags::on(flags.wan) {
+            true => client.join_wan(address).await,
+            false => client.join(address).await,
+        };
+        match done {
             Ok(()) => joined += 1,
             Err(e) => writeln!(io.err, "Error joining address '{address}': {e}")?,
         }

@@ -16,6 +16,10 @@ use super::{Done, Failure, Io, flags, handler};
 use crate::client::{Client, Error, KvPair, KvPut, Response, escape_path};
 use crate::duration::GoDuration;
 
+mod semaphore;
+
+use semaphore::Semaphore;
+
 /// What Consul's own client writes into its locks, so that both see each other's.
 const LOCK_FLAGS: u64 = 0x2ddc_cbc0_58a5_0c18;
 
@@ -40,13 +44,16 @@ const KILL_AFTER: Duration = Duration::from_secs(10);
 struct Flags {
     #[command(flatten)]
     api: ApiFlags,
+    /// Datacenter to ask; without it the agent's own
+    #[arg(long)]
+    datacenter: Option<String>,
     /// Exit with 2 when the command fails
     #[arg(long)]
     child_exit_code: Option<bool>,
     /// Tries in a row that may fail to see the lock while the command runs, before it counts as lost
     #[arg(long, default_value_t = 3)]
     monitor_retry: u32,
-    /// Most holders at a time; only 1 is supported
+    /// Most holders at a time
     #[arg(long, short = 'n', default_value_t = 1)]
     n: u32,
     /// Name of the session
@@ -56,7 +63,7 @@ struct Flags {
     #[arg(long)]
     pass_stdin: Option<bool>,
     /// Whether the command runs in a shell
-    #[arg(long, default_value = "true")]
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set)]
     shell: bool,
     /// How long to wait for the lock; 0 is for ever
     #[arg(long, default_value = "0s")]
@@ -78,6 +85,35 @@ struct Lock {
     session: String,
 }
 
+/// What is held while the command runs.
+enum Held {
+    Lock(Lock),
+    Place(Semaphore),
+}
+
+impl Held {
+    async fn acquire(&self) -> Result<(), String> {
+        match self {
+            Held::Lock(lock) => lock.acquire().await.map_err(|error| error.to_string()),
+            Held::Place(place) => place.acquire().await.map_err(|error| error.to_string()),
+        }
+    }
+
+    async fn lost(&self, retries: u32) -> String {
+        match self {
+            Held::Lock(lock) => lock.lost(retries).await,
+            Held::Place(place) => place.lost(retries).await,
+        }
+    }
+
+    async fn give_back(&self) {
+        match self {
+            Held::Lock(lock) => lock.give_back().await,
+            Held::Place(place) => place.give_back().await,
+        }
+    }
+}
+
 /// Runs the verb.
 pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let flags: Flags = flags::parse("lock", args)?;
@@ -88,23 +124,37 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
             return Err(Failure::Usage(text.into()));
         }
     };
-    if flags.n != 1 {
-        let text = "-n is not supported above 1: this version has no semaphores";
-        return Err(Failure::Usage(text.into()));
+    if flags.n == 0 {
+        return Err(Failure::Usage("Limit must be greater than 0".into()));
     }
     let verbose = flags.verbose == Some(true);
     let client = flags.api.client(io)?.with_timeout(TIME_MAX);
+    let client = client.in_datacenter(flags.datacenter.as_deref());
     let key = format!("{prefix}/.lock");
     let session = create_session(&client, &flags, &key, command).await?;
-    let lock = Lock {
-        client,
-        key,
-        session,
-    };
-    let renewing = tokio::spawn(renew(lock.client.clone(), lock.session.clone()));
+    let renewing = tokio::spawn(renew(client.clone(), session.clone()));
     if verbose {
-        writeln!(io.out, "Setting up lock at path: {}", lock.key)?;
+        match flags.n {
+            1 => writeln!(io.out, "Setting up lock at path: {key}")?,
+            n => writeln!(
+                io.out,
+                "Setting up semaphore (limit {n}) at prefix: {prefix}"
+            )?,
+        }
     }
+    let lock = match flags.n {
+        1 => Held::Lock(Lock {
+            client,
+            key,
+            session,
+        }),
+        limit => Held::Place(Semaphore {
+            client,
+            prefix: prefix.to_owned(),
+            session,
+            limit: limit as usize,
+        }),
+    };
     let done = hold(&flags, &lock, command, verbose, io).await;
     renewing.abort();
     lock.give_back().await;
@@ -147,7 +197,7 @@ async fn renew(client: Client, session: String) {
 
 async fn hold(
     flags: &Flags,
-    lock: &Lock,
+    lock: &Held,
     command: &[String],
     verbose: bool,
     io: &mut Io<'_>,

@@ -25,7 +25,7 @@ struct Flags {
     /// Show only members of this segment; only `_all` and the empty one exist
     #[arg(long)]
     segment: Option<String>,
-    /// Not supported: this version has one datacenter
+    /// List the servers of all datacenters instead
     #[arg(long)]
     wan: Option<bool>,
 }
@@ -33,11 +33,6 @@ struct Flags {
 /// Runs the verb.
 pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let flags: Flags = flags::parse("members", args)?;
-    if flags.wan == Some(true) {
-        return Err(Failure::Message(
-            "-wan is not supported: this version has one datacenter".into(),
-        ));
-    }
     if !matches!(flags.segment.as_deref(), None | Some("" | "_all")) {
         return Err(Failure::Message(
             "-segment is not supported: only \"_all\" exists".into(),
@@ -46,10 +41,11 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let status =
         Regex::new(&flags.status).map_err(Failure::because("Failed to compile status regexp"))?;
     let client = flags.api.client(io)?;
-    let mut members = client
-        .members()
-        .await
-        .map_err(Failure::because("Error retrieving members"))?;
+    let members = match flags::on(flags.wan) {
+        true => client.members_wan().await,
+        false => client.members().await,
+    };
+    let mut members = members.map_err(Failure::because("Error retrieving members"))?;
     members.retain(|member| status.is_match(&member.status.to_string()));
     if members.is_empty() {
         return Ok(NOTHING_MATCHED);

@@ -6,6 +6,7 @@ mod autopilot;
 mod list_peers;
 mod remove_peer;
 mod transfer_leader;
+mod usage;
 
 const USAGE: &str = "Usage: agent operator COMMAND [FLAGS]
 
@@ -16,6 +17,7 @@ Commands:
     autopilot get-config  Shows how the leader looks after the servers
     autopilot set-config  Changes that
     autopilot state       Shows how well the servers are
+    usage instances       Counts the instances of services
 ";
 
 /// Runs the verb.
@@ -28,11 +30,17 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
         ["autopilot", "get-config"] => autopilot::get(&args[2..], io).await,
         ["autopilot", "set-config"] => autopilot::set(&args[2..], io).await,
         ["autopilot", "state"] => autopilot::state(&args[2..], io).await,
-        ["-h" | "-help" | "--help", ..] | ["raft" | "autopilot", "-h" | "-help" | "--help"] => {
+        ["usage", "instances"] => usage::run(&args[2..], io).await,
+        ["utilization" | "area" | "license", ..] => Err(Failure::Message(format!(
+            "operator {} is a feature of Consul Enterprise",
+            words[0]
+        ))),
+        ["-h" | "-help" | "--help", ..]
+        | ["raft" | "autopilot" | "usage", "-h" | "-help" | "--help"] => {
             Err(Failure::Help(USAGE.into()))
         }
-        ["raft" | "autopilot", word] => Err(unknown(word)),
-        [] | ["raft" | "autopilot"] => Err(Failure::Message(USAGE.trim_end().into())),
+        ["raft" | "autopilot" | "usage", word] => Err(unknown(word)),
+        [] | ["raft" | "autopilot" | "usage"] => Err(Failure::Message(USAGE.trim_end().into())),
         [word, ..] => Err(unknown(word)),
     }
 }
@@ -40,6 +48,6 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
 fn unknown(word: &str) -> Failure {
     Failure::Usage(format!(
         "There is no command {word:?} here. {}",
-        "The commands are raft list-peers, remove-peer, transfer-leader and autopilot get-config, set-config, state."
+        "The commands are raft list-peers, remove-peer, transfer-leader, autopilot get-config, set-config, state and usage instances."
     ))
 }

@@ -30,6 +30,7 @@ struct Place {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Datacenter {
+    datacenter: String,
     coordinates: Vec<Place>,
 }
 
@@ -87,5 +88,12 @@ async fn places(client: &Client, wan: bool) -> Result<Vec<Place>, Failure> {
     }
     let found = client.get_json("/v1/coordinate/datacenters").await;
     let found: Vec<Datacenter> = found.map_err(failed())?;
-    Ok(found.into_iter().flat_map(|dc| dc.coordinates).collect())
+    let places = found.into_iter().flat_map(|dc| {
+        let name = dc.datacenter;
+        dc.coordinates.into_iter().map(move |place| Place {
+            node: format!("{}.{name}", place.node),
+            ..place
+        })
+    });
+    Ok(places.collect())
 }

@@ -11,11 +11,15 @@ use super::{Done, Failure, Io, flags};
 use crate::client::{Response, escape_path};
 use crate::config::files::{self, Format};
 
+mod export;
+
 const USAGE: &str = "Usage: agent services COMMAND [FLAGS] [FILE ...]
 
 Commands:
-    deregister  Takes services off an agent
-    register    Puts services on an agent
+    deregister         Takes services off an agent
+    export             Exports a service to peered clusters
+    exported-services  Lists what is exported
+    register           Puts services on an agent
 ";
 
 /// Runs the verb.
@@ -25,10 +29,12 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     };
     match word.as_str() {
         "deregister" => deregister(rest, io).await,
+        "export" => export::export(rest, io).await,
+        "exported-services" => export::list(rest, io).await,
         "register" => register(rest, io).await,
         "-h" | "-help" | "--help" => Err(Failure::Help(USAGE.into())),
         word => Err(Failure::Usage(format!(
-            "There is no command {word:?} here. The commands are deregister and register."
+            "There is no command {word:?} here. The commands are deregister, export, exported-services and register."
         ))),
     }
 }
@@ -192,7 +198,7 @@ fn services_in(mut root: Value) -> Vec<Value> {
 }
 
 /// Objects whose keys are data.
-const DATA: [&str; 2] = ["meta", "taggedaddresses"];
+const DATA: [&str; 4] = ["config", "header", "meta", "taggedaddresses"];
 
 /// Files write `enable_tag_override`, the API `EnableTagOverride`, which it takes in any case.
 fn squeeze(value: &mut Value) {

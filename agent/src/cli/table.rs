@@ -2,6 +2,11 @@
 
 /// The table's lines, each with its line end. Rows shorter than the widest end early.
 pub(crate) fn print(rows: &[Vec<String>]) -> String {
+    print_apart(rows, 2)
+}
+
+/// The same with another space between columns.
+pub(crate) fn print_apart(rows: &[Vec<String>], gap: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|i| {
@@ -18,7 +23,7 @@ pub(crate) fn print(rows: &[Vec<String>]) -> String {
         for (i, cell) in row.iter().enumerate() {
             line.push_str(cell);
             if i + 1 < row.len() {
-                let padding = widths[i] - width(cell) + 2;
+                let padding = widths[i] - width(cell) + gap;
                 line.extend(std::iter::repeat_n(' ', padding));
             }
         }

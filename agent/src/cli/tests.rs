@@ -6,6 +6,7 @@ use super::*;
 use crate::client::tests::{Answer, Script};
 
 mod mesh;
+mod more;
 
 /// What a command did.
 #[derive(Debug, PartialEq)]
@@ -110,6 +111,8 @@ fn members_are_listed_servers_first_then_by_name() {
         "Node  Address         Status  Tags\n\
          z     127.0.0.3:8301  failed  build=1.19.0:,dc=dc1,role=consul,vsn=2\n"
     );
+    let (_, sent) = good("members -wan", &[(200, MEMBERS)]);
+    assert_eq!(sent, ["GET /v1/agent/members?wan=1"]);
     let none = ran("members -status leaving", &[(200, MEMBERS)]);
     assert_eq!(
         (none.code, none.out.as_str(), none.err.as_str()),
@@ -133,6 +136,8 @@ fn join_counts_and_names_what_failed() {
             "PUT /v1/agent/join/127.0.0.3:8301"
         ]
     );
+    let (_, sent) = good("join -wan x", &[(200, "")]);
+    assert_eq!(sent, ["PUT /v1/agent/join/x?wan=1"]);
     let some = ran("join x y", &[(500, "no such host"), (200, "")]);
     assert_eq!(
         (some.code, some.out.as_str()),
@@ -165,6 +170,8 @@ fn leave_force_leave_and_reload_say_what_consul_says() {
             vec!["PUT /v1/agent/reload".into()]
         )
     );
+    let (_, sent) = good("force-leave -wan -prune a.dc2", &[(200, "")]);
+    assert_eq!(sent, ["PUT /v1/agent/force-leave/a.dc2?wan=1&prune"]);
     let (out, sent) = good("force-leave -prune a", &[(200, "")]);
     assert_eq!(
         (out.as_str(), &sent[0][..]),
@@ -218,12 +225,15 @@ fn raft_peers_are_listed_removed_and_led() {
         "Error removing peer: an address or id is required for the peer to remove\n"
     );
     let (out, sent) = good(
-        "operator raft transfer-leader -id i2",
+        "operator raft transfer-leader -id i2 -datacenter dc2",
         &[(200, "{\"Success\":true}")],
     );
     assert_eq!(
         (out.as_str(), &sent[0][..]),
-        ("Success\n", "PUT /v1/operator/raft/transfer-leader?id=i2")
+        (
+            "Success\n",
+            "PUT /v1/operator/raft/transfer-leader?id=i2&dc=dc2"
+        )
     );
     assert!(bad("operator raft zz", &[]).starts_with("There is no command \"zz\" here."));
     assert!(bad("operator", &[]).starts_with("Usage: agent operator COMMAND"));

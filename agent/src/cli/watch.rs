@@ -29,7 +29,7 @@ struct Flags {
     api: ApiFlags,
     #[command(flatten)]
     server: ServerFlags,
-    /// key, keyprefix, services, nodes, service, checks or event
+    /// key, keyprefix, services, nodes, service, checks, event, connect_roots, connect_leaf or agent_service
     #[arg(long = "type", default_value = "")]
     kind: String,
     /// The key of type key
@@ -44,11 +44,11 @@ struct Flags {
     /// The prefix of type keyprefix
     #[arg(long, default_value = "")]
     prefix: String,
-    /// The service of types service and checks
+    /// The service of types service, checks and connect_leaf; its id of type agent_service
     #[arg(long, default_value = "")]
     service: String,
     /// Whether the command runs in a shell
-    #[arg(long, default_value = "true")]
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set)]
     shell: bool,
     /// State of the checks of type checks
     #[arg(long, default_value = "")]
@@ -73,16 +73,16 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let watched = watched(&flags)?;
     let client = flags.api.client(io)?.with_timeout(TIME_MAX);
     if flags.command.is_empty() {
-        let (value, _) = look(&client, &flags, &watched, 0)
+        let (value, _) = look(&client, &flags, &watched, &Seen::default())
             .await
             .map_err(Failure::because("Error querying Consul agent"))?;
         let text = pretty(&value)?;
         writeln!(io.out, "{text}")?;
         return Ok(0);
     }
-    let (mut index, mut last, mut pause) = (0, None, RETRY);
+    let (mut seen, mut last, mut pause) = (Seen::default(), None, RETRY);
     loop {
-        let (value, next) = match look(&client, &flags, &watched, index).await {
+        let (value, next) = match look(&client, &flags, &watched, &seen).await {
             Ok(found) => found,
             Err(error) => {
                 writeln!(io.err, "Error querying Consul agent, trying again: {error}")?;
@@ -93,9 +93,12 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
         };
         pause = RETRY;
         // An index that goes back is another history: what was seen of it says nothing.
-        index = if next < index { 0 } else { next };
+        seen = match next.index < seen.index {
+            true => Seen::default(),
+            false => next,
+        };
         if last.as_ref() != Some(&value) {
-            handle(&flags, &value, next, io)?;
+            handle(&flags, &value, seen.index, io)?;
             last = Some(value);
         }
     }
@@ -155,6 +158,15 @@ fn watched(flags: &Flags) -> Result<Watched, Failure> {
                 ..list("/v1/event/list".into())
             }
         }
+        "connect_roots" => list("/v1/agent/connect/ca/roots".into()),
+        "connect_leaf" => {
+            let service = required(&flags.service, "service name")?;
+            list(format!("/v1/agent/connect/ca/leaf/{service}"))
+        }
+        "agent_service" => {
+            let id = required(&flags.service, "service ID")?;
+            list(format!("/v1/agent/service/{id}"))
+        }
         "" => return Err(Failure::Message("Watch type must be specified".into())),
         other => {
             return Err(Failure::Message(format!("Unsupported watch type: {other}")));
@@ -162,22 +174,35 @@ fn watched(flags: &Flags) -> Result<Watched, Failure> {
     })
 }
 
-/// What is there once its index is above the given one, with its index.
+/// What was last seen: its index, or of type agent_service its hash.
+#[derive(Debug, Default)]
+struct Seen {
+    index: u64,
+    hash: String,
+}
+
+/// What is there once it is another than was seen.
 async fn look(
     client: &Client,
     flags: &Flags,
     watched: &Watched,
-    index: u64,
-) -> Result<(Value, u64), crate::client::Error> {
-    let index_text = index.to_string();
+    seen: &Seen,
+) -> Result<(Value, Seen), crate::client::Error> {
+    let index = seen.index.to_string();
     let mut params = flags.server.params();
     params.extend(watched.params.iter().map(|(n, v)| (*n, v.as_deref())));
-    if index > 0 {
-        params.extend([("index", Some(index_text.as_str())), ("wait", Some(WAIT))]);
+    if seen.index > 0 {
+        params.extend([("index", Some(index.as_str())), ("wait", Some(WAIT))]);
+    }
+    if !seen.hash.is_empty() {
+        params.extend([("hash", Some(seen.hash.as_str())), ("wait", Some(WAIT))]);
     }
     let path = format!("{}{}", watched.path, query(params));
     let response = client.get(&path).await?;
-    let next = response.index().unwrap_or(0);
+    let next = Seen {
+        index: response.index().unwrap_or(0),
+        hash: response.content_hash().unwrap_or_default().to_owned(),
+    };
     // An absent key is news too.
     if response.status.as_u16() == 404 && response.body.is_empty() {
         return Ok((Value::Null, next));
@@ -258,6 +283,15 @@ mod tests {
             (
                 &["-type=event", "-name=deploy"],
                 "/v1/event/list?name=deploy",
+            ),
+            (&["-type=connect_roots"], "/v1/agent/connect/ca/roots"),
+            (
+                &["-type=connect_leaf", "-service=web"],
+                "/v1/agent/connect/ca/leaf/web",
+            ),
+            (
+                &["-type=agent_service", "-service=web-1"],
+                "/v1/agent/service/web-1",
             ),
         ] {
             assert_eq!(path(args).as_deref(), Ok(wanted));

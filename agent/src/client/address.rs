@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 /// Default port of the HTTP API.
 const HTTP_PORT: u16 = 8500;
+/// Port of the HTTPS API where none is given: the one that Consul's documentation gives it.
+const HTTPS_PORT: u16 = 8501;
 
 /// Where an agent's HTTP API listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +19,26 @@ pub enum Address {
         /// Port.
         port: u16,
     },
+    /// The same, and TLS is spoken there.
+    Tls {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
     /// A Unix socket.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// The same place with TLS, which a Unix socket has none of.
+    #[must_use]
+    pub(super) fn secured(self) -> Self {
+        match self {
+            Address::Tcp { host, port } => Address::Tls { host, port },
+            other => other,
+        }
+    }
 }
 
 /// Why an address cannot be used.
@@ -26,19 +46,13 @@ pub enum Address {
 pub enum AddressError {
     /// Not one of the forms that are understood.
     #[error(
-        "invalid address {address:?}: {reason}; expected HOST:PORT, http://HOST:PORT or unix://PATH"
+        "invalid address {address:?}: {reason}; expected HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix://PATH"
     )]
     Invalid {
         /// As given.
         address: String,
         /// What is wrong with it.
         reason: &'static str,
-    },
-    /// TLS was asked for.
-    #[error("{address}: this version has no TLS; use http://")]
-    Tls {
-        /// As given.
-        address: String,
     },
     /// A token or password with characters that cannot be sent.
     #[error("the value for the header {name} has characters that cannot be sent")]
@@ -62,42 +76,43 @@ impl FromStr for Address {
                 path => Ok(Address::Unix(path.into())),
             };
         }
-        if text.starts_with("https://") {
-            return Err(AddressError::Tls {
-                address: text.to_owned(),
-            });
-        }
-        let rest = text.strip_prefix("http://").unwrap_or(text);
+        let (rest, secured) = match text.strip_prefix("https://") {
+            Some(rest) => (rest, true),
+            None => (text.strip_prefix("http://").unwrap_or(text), false),
+        };
         if rest.contains("://") {
             return Err(invalid("unknown scheme"));
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = split_port(rest).ok_or_else(|| invalid("the port is not a number"))?;
+        let default = if secured { HTTPS_PORT } else { HTTP_PORT };
+        let split = split_port(rest, default);
+        let (host, port) = split.ok_or_else(|| invalid("the port is not a number"))?;
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/?#@".contains(c)) {
             return Err(invalid("it has no usable host"));
         }
-        Ok(Address::Tcp {
-            host: host.to_owned(),
-            port,
+        let host = host.to_owned();
+        Ok(match secured {
+            true => Address::Tls { host, port },
+            false => Address::Tcp { host, port },
         })
     }
 }
 
 /// Host without brackets, and port; a lone IPv6 address has no port.
-fn split_port(text: &str) -> Option<(&str, u16)> {
+fn split_port(text: &str, default: u16) -> Option<(&str, u16)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest.split_once(']')?;
         return match after.strip_prefix(':') {
             Some(port) => Some((host, port.parse().ok()?)),
-            None if after.is_empty() => Some((host, HTTP_PORT)),
+            None if after.is_empty() => Some((host, default)),
             None => None,
         };
     }
     match text.split_once(':') {
-        Some((_, port)) if port.contains(':') => Some((text, HTTP_PORT)),
+        Some((_, port)) if port.contains(':') => Some((text, default)),
         Some(("", port)) => Some(("127.0.0.1", port.parse().ok()?)),
         Some((host, port)) => Some((host, port.parse().ok()?)),
-        None => Some((text, HTTP_PORT)),
+        None => Some((text, default)),
     }
 }
 
@@ -113,7 +128,9 @@ impl Address {
     /// The value of the `Host` header.
     pub(super) fn host_header(&self) -> String {
         match self {
-            Address::Tcp { host, port } => Self::host_and_port(host, *port),
+            Address::Tcp { host, port } | Address::Tls { host, port } => {
+                Self::host_and_port(host, *port)
+            }
             Address::Unix(_) => "localhost".to_owned(),
         }
     }
@@ -122,6 +139,7 @@ impl Address {
     pub(super) fn base_url(&self) -> String {
         match self {
             Address::Tcp { host, port } => format!("http://{}", Self::host_and_port(host, *port)),
+            Address::Tls { host, port } => format!("https://{}", Self::host_and_port(host, *port)),
             Address::Unix(path) => format!("unix://{}", path.display()),
         }
     }
@@ -129,7 +147,9 @@ impl Address {
     /// How Go names it when a connection fails.
     pub(super) fn place(&self) -> String {
         match self {
-            Address::Tcp { host, port } => format!("tcp {}", Self::host_and_port(host, *port)),
+            Address::Tcp { host, port } | Address::Tls { host, port } => {
+                format!("tcp {}", Self::host_and_port(host, *port))
+            }
             Address::Unix(path) => format!("unix {}", path.display()),
         }
     }
@@ -153,11 +173,19 @@ mod tests {
                 port,
             })
         };
+        let tls = |host: &str, port| {
+            Ok(Address::Tls {
+                host: host.into(),
+                port,
+            })
+        };
         for (text, wanted) in [
             ("127.0.0.1:8500", tcp("127.0.0.1", 8500)),
             ("127.0.0.1", tcp("127.0.0.1", 8500)),
             (":8501", tcp("127.0.0.1", 8501)),
             ("http://consul.local:80/", tcp("consul.local", 80)),
+            ("https://[::1]", tls("::1", 8501)),
+            ("https://a.b:1/", tls("a.b", 1)),
             ("[::1]:8500", tcp("::1", 8500)),
             ("::1", tcp("::1", 8500)),
             (
@@ -173,20 +201,16 @@ mod tests {
     fn unusable_addresses_are_refused_with_a_sentence() {
         for (text, wanted) in [
             (
-                "https://a:8501",
-                "https://a:8501: this version has no TLS; use http://",
-            ),
-            (
                 "a:b",
-                "invalid address \"a:b\": the port is not a number; expected HOST:PORT, http://HOST:PORT or unix://PATH",
+                "invalid address \"a:b\": the port is not a number; expected HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix://PATH",
             ),
             (
                 "ftp://a",
-                "invalid address \"ftp://a\": unknown scheme; expected HOST:PORT, http://HOST:PORT or unix://PATH",
+                "invalid address \"ftp://a\": unknown scheme; expected HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix://PATH",
             ),
             (
                 "",
-                "invalid address \"\": it has no usable host; expected HOST:PORT, http://HOST:PORT or unix://PATH",
+                "invalid address \"\": it has no usable host; expected HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix://PATH",
             ),
         ] {
             assert_eq!(

@@ -207,7 +207,7 @@ pub fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) ->
     text
 }
 
-fn escape(text: &str, kept: &[u8]) -> String {
+pub(super) fn escape(text: &str, kept: &[u8]) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || kept.contains(&byte) {
@@ -268,6 +268,35 @@ impl Client {
     /// Any [`Error`].
     pub async fn members(&self) -> Result<Vec<AgentMember>, Error> {
         self.get_json("/v1/agent/members").await
+    }
+
+    /// The servers of all datacenters, as the agent knows them by gossip.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn members_wan(&self) -> Result<Vec<AgentMember>, Error> {
+        self.get_json("/v1/agent/members?wan=1").await
+    }
+
+    /// Makes the agent, a server, join the pool of the servers of all datacenters by `address`.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn join_wan(&self, address: &str) -> Result<(), Error> {
+        let address = escape(address, b"-._~:[]");
+        self.put_done(&format!("/v1/agent/join/{address}?wan=1"))
+            .await
+    }
+
+    /// As [`Client::force_leave`], in the pool of the servers of all datacenters.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn force_leave_wan(&self, node: &str, prune: bool) -> Result<(), Error> {
+        let query = if prune { "&prune" } else { "" };
+        let node = escape(node, b"-._~");
+        self.put_done(&format!("/v1/agent/force-leave/{node}?wan=1{query}"))
+            .await
     }
 
     /// Makes the agent join the pool of `address`.

@@ -10,13 +10,14 @@ use tracing::Level;
 use uuid::Uuid;
 
 use super::files::{self, Format, SourceFile};
-use super::layer::{GossipLayer, Layer, Merge as _, Number};
+use super::gossip::GossipTimes;
+use super::layer::{Layer, Merge as _, Number, QuorumRecoveryLayer, RaftSetAsideLayer};
 use super::names;
 use super::services;
 use super::unsupported::Found;
 use super::{
-    Autopilot, Bootstrap, Config, Error, GossipLan, HttpAddress, Limits, LogSettings, Machine,
-    Ports, RaftSettings,
+    Autopilot, Bootstrap, Config, Error, HttpAddress, Limits, LogSettings, Machine, Ports,
+    QuorumRecovery, RaftSetAside, RaftSettings, Tls, wan,
 };
 use crate::duration::{self, GoDuration};
 
@@ -151,9 +152,9 @@ pub(super) fn parsed<T: FromStr>(key: &str, text: &str, wanted: &str) -> Result<
 }
 
 const NO_TIME: Duration = Duration::ZERO;
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<Config, Error> {
     let dev = layer.dev == Some(true);
@@ -166,6 +167,9 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
     let (leave_drain_time, rpc_hold_timeout, raft_multiplier) = check_performance(&layer, dev)?;
     let reconnect = layer.reconnect_timeout;
     let session_ttl_min = layer.session_ttl_min;
+    let datacenter = names::datacenter(&layer)?;
+    let serf_wan = ports.serf_wan;
+    let tls = super::tls::check(&layer, warnings)?;
     warn_without_effect(&layer, warnings);
     Ok(Config {
         server,
@@ -176,25 +180,35 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
             "" => None,
             text => Some(parsed::<Uuid>("node_id", text, "a UUID")?),
         },
-        datacenter: names::datacenter(&layer)?,
+        primary_datacenter: wan::primary(&layer, &datacenter)?,
+        translate_wan_addrs: layer.translate_wan_addrs.unwrap_or(false),
+        wan: wan::check(
+            &layer,
+            server,
+            serf_wan,
+            bind_addr,
+            advertise_addr,
+            warnings,
+        )?,
+        datacenter,
         domain: names::domain(&layer)?,
         data_dir,
         data_dir_is_temporary,
         bind_addr,
         serf_lan_bind,
         advertise_addr,
-        http: check_http(&layer, ports.http)?,
+        http: check_http(&layer, "addresses.http", &layer.addresses.http, ports.http)?,
+        http_config: super::http::check(&layer)?,
+        enable_debug: layer.enable_debug.unwrap_or(false),
+        https: check_https(&layer, ports.https, &tls)?,
+        tls,
         dns: super::dns::check(&layer, ports.dns)?,
         ports,
         start_join: check_join("start_join", &layer.start_join)?,
         retry_join: check_join("retry_join", &layer.retry_join)?,
-        retry_interval: at_least(
-            "retry_interval",
-            layer.retry_interval,
-            SECOND * 30,
-            MILLISECOND,
-        )?,
+        retry_interval: check_retry(&layer)?,
         retry_max: within("retry_max", layer.retry_max, 0, 0, u32::MAX.into())?,
+        disable_remote_exec: layer.disable_remote_exec.unwrap_or(true),
         disable_coordinates: layer.disable_coordinates.unwrap_or(false),
         rejoin_after_leave: layer.rejoin_after_leave.unwrap_or(false),
         leave_on_terminate: layer.leave_on_terminate.unwrap_or(!server),
@@ -203,11 +217,15 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         rpc_hold_timeout,
         raft_multiplier,
         raft: check_raft(&layer)?,
+        quorum_recovery: check_quorum_recovery(&layer)?,
+        raft_set_aside: check_raft_set_aside(&layer)?,
         autopilot: check_autopilot(&layer)?,
-        gossip_lan: check_gossip(&layer.gossip_lan)?,
+        gossip_lan: GossipTimes::LAN.with("gossip_lan", &layer.gossip_lan)?,
+        connect: super::connect::check(&layer.connect, warnings)?,
         reconnect_timeout: at_least("reconnect_timeout", reconnect, HOUR * 72, HOUR * 8)?,
         default_query_time,
         max_query_time,
+        discovery_max_stale: check_discovery(&layer)?,
         session_ttl_min: at_least("session_ttl_min", session_ttl_min, SECOND * 10, MILLISECOND)?,
         limits: check_limits(&layer)?,
         prometheus: (layer.telemetry.prometheus_retention_time)
@@ -219,8 +237,19 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         services: services::services(&layer)?,
         checks: services::checks(&layer)?,
         check_settings: services::settings(&layer)?,
+        config_entries: layer.config_entries.clone(),
         node_meta: names::node_meta(layer)?,
     })
+}
+
+fn check_discovery(layer: &Layer) -> Result<Duration, Error> {
+    let given = layer.discovery_max_stale;
+    at_least("discovery_max_stale", given, NO_TIME, NO_TIME)
+}
+
+fn check_retry(layer: &Layer) -> Result<Duration, Error> {
+    let given = layer.retry_interval;
+    at_least("retry_interval", given, SECOND * 30, MILLISECOND)
 }
 
 /// Names the settings that are checked, but that nothing reads yet.
@@ -363,8 +392,11 @@ fn check_ports(layer: &Layer) -> Result<Ports, Error> {
     Ok(Ports {
         server: within("ports.server", layer.ports.server, 8300, 1, 65535)?,
         serf_lan: within("ports.serf_lan", layer.ports.serf_lan, 8301, 1, 65535)?,
+        serf_wan: optional("ports.serf_wan", layer.ports.serf_wan, 8302)?,
         http: optional("ports.http", layer.ports.http, 8500)?,
+        https: optional("ports.https", layer.ports.https.or(Some(Number(-1))), 0)?,
         dns: optional("ports.dns", layer.ports.dns, 8600)?,
+        sidecar: services::sidecar_ports(layer)?,
     })
 }
 
@@ -407,13 +439,28 @@ fn only<T: Copy>(kind: &str, found: &[T]) -> Result<T, Error> {
     }
 }
 
-fn check_http(layer: &Layer, port: Option<u16>) -> Result<Vec<HttpAddress>, Error> {
+fn check_https(layer: &Layer, port: Option<u16>, tls: &Tls) -> Result<Vec<HttpAddress>, Error> {
+    let addresses = check_http(layer, "addresses.https", &layer.addresses.https, port)?;
+    if !addresses.is_empty() && !tls.https.has_certificate() {
+        return invalid(
+            "ports.https is set, and no certificate: set cert_file and key_file in tls.https or tls.defaults",
+        );
+    }
+    Ok(addresses)
+}
+
+fn check_http(
+    layer: &Layer,
+    key: &'static str,
+    addresses: &Option<String>,
+    port: Option<u16>,
+) -> Result<Vec<HttpAddress>, Error> {
     let Some(port) = port else {
         return Ok(Vec::new());
     };
     let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
-    let (key, text) = match (given(&layer.addresses.http), given(&layer.client_addr)) {
-        (Some(text), _) => ("addresses.http", text),
+    let (key, text) = match (given(addresses), given(&layer.client_addr)) {
+        (Some(text), _) => (key, text),
         (None, Some(text)) => ("client_addr", text),
         (None, None) => ("client_addr", Ipv4Addr::LOCALHOST.to_string()),
     };
@@ -428,7 +475,7 @@ fn check_http(layer: &Layer, port: Option<u16>) -> Result<Vec<HttpAddress>, Erro
         .collect()
 }
 
-fn check_join(key: &str, addresses: &[String]) -> Result<Vec<String>, Error> {
+pub(super) fn check_join(key: &str, addresses: &[String]) -> Result<Vec<String>, Error> {
     for address in addresses {
         if address.trim().is_empty() {
             return invalid(format!("{key} has an empty address"));
@@ -482,6 +529,53 @@ fn check_raft(layer: &Layer) -> Result<RaftSettings, Error> {
     })
 }
 
+/// Whole or absent: half of it would name more than one log.
+fn check_quorum_recovery(layer: &Layer) -> Result<Option<QuorumRecovery>, Error> {
+    let block = &layer.quorum_recovery;
+    if *block == QuorumRecoveryLayer::default() {
+        return Ok(None);
+    }
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let number = |key, value: &Option<Number>| {
+        let given = value.as_ref().map_or(0, |Number(number)| *number);
+        within(key, Some(Number(given)), 0, 1, i64::MAX)
+    };
+    Ok(Some(QuorumRecovery {
+        cluster_id: parsed(
+            "quorum_recovery.cluster_id",
+            &text(&block.cluster_id),
+            "a UUID",
+        )?,
+        raft_id: parsed(
+            "quorum_recovery.raft_id",
+            &text(&block.raft_id),
+            "a number in quotes",
+        )?,
+        last_log_term: number("quorum_recovery.last_log_term", &block.last_log_term)?,
+        last_log_index: number("quorum_recovery.last_log_index", &block.last_log_index)?,
+    }))
+}
+
+/// Whole or absent, too.
+fn check_raft_set_aside(layer: &Layer) -> Result<Option<RaftSetAside>, Error> {
+    let block = &layer.raft_set_aside;
+    if *block == RaftSetAsideLayer::default() {
+        return Ok(None);
+    }
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (node_name, token) = (text(&block.node_name), text(&block.token));
+    if node_name.is_empty() {
+        return invalid("raft_set_aside.node_name cannot be empty");
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if token.is_empty() || token.len() > 64 || !token.chars().all(plain) {
+        return invalid(format!(
+            "raft_set_aside.token must be 1 to 64 of A-Z a-z 0-9 . _ -, not {token:?}"
+        ));
+    }
+    Ok(Some(RaftSetAside { node_name, token }))
+}
+
 fn check_autopilot(layer: &Layer) -> Result<Autopilot, Error> {
     let autopilot = &layer.autopilot;
     let most = i64::from(u32::MAX);
@@ -506,36 +600,6 @@ fn check_autopilot(layer: &Layer) -> Result<Autopilot, Error> {
             autopilot.server_stabilization_time,
             NO_TIME,
             NO_TIME,
-        )?,
-    })
-}
-
-fn check_gossip(gossip: &GossipLayer) -> Result<GossipLan, Error> {
-    let time = |key, value, default| at_least(key, value, default, MILLISECOND);
-    let interval = time("gossip_lan.probe_interval", gossip.probe_interval, SECOND)?;
-    let timeout = (MILLISECOND * 500)
-        .min(interval / 2)
-        .max(Duration::from_nanos(1));
-    let timeout = gossip.probe_timeout.map_or(timeout, |GoDuration(d)| d);
-    if timeout >= interval || timeout.is_zero() {
-        return invalid(
-            "gossip_lan.probe_timeout must be above zero and below gossip_lan.probe_interval",
-        );
-    }
-    Ok(GossipLan {
-        gossip_interval: time(
-            "gossip_lan.gossip_interval",
-            gossip.gossip_interval,
-            MILLISECOND * 200,
-        )?,
-        probe_interval: interval,
-        probe_timeout: timeout,
-        suspicion_mult: within(
-            "gossip_lan.suspicion_mult",
-            gossip.suspicion_mult,
-            4,
-            1,
-            1000,
         )?,
     })
 }

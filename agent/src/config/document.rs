@@ -12,7 +12,7 @@ pub(crate) fn read(text: &str) -> Result<serde_json::Value, String> {
     Ok(json(node))
 }
 
-fn json(node: Node) -> serde_json::Value {
+pub(super) fn json(node: Node) -> serde_json::Value {
     match node.value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(is) => is.into(),

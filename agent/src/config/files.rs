@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::layer::Layer;
 use super::tree::{Position, TreeError};
 use super::unsupported::{self, Found};
-use super::{Error, hcl, json};
+use super::{Error, entries, hcl, json};
 use serde::Deserialize as _;
 
 /// Largest file that is read. Real ones have a few kilobytes; this keeps a wrong path from filling the memory.
@@ -145,6 +145,8 @@ pub(crate) fn parse(file: &SourceFile) -> Result<(Layer, Vec<Found>), Error> {
     }
     .map_err(error)?;
     let found = unsupported::strip(&mut root);
-    let layer = Layer::deserialize(&root).map_err(error)?;
+    let config_entries = entries::take(&mut root).map_err(error)?;
+    let mut layer = Layer::deserialize(&root).map_err(error)?;
+    layer.config_entries = config_entries;
     Ok((layer, found))
 }

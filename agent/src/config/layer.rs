@@ -9,8 +9,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use serde_json::Value;
 
+use crate::ca::settings::name_of;
 use crate::duration::GoDuration;
 use crate::local::definition::Raw;
+use crate::state::ConfigEntry;
 
 /// A later source over an earlier one: scalars replace, lists append, maps and blocks are joined key by key.
 pub(crate) trait Merge {
@@ -58,29 +60,43 @@ layers! {
     Layer {
         addresses: AddressesLayer,
         advertise_addr: Option<String>,
+        advertise_addr_wan: Option<String>,
         alt_domain: Option<String>,
         autopilot: AutopilotLayer,
         bind_addr: Option<String>,
         bootstrap: Option<bool>,
         bootstrap_expect: Option<Number>,
+        ca_file: Option<String>,
+        ca_path: Option<String>,
+        cert_file: Option<String>,
         check: Vec<CheckText>,
         check_output_max_size: Option<Number>,
         check_update_interval: Option<GoDuration>,
         checks: Vec<CheckText>,
         client_addr: Option<String>,
+        // Read apart: each kind has fields of its own.
+        #[serde(skip)]
+        config_entries: Vec<ConfigEntry>,
+        connect: ConnectLayer,
         data_dir: Option<String>,
         datacenter: Option<String>,
         default_query_time: Option<GoDuration>,
         disable_coordinates: Option<bool>,
+        disable_remote_exec: Option<bool>,
         // Only a flag: in a file it is an unknown key.
         #[serde(skip)]
         dev: Option<bool>,
         dns_config: DnsLayer,
         discard_check_output: Option<bool>,
+        discovery_max_stale: Option<GoDuration>,
         domain: Option<String>,
+        enable_debug: Option<bool>,
         enable_local_script_checks: Option<bool>,
         enable_script_checks: Option<bool>,
         gossip_lan: GossipLayer,
+        gossip_wan: GossipLayer,
+        http_config: HttpLayer,
+        key_file: Option<String>,
         leave_on_terminate: Option<bool>,
         limits: LimitsLayer,
         log_file: Option<String>,
@@ -93,30 +109,49 @@ layers! {
         performance: PerformanceLayer,
         pid_file: Option<String>,
         ports: PortsLayer,
+        primary_datacenter: Option<String>,
+        quorum_recovery: QuorumRecoveryLayer,
+        raft_set_aside: RaftSetAsideLayer,
         raft_snapshot_interval: Option<GoDuration>,
         raft_snapshot_threshold: Option<Number>,
         raft_trailing_logs: Option<Number>,
         reconnect_timeout: Option<GoDuration>,
+        reconnect_timeout_wan: Option<GoDuration>,
         // The old key, of which there is one.
         recursor: Option<String>,
         recursors: Vec<String>,
         rejoin_after_leave: Option<bool>,
         retry_interval: Option<GoDuration>,
+        retry_interval_wan: Option<GoDuration>,
         retry_join: Vec<String>,
+        retry_join_wan: Vec<String>,
         retry_max: Option<Number>,
+        retry_max_wan: Option<Number>,
         serf_lan: Option<String>,
+        serf_wan: Option<String>,
         server: Option<bool>,
         service: Vec<ServiceText>,
         services: Vec<ServiceText>,
         session_ttl_min: Option<GoDuration>,
         skip_leave_on_interrupt: Option<bool>,
         start_join: Vec<String>,
+        start_join_wan: Vec<String>,
         telemetry: TelemetryLayer,
         tagged_addresses: BTreeMap<String, String>,
+        translate_wan_addrs: Option<bool>,
+        tls: TlsLayer,
+        tls_cipher_suites: Option<String>,
+        tls_min_version: Option<String>,
+        verify_incoming: Option<bool>,
+        verify_incoming_https: Option<bool>,
+        verify_incoming_rpc: Option<bool>,
+        verify_outgoing: Option<bool>,
+        verify_server_hostname: Option<bool>,
     }
     AddressesLayer {
         dns: Option<String>,
         http: Option<String>,
+        https: Option<String>,
     }
     AutopilotLayer {
         cleanup_dead_servers: Option<bool>,
@@ -124,6 +159,11 @@ layers! {
         max_trailing_logs: Option<Number>,
         min_quorum: Option<Number>,
         server_stabilization_time: Option<GoDuration>,
+    }
+    ConnectLayer {
+        ca_config: CaSettings,
+        ca_provider: Option<String>,
+        enabled: Option<bool>,
     }
     DnsLayer {
         a_record_limit: Option<Number>,
@@ -144,6 +184,16 @@ layers! {
         disable_hostname: Option<bool>,
         prometheus_retention_time: Option<GoDuration>,
     }
+    QuorumRecoveryLayer {
+        cluster_id: Option<String>,
+        last_log_index: Option<Number>,
+        last_log_term: Option<Number>,
+        raft_id: Option<String>,
+    }
+    RaftSetAsideLayer {
+        node_name: Option<String>,
+        token: Option<String>,
+    }
     SoaLayer {
         expire: Option<Number>,
         min_ttl: Option<Number>,
@@ -156,8 +206,16 @@ layers! {
         probe_timeout: Option<GoDuration>,
         suspicion_mult: Option<Number>,
     }
+    HttpLayer {
+        allow_write_http_from: Vec<String>,
+        block_endpoints: Vec<String>,
+        max_header_bytes: Option<Number>,
+        response_headers: BTreeMap<String, String>,
+        use_cache: Option<bool>,
+    }
     LimitsLayer {
         http_max_conns_per_client: Option<Number>,
+        https_handshake_timeout: Option<GoDuration>,
         kv_max_value_size: Option<Number>,
         txn_max_req_len: Option<Number>,
     }
@@ -169,8 +227,51 @@ layers! {
     PortsLayer {
         dns: Option<Number>,
         http: Option<Number>,
+        https: Option<Number>,
         serf_lan: Option<Number>,
+        serf_wan: Option<Number>,
         server: Option<Number>,
+        sidecar_max_port: Option<Number>,
+        sidecar_min_port: Option<Number>,
+    }
+    TlsLayer {
+        defaults: TlsInterfaceLayer,
+        // Nothing here speaks gRPC: read, checked by nobody, and named in a warning.
+        grpc: TlsInterfaceLayer,
+        https: TlsInterfaceLayer,
+        internal_rpc: TlsInterfaceLayer,
+    }
+    TlsInterfaceLayer {
+        ca_file: Option<String>,
+        ca_path: Option<String>,
+        cert_file: Option<String>,
+        key_file: Option<String>,
+        tls_cipher_suites: Option<String>,
+        tls_min_version: Option<String>,
+        use_auto_cert: Option<bool>,
+        verify_incoming: Option<bool>,
+        verify_outgoing: Option<bool>,
+        verify_server_hostname: Option<bool>,
+    }
+}
+
+/// Settings of the certificate authority by their names of Consul's, however they were spelt.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct CaSettings(pub(crate) serde_json::Map<String, Value>);
+
+impl<'de> Deserialize<'de> for CaSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let given = BTreeMap::<String, Value>::deserialize(deserializer)?;
+        let named = given
+            .into_iter()
+            .map(|(key, value)| (name_of(&key).to_owned(), value));
+        Ok(Self(named.collect()))
+    }
+}
+
+impl Merge for CaSettings {
+    fn overlay(&mut self, later: Self) {
+        self.0.extend(later.0);
     }
 }
 

@@ -34,15 +34,20 @@ pub(super) fn node_name(
 }
 
 pub(super) fn datacenter(layer: &Layer) -> Result<String, Error> {
-    let name = layer.datacenter.as_deref().unwrap_or("dc1").to_lowercase();
+    checked_datacenter("datacenter", layer.datacenter.as_deref().unwrap_or("dc1"))
+}
+
+/// A datacenter's name in lower case.
+pub(super) fn checked_datacenter(key: &str, name: &str) -> Result<String, Error> {
+    let name = name.to_lowercase();
     if name.is_empty() {
-        return invalid("datacenter cannot be empty");
+        return invalid(format!("{key} cannot be empty"));
     }
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     if !name.chars().all(allowed) || name.len() > 63 {
-        return invalid(
-            "datacenter can only contain lowercase alphanumeric, - or _ characters, at most 63",
-        );
+        return invalid(format!(
+            "{key} can only contain lowercase alphanumeric, - or _ characters, at most 63"
+        ));
     }
     Ok(name)
 }

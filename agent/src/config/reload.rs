@@ -37,6 +37,7 @@ impl Config {
                 node_meta: "node_meta",
                 services: "services",
                 checks: "checks",
+                tls: "tls",
                 leave_on_terminate: "leave_on_terminate",
                 skip_leave_on_interrupt: "skip_leave_on_interrupt",
             }
@@ -53,6 +54,9 @@ impl Config {
                 serf_lan_bind: "serf_lan",
                 advertise_addr: "advertise_addr",
                 http: "addresses.http",
+                http_config: "http_config",
+                enable_debug: "enable_debug",
+                https: "addresses.https",
                 dns: "dns_config",
                 ports: "ports",
                 start_join: "start_join",
@@ -61,21 +65,30 @@ impl Config {
                 retry_max: "retry_max",
                 rejoin_after_leave: "rejoin_after_leave",
                 disable_coordinates: "disable_coordinates",
+                disable_remote_exec: "disable_remote_exec",
                 leave_drain_time: "performance.leave_drain_time",
                 rpc_hold_timeout: "performance.rpc_hold_timeout",
                 raft_multiplier: "performance.raft_multiplier",
                 autopilot: "autopilot",
+                connect: "connect",
+                quorum_recovery: "quorum_recovery",
+                raft_set_aside: "raft_set_aside",
                 gossip_lan: "gossip_lan",
                 reconnect_timeout: "reconnect_timeout",
                 default_query_time: "default_query_time",
                 max_query_time: "max_query_time",
+                discovery_max_stale: "discovery_max_stale",
                 session_ttl_min: "session_ttl_min",
                 limits: "limits",
                 prometheus: "telemetry.prometheus_retention_time",
                 disable_hostname: "telemetry.disable_hostname",
                 pid_file: "pid_file",
                 tagged_addresses: "tagged_addresses",
+                config_entries: "config_entries",
                 check_settings: "check_output_max_size and the like",
+                wan: "retry_join_wan and the like",
+                primary_datacenter: "primary_datacenter",
+                translate_wan_addrs: "translate_wan_addrs",
             }
             apart { data_dir, raft, log, }
         );
@@ -93,6 +106,7 @@ impl Config {
         config.node_meta.clone_from(&new.node_meta);
         config.services.clone_from(&new.services);
         config.checks.clone_from(&new.checks);
+        config.tls.clone_from(&new.tls);
         config
     }
 }

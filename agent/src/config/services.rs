@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::build::{at_least, invalid, within};
-use super::layer::Layer;
+use super::layer::{Layer, Number};
 use super::{CheckSettings, Error};
-use crate::local::definition::Raw;
+use crate::local::definition::{self, Raw};
 
 /// The services, in the order of the files; an id may be defined once.
 pub(super) fn services(layer: &Layer) -> Result<Vec<Raw>, Error> {
@@ -13,19 +13,51 @@ pub(super) fn services(layer: &Layer) -> Result<Vec<Raw>, Error> {
     let mut ids = std::collections::BTreeSet::new();
     let mut found = Vec::new();
     for text in all {
-        let definition = match text.0.to_service() {
-            Ok(definition) => definition,
-            Err(error) => return invalid(format!("service: {error}")),
-        };
-        let id = definition.service.id;
-        if !ids.insert(id.clone()) {
-            return invalid(format!(
-                "duplicate service definition: {id:?} is defined twice"
-            ));
+        for id in ids_of(&text.0).or_else(|error| invalid(format!("service: {error}")))? {
+            if !ids.insert(id.clone()) {
+                return invalid(format!(
+                    "duplicate service definition: {id:?} is defined twice"
+                ));
+            }
         }
         found.push(text.0.clone());
     }
     Ok(found)
+}
+
+/// The ids of a service and of its sidecar, both found to be right.
+fn ids_of(raw: &Raw) -> Result<Vec<String>, definition::Error> {
+    let (service, sidecar) = raw.split()?;
+    let mut ids = vec![service.to_service()?.service.id];
+    if let Some(sidecar) = sidecar {
+        // Which port it gets is decided later.
+        ids.push(sidecar.at(1).to_service()?.service.id);
+    }
+    Ok(ids)
+}
+
+/// The ports that sidecars are given.
+pub(super) fn sidecar_ports(layer: &Layer) -> Result<Option<(u16, u16)>, Error> {
+    let port = |key, value, default: u16| match value {
+        Some(Number(number)) if number < 1 => Ok(None),
+        value => within(key, value, default, 1, 65535).map(Some),
+    };
+    let min = port(
+        "ports.sidecar_min_port",
+        layer.ports.sidecar_min_port,
+        21000,
+    )?;
+    let max = port(
+        "ports.sidecar_max_port",
+        layer.ports.sidecar_max_port,
+        21255,
+    )?;
+    match min.zip(max) {
+        Some((min, max)) if min > max => invalid(format!(
+            "sidecar_min_port must be less than sidecar_max_port: {min} is more than {max}"
+        )),
+        range => Ok(range),
+    }
 }
 
 /// The checks beside those of services.

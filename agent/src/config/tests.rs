@@ -3,6 +3,8 @@ use super::unsupported;
 use super::*;
 use proptest::prelude::*;
 
+mod keys;
+
 fn machine() -> Machine {
     Machine {
         hostname: "host".into(),
@@ -23,12 +25,12 @@ fn file(name: &str, text: &str) -> SourceFile {
     }
 }
 
-fn load_text(name: &str, text: &str) -> Result<Loaded, Error> {
+pub(super) fn load_text(name: &str, text: &str) -> Result<Loaded, Error> {
     load(&[file(name, text)], &FlagSettings::default(), &machine())
 }
 
 /// A configuration that is right as it is, with `more` keys of JSON.
-fn load_with(more: &str) -> Result<Loaded, Error> {
+pub(super) fn load_with(more: &str) -> Result<Loaded, Error> {
     load_text("a.json", &format!(r#"{{"data_dir": "/d"{more}}}"#))
 }
 
@@ -293,6 +295,26 @@ fn wrong_settings_are_refused_with_consuls_texts() {
         (r#", "node_name": """#, "node_name cannot be empty"),
         (r#", "datacenter": """#, "datacenter cannot be empty"),
         (r#", "node_id": "x""#, "node_id must be a UUID, not \"x\""),
+        (
+            r#", "quorum_recovery": {"raft_id": "7"}"#,
+            "quorum_recovery.cluster_id must be a UUID, not \"\"",
+        ),
+        (
+            r#", "quorum_recovery": {"cluster_id": "00000000-0000-0000-0000-000000000001", "raft_id": "x"}"#,
+            "quorum_recovery.raft_id must be a number in quotes, not \"x\"",
+        ),
+        (
+            r#", "quorum_recovery": {"cluster_id": "00000000-0000-0000-0000-000000000001", "raft_id": "7", "last_log_term": 1}"#,
+            "quorum_recovery.last_log_index cannot be 0. Must be at least 1",
+        ),
+        (
+            r#", "raft_set_aside": {"token": "t"}"#,
+            "raft_set_aside.node_name cannot be empty",
+        ),
+        (
+            r#", "raft_set_aside": {"node_name": "a", "token": "a/b"}"#,
+            "raft_set_aside.token must be 1 to 64 of A-Z a-z 0-9 . _ -, not \"a/b\"",
+        ),
         (
             r#", "reconnect_timeout": "1h""#,
             "reconnect_timeout must be >= 8h0m0s",

@@ -16,7 +16,8 @@ enum Treatment {
 use Treatment::{AlwaysOn, Refuse, Warn};
 
 const NO_ACL: &str = "this version has no ACLs, so its API would be open to everybody";
-const NO_TLS: &str = "this version has no TLS, so its traffic would be readable";
+const NO_AUTO_TLS: &str =
+    "this version hands no certificates to clients: give each its own by tls.defaults";
 const NO_ENCRYPTION: &str = "this version cannot encrypt gossip, so it would be readable";
 const NO_FILTER: &str = "this version cannot restrict access this way";
 const NO_RAFT_2: &str = "this version speaks raft protocol 3 only";
@@ -37,42 +38,38 @@ const KEYS: &[(&str, Treatment)] = &[
     ("acl_ttl", Refuse(NO_ACL)),
     ("addresses.grpc", Warn),
     ("addresses.grpc_tls", Warn),
-    ("addresses.https", Warn),
     ("advertise_addr_ipv4", Warn),
     ("advertise_addr_ipv6", Warn),
-    ("advertise_addr_wan", Warn),
     ("advertise_addr_wan_ipv4", Warn),
     ("advertise_addr_wan_ipv6", Warn),
     ("advertise_reconnect_timeout", Warn),
     ("audit", Refuse(ENTERPRISE)),
-    ("auto_config", Refuse(NO_TLS)),
-    ("auto_encrypt", Refuse(NO_TLS)),
+    ("auto_config", Refuse(NO_AUTO_TLS)),
+    ("auto_encrypt", Refuse(NO_AUTO_TLS)),
     ("auto_reload_config", Warn),
     ("autopilot.disable_upgrade_migration", Warn),
     ("autopilot.redundancy_zone_tag", Refuse(ENTERPRISE)),
     ("autopilot.upgrade_version_tag", Refuse(ENTERPRISE)),
-    ("ca_file", Refuse(NO_TLS)),
-    ("ca_path", Refuse(NO_TLS)),
     ("cache", Warn),
-    ("cert_file", Refuse(NO_TLS)),
     ("cloud", Warn),
-    ("config_entries", Warn),
-    ("connect", Warn),
+    ("connect.enable_mesh_gateway_wan_federation", Warn),
+    ("connect.enable_serverless_plugin", Warn),
+    ("connect.proxy", Warn),
+    ("connect.proxy_defaults", Warn),
+    ("connect.sidecar_port_max", Warn),
+    ("connect.sidecar_port_min", Warn),
     ("default_intention_policy", Refuse(NO_FILTER)),
     ("disable_anonymous_signature", AlwaysOn),
     ("disable_host_node_id", AlwaysOn),
     ("disable_http_unprintable_char_filter", Warn),
     ("disable_keyring_file", Warn),
-    ("disable_remote_exec", AlwaysOn),
     ("disable_update_check", AlwaysOn),
-    ("discovery_max_stale", Warn),
     ("dns_config.cache_max_age", Warn),
     ("dns_config.prefer_namespace", Refuse(ENTERPRISE)),
     ("dns_config.use_cache", Warn),
     ("enable_acl_replication", Refuse(NO_ACL)),
     ("enable_agent_tls_for_checks", Warn),
     ("enable_central_service_config", Warn),
-    ("enable_debug", Warn),
     ("enable_syslog", Warn),
     ("encrypt", Refuse(NO_ENCRYPTION)),
     ("encrypt_verify_incoming", Warn),
@@ -80,15 +77,9 @@ const KEYS: &[(&str, Treatment)] = &[
     ("experiments", Warn),
     ("gossip_lan.gossip_nodes", Warn),
     ("gossip_lan.retransmit_mult", Warn),
-    ("gossip_wan", Warn),
-    ("http_config.allow_write_http_from", Refuse(NO_FILTER)),
-    ("http_config.block_endpoints", Refuse(NO_FILTER)),
-    ("http_config.max_header_bytes", Warn),
-    ("http_config.response_headers", Warn),
-    ("http_config.use_cache", Warn),
-    ("key_file", Refuse(NO_TLS)),
+    ("gossip_wan.gossip_nodes", Warn),
+    ("gossip_wan.retransmit_mult", Warn),
     ("license_path", Refuse(ENTERPRISE)),
-    ("limits.https_handshake_timeout", Warn),
     ("limits.request_limits", Warn),
     ("limits.rpc_client_timeout", Warn),
     ("limits.rpc_handshake_timeout", Warn),
@@ -99,6 +90,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("log_rotate_bytes", Warn),
     ("log_rotate_duration", Warn),
     ("log_rotate_max_files", Warn),
+    ("log_sublevels", Warn),
     ("non_voting_server", Refuse(ENTERPRISE)),
     ("partition", Refuse(ENTERPRISE)),
     ("peering", Warn),
@@ -108,33 +100,23 @@ const KEYS: &[(&str, Treatment)] = &[
     ("ports.expose_min_port", Warn),
     ("ports.grpc", Warn),
     ("ports.grpc_tls", Warn),
-    ("ports.https", Warn),
     ("ports.proxy_max_port", Warn),
     ("ports.proxy_min_port", Warn),
-    ("ports.serf_wan", Warn),
-    ("ports.sidecar_max_port", Warn),
-    ("ports.sidecar_min_port", Warn),
-    ("primary_datacenter", Warn),
     ("primary_gateways", Warn),
     ("primary_gateways_interval", Warn),
     ("protocol", Warn),
     ("raft_logstore", Warn),
     ("raft_protocol", Refuse(NO_RAFT_2)),
     ("read_replica", Refuse(ENTERPRISE)),
-    ("reconnect_timeout_wan", Warn),
     ("reporting", Warn),
-    ("retry_interval_wan", Warn),
-    ("retry_join_wan", Warn),
-    ("retry_max_wan", Warn),
     ("rpc", Warn),
     ("segment", Refuse(ENTERPRISE)),
     ("segments", Refuse(ENTERPRISE)),
     ("serf_lan_allowed_cidrs", Refuse(NO_FILTER)),
-    ("serf_wan", Warn),
     ("serf_wan_allowed_cidrs", Warn),
     ("server_name", Warn),
     ("server_rejoin_age_max", Warn),
-    ("start_join_wan", Warn),
+    ("snapshot_agent", Warn),
     ("syslog_facility", Warn),
     ("telemetry.circonus_api_app", Warn),
     ("telemetry.circonus_api_token", Warn),
@@ -159,34 +141,19 @@ const KEYS: &[(&str, Treatment)] = &[
     ("telemetry.retry_failed_connection", Warn),
     ("telemetry.statsd_address", Warn),
     ("telemetry.statsite_address", Warn),
-    ("tls", Refuse(NO_TLS)),
-    ("tls_cipher_suites", Refuse(NO_TLS)),
-    ("tls_min_version", Refuse(NO_TLS)),
-    ("tls_prefer_server_cipher_suites", Refuse(NO_TLS)),
-    ("translate_wan_addrs", Warn),
+    ("tls_prefer_server_cipher_suites", Warn),
     ("ui", Warn),
     ("ui_config", Warn),
     ("ui_content_path", Warn),
     ("ui_dir", Warn),
     ("unix_sockets", Refuse(NO_FILTER)),
     ("use_streaming_backend", Warn),
-    ("verify_incoming", Refuse(NO_TLS)),
-    ("verify_incoming_https", Refuse(NO_TLS)),
-    ("verify_incoming_rpc", Refuse(NO_TLS)),
-    ("verify_outgoing", Refuse(NO_TLS)),
-    ("verify_server_hostname", Refuse(NO_TLS)),
     ("watches", Warn),
     ("xds", Warn),
 ];
 
 /// Flags by name, with the key whose treatment they share, and whether they take a value. Sorted.
 const FLAGS: &[(&str, &str, Takes)] = &[
-    ("advertise-wan", "advertise_addr_wan", Takes::Value),
-    (
-        "allow-write-http-from",
-        "http_config.allow_write_http_from",
-        Takes::Value,
-    ),
     ("auto-reload-config", "auto_reload_config", Takes::Nothing),
     (
         "default-intention-policy",
@@ -206,8 +173,6 @@ const FLAGS: &[(&str, &str, Takes)] = &[
     ("encrypt", "encrypt", Takes::Value),
     ("grpc-port", "ports.grpc", Takes::Value),
     ("grpc-tls-port", "ports.grpc_tls", Takes::Value),
-    ("https-port", "ports.https", Takes::Value),
-    ("join-wan", "start_join_wan", Takes::Value),
     ("log-rotate-bytes", "log_rotate_bytes", Takes::Value),
     ("log-rotate-duration", "log_rotate_duration", Takes::Value),
     ("log-rotate-max-files", "log_rotate_max_files", Takes::Value),
@@ -216,9 +181,6 @@ const FLAGS: &[(&str, &str, Takes)] = &[
     ("protocol", "protocol", Takes::Value),
     ("raft-protocol", "raft_protocol", Takes::Value),
     ("read-replica", "read_replica", Takes::Nothing),
-    ("retry-interval-wan", "retry_interval_wan", Takes::Value),
-    ("retry-join-wan", "retry_join_wan", Takes::Value),
-    ("retry-max-wan", "retry_max_wan", Takes::Value),
     ("segment", "segment", Takes::Value),
     (
         "serf-lan-allowed-cidrs",
@@ -230,8 +192,6 @@ const FLAGS: &[(&str, &str, Takes)] = &[
         "serf_wan_allowed_cidrs",
         Takes::Value,
     ),
-    ("serf-wan-bind", "serf_wan", Takes::Value),
-    ("serf-wan-port", "ports.serf_wan", Takes::Value),
     ("syslog", "enable_syslog", Takes::Nothing),
     ("ui", "ui_config", Takes::Nothing),
     ("ui-content-path", "ui_content_path", Takes::Value),
@@ -285,8 +245,7 @@ fn keep(entry: &mut Entry, prefix: &str, found: &mut Vec<Found>) -> bool {
         if KEYS.iter().any(|(key, _)| key.starts_with(&below)) {
             strip_below(&mut entry.node, &below, found);
         }
-        // A block of which nothing else exists must not be left over as an unknown key.
-        return path != "http_config" || has_entries(&entry.node);
+        return true;
     };
     let on = is_on(&path, treatment, &entry.node.value);
     if on {
@@ -297,14 +256,6 @@ fn keep(entry: &mut Entry, prefix: &str, found: &mut Vec<Found>) -> bool {
         });
     }
     false
-}
-
-fn has_entries(node: &Node) -> bool {
-    match &node.value {
-        Value::Object(entries) => !entries.is_empty(),
-        Value::List(nodes) => nodes.iter().any(has_entries),
-        _ => true,
-    }
 }
 
 fn is_on(path: &str, treatment: Treatment, value: &Value) -> bool {
@@ -329,6 +280,12 @@ fn treatment(path: &str) -> Option<Treatment> {
     KEYS.binary_search_by(|(key, _)| (*key).cmp(path))
         .ok()
         .map(|index| KEYS[index].1)
+}
+
+/// All keys that are treated here.
+#[cfg(test)]
+pub(crate) fn keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|(key, _)| *key)
 }
 
 /// What the unsupported flag `name` (without dashes) takes; `None` when there is no such flag.
@@ -376,7 +333,7 @@ mod tests {
     #[test]
     fn protective_settings_are_refused_and_others_named() {
         let text = r#"{"encrypt": "abc", "ui_config": {"enabled": true}, "server": true,
-                       "ports": {"grpc": 8502, "http": 1}, "HTTP_config": {"block_endpoints": ["/v1/kv"]}}"#;
+                       "ports": {"grpc": 8502, "http": 1}, "Serf_LAN_allowed_cidrs": ["10.0.0.0/8"]}"#;
         let mut root = super::super::json::parse(text).expect("valid");
         let found: Vec<_> = strip(&mut root)
             .into_iter()
@@ -386,7 +343,7 @@ mod tests {
             ("encrypt", true),
             ("ui_config", false),
             ("ports.grpc", false),
-            ("http_config.block_endpoints", true),
+            ("serf_lan_allowed_cidrs", true),
         ];
         assert_eq!(
             found,
@@ -401,8 +358,8 @@ mod tests {
 
     #[test]
     fn what_is_switched_off_says_nothing() {
-        let text = r#"{"acl": {"enabled": false}, "encrypt": "", "ui": false, "ports": {"https": -1},
-                       "raft_protocol": 3, "disable_remote_exec": true, "watches": []}"#;
+        let text = r#"{"acl": {"enabled": false}, "encrypt": "", "ui": false, "ports": {"grpc": -1},
+                       "raft_protocol": 3, "disable_update_check": true, "watches": []}"#;
         let mut root = super::super::json::parse(text).expect("valid");
         assert_eq!(strip(&mut root), []);
         assert_eq!(judge_flag("ui", "false"), None);

@@ -11,7 +11,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::name::hex;
 use crate::config::Dns;
-use crate::state::{CheckStatus, Node, Service, ServiceHealth};
+use crate::state::{CheckStatus, Node, Query, Service, ServiceHealth};
 
 /// Longest string in a TXT record.
 const TXT_STRING_MAX: usize = 255;
@@ -22,6 +22,15 @@ pub(super) struct Content {
     pub(super) code: ResponseCode,
     pub(super) groups: Vec<Group>,
     pub(super) authorities: Vec<Record>,
+    /// What it stays true as long as, where that is one thing, and the order of its groups means nothing.
+    pub(super) basis: Option<Basis>,
+}
+
+/// What was read, and the index that the state had for it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Basis {
+    pub(super) query: Query,
+    pub(super) index: u64,
 }
 
 /// Records that make sense together only.
@@ -38,6 +47,7 @@ impl Content {
             code,
             groups: Vec::new(),
             authorities: Vec::new(),
+            basis: None,
         }
     }
 }
@@ -74,6 +84,7 @@ impl Writer<'_> {
                 Vec::new()
             },
             groups,
+            basis: None,
         }
     }
 
@@ -230,9 +241,8 @@ impl Writer<'_> {
             }
         }
         Content {
-            code: ResponseCode::NoError,
             groups,
-            authorities: Vec::new(),
+            ..Content::bare(ResponseCode::NoError)
         }
     }
 

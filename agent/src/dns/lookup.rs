@@ -7,14 +7,15 @@ use hickory_proto::op::{Query as Question, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 
 use super::Api;
-use super::answer::{Content, Group, Writer, is_healthy};
+use super::answer::{Basis, Content, Group, Writer, is_healthy};
 use super::name::{Asked, Domains};
 use crate::config::Dns;
 use crate::coordinate::Nearness;
-use crate::env::Env;
-use crate::node::{self, Consistency, ReadOptions};
+use crate::env::{Env, Random as _, SeededRandom};
+use crate::node::{self, Consistency, ReadOptions, Reply};
 use crate::prepared;
-use crate::state::{Answer, Query, ServiceHealth};
+use crate::state::{Answer, PreparedQuery, Query, QueryFailover, ServiceHealth};
+use crate::translate;
 
 /// The service that servers are registered as.
 const SERVERS: &str = "consul";
@@ -25,6 +26,10 @@ pub(super) struct Lookup<A> {
     pub(super) env: Env,
     pub(super) settings: Dns,
     pub(super) domains: Domains,
+    /// Whether answers of other datacenters show the addresses that are meant for other datacenters.
+    pub(super) translate_wan_addrs: bool,
+    /// Whether this one does.
+    pub(super) translates: bool,
 }
 
 impl<A: Api> Lookup<A> {
@@ -35,6 +40,19 @@ impl<A: Api> Lookup<A> {
         question: &Question,
         domain: &Name,
     ) -> Result<Content, node::Error> {
+        if let Asked::Elsewhere(datacenter, asked) = asked {
+            // A future cannot hold itself, but in a box.
+            let there = self.at(datacenter);
+            let found = Box::pin(there.ours(*asked, question, domain)).await;
+            return match found {
+                Err(node::Error::NoPath) => Ok(self.writer(question, domain).no_such_name()),
+                // What was read there says nothing of whether it is still so.
+                found => found.map(|content| Content {
+                    basis: None,
+                    ..content
+                }),
+            };
+        }
         let writer = self.writer(question, domain);
         match question.query_type() {
             RecordType::AXFR | RecordType::IXFR => return Ok(Content::bare(ResponseCode::NotImp)),
@@ -60,35 +78,114 @@ impl<A: Api> Lookup<A> {
         }
         Ok(match asked {
             Asked::Apex => writer.found(Vec::new()),
-            Asked::Node(node) => match self.read(Query::Node { node }).await? {
+            Asked::Node(node) => match self.read(Query::Node { node }).await?.answer {
                 Answer::Node(Some(node)) => writer.node(&node),
                 _ => writer.no_such_name(),
             },
             Asked::Service { name, tag } => {
-                let instances = self.instances(&name, tag).await?;
-                writer.service(&name, &instances)
+                let query = instances_of(&name, tag);
+                let (instances, index) = self.instances(query.clone()).await?;
+                let content = writer.service(&name, &instances);
+                // With a limit, which addresses are left depends on their order.
+                let basis = (self.settings.a_record_limit == 0).then_some(Basis { query, index });
+                Content { basis, ..content }
+            }
+            Asked::Connect(service) => {
+                let query = Query::MeshHealth {
+                    service: service.clone(),
+                    tags: Vec::new(),
+                    passing: false,
+                };
+                writer.service(&service, &self.instances(query).await?.0)
+            }
+            Asked::Ingress(service) => {
+                let query = Query::IngressHealth {
+                    service: service.clone(),
+                    tags: Vec::new(),
+                    passing: false,
+                };
+                writer.service(&service, &self.instances(query).await?.0)
+            }
+            Asked::Virtual(service) => {
+                match self.read(Query::VirtualIp { service }).await?.answer {
+                    Answer::VirtualIp(Some(ips)) => writer.address(ips.address().into()),
+                    _ => writer.no_such_name(),
+                }
             }
             Asked::Address(ip) => writer.address(ip),
             Asked::Query(name) => self.prepared(&name, &writer).await?,
-            Asked::Nothing => writer.no_such_name(),
+            Asked::Nothing | Asked::Elsewhere(..) => writer.no_such_name(),
         })
+    }
+
+    /// The same, of another datacenter.
+    fn at(&self, datacenter: String) -> Self {
+        Self {
+            api: self.api.at(&datacenter),
+            env: self.env.clone(),
+            settings: self.settings.clone(),
+            translates: self.translate_wan_addrs,
+            translate_wan_addrs: self.translate_wan_addrs,
+            domains: Domains {
+                datacenter,
+                ..self.domains.clone()
+            },
+        }
     }
 
     /// What a prepared query finds.
     async fn prepared(&self, name: &str, writer: &Writer<'_>) -> Result<Content, node::Error> {
         let id_or_name = name.to_owned();
-        let query = match self.read(Query::PreparedQuery { id_or_name }).await? {
+        let query = match self.read(Query::PreparedQuery { id_or_name }).await?.answer {
             Answer::PreparedQuery(Some(query)) => query,
             _ => return Ok(writer.no_such_name()),
         };
         let query = prepared::render(&query, name).map_err(node::Error::Refused)?;
-        let mut instances = self.all_instances(&query.service.service, None).await?;
-        instances.retain(|entry| prepared::fits(&query, entry));
-        self.shuffle(&mut instances);
+        let mut instances = self.meant(&query).await?;
         self.nearest_first(&query.service.near, &mut instances)
             .await?;
         let ttl = crate::duration::parse(&query.dns.ttl).ok();
-        Ok(writer.instances(&query.service.service, &instances, ttl))
+        let service = &query.service.service;
+        if instances.is_empty() {
+            for datacenter in self.failover(&query.service.failover).await? {
+                let there = self.at(datacenter);
+                match there.meant(&query).await {
+                    Ok(found) if found.is_empty() => {}
+                    Ok(found) => {
+                        let datacenter = &there.domains.datacenter;
+                        let writer = Writer {
+                            datacenter,
+                            ..*writer
+                        };
+                        return Ok(writer.instances(service, &found, ttl));
+                    }
+                    Err(error) => {
+                        let datacenter = &there.domains.datacenter;
+                        tracing::error!(target: "dns", %datacenter, %error, "Failed querying for service in datacenter");
+                    }
+                }
+            }
+        }
+        Ok(writer.instances(service, &instances, ttl))
+    }
+
+    /// The instances that a prepared query means here, in random order.
+    async fn meant(&self, query: &PreparedQuery) -> Result<Vec<ServiceHealth>, node::Error> {
+        let search = prepared::search(query, false);
+        let (mut instances, _) = self.all_instances(search).await?;
+        instances.retain(|entry| prepared::fits(query, entry));
+        self.shuffle(&mut instances);
+        Ok(instances)
+    }
+
+    /// The datacenters in which to look too.
+    async fn failover(&self, settings: &QueryFailover) -> Result<Vec<String>, node::Error> {
+        if settings.nearest_n == 0 && settings.datacenters.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut others = self.api.datacenters().await?;
+        others.retain(|name| *name != self.domains.datacenter);
+        Ok(prepared::failover(settings, &others))
     }
 
     /// Sorts by the distance from a node, if its place is known.
@@ -102,7 +199,7 @@ impl<A: Api> Lookup<A> {
             "_agent" => &self.domains.node,
             node => node,
         };
-        if let Answer::Places(rows) = self.read(Query::Places).await? {
+        if let Answer::Places(rows) = self.read(Query::Places).await?.answer {
             let places = rows.iter().map(|row| (row.node.as_str(), &row.place));
             if let Some(nearness) = Nearness::new(near, places) {
                 nearness.sort(instances, |entry| &entry.node.node);
@@ -122,7 +219,7 @@ impl<A: Api> Lookup<A> {
         }
         let address = ip.to_string();
         let Answer::AddressOwners { nodes, services } =
-            self.read(Query::AddressOwners { address }).await?
+            self.read(Query::AddressOwners { address }).await?.answer
         else {
             return Ok(None);
         };
@@ -145,62 +242,90 @@ impl<A: Api> Lookup<A> {
     }
 
     async fn servers(&self) -> Result<Vec<ServiceHealth>, node::Error> {
-        self.instances(SERVERS, None).await
+        Ok(self.instances(instances_of(SERVERS, None)).await?.0)
     }
 
-    /// Healthy instances in random order.
-    async fn instances(
-        &self,
-        service: &str,
-        tag: Option<String>,
-    ) -> Result<Vec<ServiceHealth>, node::Error> {
-        let mut instances = self.all_instances(service, tag).await?;
+    /// Healthy instances in random order, and the index of all.
+    async fn instances(&self, query: Query) -> Result<(Vec<ServiceHealth>, u64), node::Error> {
+        let (mut instances, index) = self.all_instances(query).await?;
         instances.retain(|entry| is_healthy(entry, self.settings.only_passing));
         self.shuffle(&mut instances);
-        Ok(instances)
+        Ok((instances, index))
     }
 
     fn shuffle(&self, instances: &mut [ServiceHealth]) {
+        let mut below = self.dice();
         for at in (1..instances.len()).rev() {
-            let other = self.env.random.below(at as u64 + 1) as usize;
+            let other = below(at as u64 + 1) as usize;
             instances.swap(at, other);
         }
     }
 
-    async fn all_instances(
-        &self,
-        service: &str,
-        tag: Option<String>,
-    ) -> Result<Vec<ServiceHealth>, node::Error> {
-        let query = Query::ServiceHealth {
-            service: service.to_owned(),
-            tags: tag.into_iter().collect(),
-            passing: false,
+    /// Numbers smaller than those it is given, for an order that nobody has to keep secret: asking the system for each
+    /// of them would take longer than all the rest of an answer.
+    pub(super) fn dice(&self) -> impl FnMut(u64) -> u64 + use<A> {
+        let random = SeededRandom::new(self.env.random.next_u64());
+        move |bound| random.below(bound)
+    }
+
+    async fn all_instances(&self, query: Query) -> Result<(Vec<ServiceHealth>, u64), node::Error> {
+        let reply = self.read(query).await?;
+        Ok(match reply.answer {
+            Answer::ServiceHealth(instances) => (instances, reply.index),
+            _ => (Vec::new(), reply.index),
+        })
+    }
+
+    /// Whether what was read is still what [`Lookup::read`] would find, here and now.
+    pub(super) fn is_current(&self, basis: &Basis) -> bool {
+        let options = if self.settings.allow_stale {
+            ReadOptions {
+                max_stale: Some(self.settings.max_stale),
+                ..at_once(Consistency::Stale)
+            }
+        } else {
+            at_once(Consistency::Default)
         };
-        match self.read(query).await? {
-            Answer::ServiceHealth(instances) => Ok(instances),
-            _ => Ok(Vec::new()),
-        }
+        self.api.is_unchanged(&basis.query, &options, basis.index)
     }
 
     /// From what this node has, unless that is older than the settings allow.
-    async fn read(&self, query: Query) -> Result<Answer, node::Error> {
-        let options = |consistency| ReadOptions {
-            consistency,
-            min_index: 0,
-            wait: Duration::ZERO,
-            max_stale: None,
-        };
+    async fn read(&self, query: Query) -> Result<Reply, node::Error> {
+        let mut reply = self.read_fresh(query).await?;
+        if self.translates {
+            translate::to_wan(&mut reply.answer);
+        }
+        Ok(reply)
+    }
+
+    async fn read_fresh(&self, query: Query) -> Result<Reply, node::Error> {
         if !self.settings.allow_stale {
-            let reply = self.api.read(query, options(Consistency::Default)).await?;
-            return Ok(reply.answer);
+            return self.api.read(query, at_once(Consistency::Default)).await;
         }
         let again = query.clone();
-        let reply = self.api.read(query, options(Consistency::Stale)).await?;
+        let reply = self.api.read(query, at_once(Consistency::Stale)).await?;
         if reply.last_contact <= self.settings.max_stale {
-            return Ok(reply.answer);
+            return Ok(reply);
         }
-        let reply = self.api.read(again, options(Consistency::Default)).await?;
-        Ok(reply.answer)
+        self.api.read(again, at_once(Consistency::Default)).await
+    }
+}
+
+/// A read that waits for no change.
+fn at_once(consistency: Consistency) -> ReadOptions {
+    ReadOptions {
+        consistency,
+        min_index: 0,
+        wait: Duration::ZERO,
+        max_stale: None,
+    }
+}
+
+/// All instances of a service with their checks.
+fn instances_of(service: &str, tag: Option<String>) -> Query {
+    Query::ServiceHealth {
+        service: service.to_owned(),
+        tags: tag.into_iter().collect(),
+        passing: false,
     }
 }

@@ -31,10 +31,18 @@ pub(super) enum Asked {
         /// Only those with this tag.
         tag: Option<String>,
     },
+    /// Healthy instances at which connections to a service through the mesh end.
+    Connect(String),
+    /// Healthy ingress gateways that stand for a service.
+    Ingress(String),
+    /// The address that stands for a service.
+    Virtual(String),
     /// A prepared query, by name or id.
     Query(String),
     /// An address, written into its name.
     Address(IpAddr),
+    /// The same of another datacenter.
+    Elsewhere(String, Box<Asked>),
     /// Nothing that exists.
     Nothing,
 }
@@ -83,7 +91,9 @@ impl Domains {
                 "addr" => address(parts),
                 "query" if parts.is_empty() => Asked::Nothing,
                 "query" => Asked::Query(parts.join(".")),
-                "connect" | "ingress" | "virtual" => Asked::Nothing,
+                "connect" => named(parts, Asked::Connect),
+                "ingress" => named(parts, Asked::Ingress),
+                "virtual" => named(parts, Asked::Virtual),
                 // With SRV the word may be left out: _web._tcp.consul.
                 label if kind == RecordType::SRV && label.starts_with('_') => {
                     let parts = &labels[..=at];
@@ -98,13 +108,18 @@ impl Domains {
 
     /// What stands between the kind and the domain: nothing, or the datacenter.
     fn here(&self, rest: &[String], asked: Asked) -> Asked {
-        let here = match rest {
-            [] => true,
-            [datacenter] => *datacenter == self.datacenter,
-            [datacenter, word] => *datacenter == self.datacenter && word == "dc",
-            _ => false,
+        let datacenter = match rest {
+            [] => return asked,
+            [datacenter] => datacenter,
+            [datacenter, word] if word == "dc" => datacenter,
+            _ => return Asked::Nothing,
         };
-        if here { asked } else { Asked::Nothing }
+        match asked {
+            // An address is in its name, wherever it is.
+            asked @ (Asked::Nothing | Asked::Address(_)) => asked,
+            asked if *datacenter == self.datacenter => asked,
+            asked => Asked::Elsewhere(datacenter.clone(), Box::new(asked)),
+        }
     }
 }
 
@@ -113,6 +128,14 @@ fn node(parts: &[String]) -> Asked {
     match parts {
         [] => Asked::Nothing,
         parts => Asked::Node(parts.join(".")),
+    }
+}
+
+/// A service alone: what is asked of it knows no tags.
+fn named(parts: &[String], asked: fn(String) -> Asked) -> Asked {
+    match parts {
+        [name] if !name.is_empty() => asked(name.clone()),
+        _ => Asked::Nothing,
     }
 }
 
@@ -258,14 +281,32 @@ mod tests {
     }
 
     #[test]
+    fn names_of_other_datacenters() {
+        let there = |asked| Asked::Elsewhere("dc2".into(), Box::new(asked));
+        assert_eq!(asked("web.service.dc2.consul."), there(web(None)));
+        assert_eq!(
+            asked("v1.web.service.DC2.dc.consul."),
+            there(web(Some("v1")))
+        );
+        assert_eq!(asked("n.node.dc2.consul."), there(Asked::Node("n".into())));
+        assert_eq!(
+            asked("q.query.dc2.consul."),
+            there(Asked::Query("q".into()))
+        );
+        assert_eq!(asked("node.dc2.consul."), Asked::Nothing);
+        let ip = Asked::Address("127.0.0.1".parse().unwrap());
+        assert_eq!(asked("7f000001.addr.dc2.consul."), ip);
+    }
+
+    #[test]
     fn what_names_nothing() {
         for name in [
             "node.consul.",
             "service.consul.",
             "web.consul.",
             "query.consul.",
-            "web.service.dc2.consul.",
             "web.service.dc1.x.consul.",
+            "web.service.dc2.x.consul.",
             "7f0001.addr.consul.",
             "a.7f000001.addr.consul.",
             "zz000001.addr.consul.",

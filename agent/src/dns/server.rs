@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Api;
-use super::answer::Content;
+use super::answer::{Basis, Content};
+use super::kept::{Kept, Known, QUESTION_MAX, Shuffled};
 use super::lookup::Lookup;
 use super::name::{Domains, Owner};
 use super::recursor::Recursors;
@@ -98,6 +99,7 @@ pub struct Settings {
     datacenter: String,
     node: String,
     dns: Dns,
+    translate_wan_addrs: bool,
 }
 
 impl Settings {
@@ -111,6 +113,7 @@ impl Settings {
             datacenter: config.datacenter.clone(),
             node: config.node_name.clone(),
             dns: config.dns.clone(),
+            translate_wan_addrs: config.translate_wan_addrs,
         }
     }
 }
@@ -121,6 +124,7 @@ pub struct Server<A> {
     recursors: Recursors,
     /// Of questions about names, and about addresses.
     timers: [Timer; 2],
+    kept: Mutex<Kept>,
     waiting: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     shutdown: CancellationToken,
@@ -141,6 +145,7 @@ impl<A: Api> Server<A> {
             datacenter,
             node,
             dns,
+            translate_wan_addrs,
         } = settings;
         let timer = |name| metrics.timer(name, &[("node", &node)]);
         Arc::new(Self {
@@ -149,6 +154,8 @@ impl<A: Api> Server<A> {
                 api,
                 env,
                 settings: dns,
+                translate_wan_addrs,
+                translates: false,
                 domains: Domains {
                     main: domain,
                     others: alt_domain.into_iter().collect(),
@@ -157,6 +164,7 @@ impl<A: Api> Server<A> {
                 },
             },
             timers: [timer("dns.domain_query"), timer("dns.ptr_query")],
+            kept: Mutex::default(),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             shutdown,
@@ -178,11 +186,17 @@ impl<A: Api> Server<A> {
 
     async fn datagrams(self: Arc<Self>, socket: Arc<dyn Datagrams>) {
         let mut buffer = vec![0; usize::from(DATAGRAM_MAX)];
-        loop {
-            let received = tokio::select! {
-                biased;
-                () = self.shutdown.cancelled() => return,
-                received = socket.recv_from(&mut buffer) => received,
+        let mut ready = Vec::new();
+        while !self.shutdown.is_cancelled() {
+            // Others of this thread get their turn also while there is always another question.
+            tokio::task::coop::consume_budget().await;
+            let received = match socket.try_recv_from(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::select! {
+                    biased;
+                    () = self.shutdown.cancelled() => return,
+                    received = socket.recv_from(&mut buffer) => received,
+                },
+                received => received,
             };
             let (len, from) = match received {
                 Ok(received) => received,
@@ -195,13 +209,17 @@ impl<A: Api> Server<A> {
                     continue;
                 }
             };
+            if self.respond_kept(&buffer[..len], &mut ready) {
+                send(&*socket, &ready, from).await;
+                continue;
+            }
             let server = self.clone();
             let question = buffer[..len].to_vec();
             let mut answered =
                 async move { server.respond(&question, Transport::Udp).await }.boxed();
             // Nearly every answer is there at once, and needs no task of its own.
             match (&mut answered).now_or_never() {
-                Some(Some(answer)) => drop(socket.send_to(&answer, from).await),
+                Some(Some(answer)) => send(&*socket, &answer, from).await,
                 Some(None) => {}
                 None => {
                     let Ok(place) = self.waiting.clone().try_acquire_owned() else {
@@ -216,8 +234,7 @@ impl<A: Api> Server<A> {
                             answer = answered => answer,
                         };
                         if let Some(answer) = answer {
-                            // Whoever does not get it asks again.
-                            drop(socket.send_to(&answer, from).await);
+                            send(&*socket, &answer, from).await;
                         }
                     });
                 }
@@ -273,6 +290,44 @@ impl<A: Api> Server<A> {
             let framed = [&len.to_be_bytes()[..], &answer].concat();
             tokio::time::timeout(IDLE_TIME_MAX, stream.write_all(&framed)).await??;
         }
+    }
+
+    /// Writes the answer to a question by datagram that was answered before, if that is still true; whether it was.
+    pub(super) fn respond_kept(&self, packet: &[u8], into: &mut Vec<u8>) -> bool {
+        let Some((id, question)) = packet.split_first_chunk::<2>() else {
+            return false;
+        };
+        if question.len() > QUESTION_MAX {
+            return false;
+        }
+        let started = Instant::now();
+        let mut kept = self.kept();
+        let known = kept.get(question);
+        let Some(known) = known.filter(|known| self.lookup.is_current(&known.basis)) else {
+            return false;
+        };
+        known.answer.next(*id, self.lookup.dice(), into);
+        self.timers[0].record(started.elapsed());
+        true
+    }
+
+    /// Keeps what can be asked for again. An answer to EDNS with options is not: those change from question to question.
+    fn keep(&self, request: &Message, packet: &[u8], basis: Basis, answer: Shuffled) {
+        let options = request
+            .edns
+            .as_ref()
+            .map(|edns| edns.options().as_ref().is_empty());
+        let Some((_, question)) = packet.split_first_chunk::<2>() else {
+            return;
+        };
+        if options.unwrap_or(true) && question.len() <= QUESTION_MAX {
+            self.kept().put(question, Known { basis, answer });
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Whoever panicked in it left at worst an answer in another order.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The answer to the bytes of a question; none where silence is the answer.
@@ -342,6 +397,11 @@ impl<A: Api> Server<A> {
         };
         limits.mark = settings.enable_truncate;
         limits.compress = !settings.disable_compression;
+        if let (Transport::Udp, Some(basis)) = (over, &content.basis)
+            && let Some(shuffled) = Shuffled::of(&head, &content, limits)
+        {
+            self.keep(request, packet, basis.clone(), shuffled);
+        }
         encode(&head, &content, limits)
             .or_else(|_| refuse(&head, ResponseCode::ServFail))
             .ok()
@@ -367,6 +427,15 @@ impl<A: Api> Server<A> {
                     .extend(self.recursors.resolve(&target, kind).await);
             }
         }
+    }
+}
+
+/// Sends an answer. Whoever does not get it asks again.
+async fn send(socket: &dyn Datagrams, answer: &[u8], to: SocketAddr) {
+    if let Err(error) = socket.try_send_to(answer, to)
+        && error.kind() == io::ErrorKind::WouldBlock
+    {
+        drop(socket.send_to(answer, to).await);
     }
 }
 

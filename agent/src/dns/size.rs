@@ -55,6 +55,7 @@ impl Limits {
 }
 
 /// The parts of a response beside its content.
+#[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     /// Id, flags.
     pub(super) metadata: Metadata,
@@ -115,7 +116,11 @@ pub(super) fn encode(
     Ok(best)
 }
 
-fn encode_first(
+/// Encodes a response with the first `count` groups of its content, of whatever length that is.
+///
+/// # Errors
+/// When it is longer than any response may be.
+pub(super) fn encode_first(
     head: &Head<'_>,
     content: &Content,
     limits: Limits,

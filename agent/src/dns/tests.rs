@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Question, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::server::{Transport, read};
@@ -15,9 +16,11 @@ use crate::env::Env;
 use crate::metrics::{self, Metrics};
 use crate::node::Consistency;
 use crate::state::{
-    Check, CheckStatus, Command, Node as NodeRow, Register, Service, Stamped, Store, Weights,
+    Check, CheckStatus, Command, EntryStep, Mesh, Node as NodeRow, Register, Service, Stamped,
+    Store, VirtualStep, Weights,
 };
 
+mod datacenters;
 mod packets;
 
 /// A node that is its store.
@@ -28,11 +31,34 @@ struct Fake {
     age: Duration,
     asked: Arc<Mutex<Vec<Consistency>>>,
     broken: bool,
+    /// The other datacenters, the nearest first.
+    others: Vec<(String, Fake)>,
+    /// Whether it stands for a datacenter that nobody knows.
+    unknown: bool,
 }
 
 impl Api for Fake {
+    fn at(&self, datacenter: &str) -> Self {
+        let found = self.others.iter().find(|(name, _)| name == datacenter);
+        match found {
+            Some((_, other)) => other.clone(),
+            None => Self {
+                unknown: true,
+                ..Self::default()
+            },
+        }
+    }
+
+    async fn datacenters(&self) -> Result<Vec<String>, NodeError> {
+        let others = self.others.iter().map(|(name, _)| name.clone());
+        Ok(std::iter::once("dc1".to_owned()).chain(others).collect())
+    }
+
     async fn read(&self, query: Query, options: ReadOptions) -> Result<Reply, NodeError> {
         self.asked.lock().unwrap().push(options.consistency);
+        if self.unknown {
+            return Err(NodeError::NoPath);
+        }
         if self.broken {
             return Err(NodeError::NoLeader);
         }
@@ -43,6 +69,13 @@ impl Api for Fake {
             known_leader: true,
             last_contact: self.age,
         })
+    }
+
+    fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool {
+        let stale = options.consistency == Consistency::Stale;
+        let fresh = options.max_stale.is_none_or(|max| self.age <= max);
+        let found = self.store.lock().unwrap().index_of(query);
+        !self.broken && (!stale || fresh) && found == index
     }
 }
 
@@ -114,10 +147,56 @@ impl Bench {
     async fn send(&self, message: &Message, over: Transport) -> Message {
         let bytes = self.server.respond(&message.to_vec().unwrap(), over).await;
         let answer = Message::from_vec(&bytes.expect("an answer")).unwrap();
+        if over == Transport::Udp {
+            self.again(message, &answer);
+        }
         assert_eq!(answer.metadata.id, message.metadata.id);
         assert_eq!(answer.metadata.message_type, MessageType::Response);
         assert_eq!(answer.queries, message.queries);
         answer
+    }
+
+    /// If the answer was kept, whoever asks next gets the like of it.
+    fn again(&self, message: &Message, answer: &Message) {
+        let Some(kept) = self.kept(message) else {
+            return;
+        };
+        let mut metadata = answer.metadata;
+        metadata.id = kept.metadata.id;
+        assert_eq!(kept.metadata, metadata);
+        assert_eq!(kept.queries, answer.queries);
+        assert_eq!(kept.edns, answer.edns);
+        assert_eq!(kept.answers.len(), answer.answers.len());
+        // Of more instances than are shown, it may be others.
+        if self.instances(message) == answer.answers.len() {
+            assert_eq!(lines(&kept.answers), lines(&answer.answers));
+        }
+    }
+
+    /// What is kept for a question, as somebody with another id gets it.
+    fn kept(&self, message: &Message) -> Option<Message> {
+        let mut other = message.clone();
+        other.metadata.id = other.metadata.id.wrapping_add(1);
+        let mut bytes = Vec::new();
+        let question = other.to_vec().unwrap();
+        let found = self.server.respond_kept(&question, &mut bytes);
+        let kept = found.then(|| Message::from_vec(&bytes).unwrap())?;
+        assert_eq!(kept.metadata.id, other.metadata.id);
+        Some(kept)
+    }
+
+    fn instances(&self, message: &Message) -> usize {
+        let name = message.queries[0].name().to_string();
+        let service = name.split('.').next().unwrap_or_default().to_owned();
+        let query = Query::ServiceHealth {
+            service,
+            tags: Vec::new(),
+            passing: false,
+        };
+        match self.fake.store.lock().unwrap().query(&query) {
+            crate::state::Answer::ServiceHealth(all) => all.len(),
+            _ => 0,
+        }
     }
 }
 
@@ -320,6 +399,80 @@ async fn answers_come_in_random_order_and_a_few_at_a_time() {
 }
 
 #[tokio::test]
+async fn what_is_kept_is_given_as_long_as_it_is_true() {
+    let bench = Bench::new("");
+    let add = |n: u16, status| {
+        let address = format!("10.0.0.{n}");
+        bench.web(&format!("n{n}"), &address, service("", 80, &[]), status);
+    };
+    add(1, CheckStatus::Passing);
+    let ask = question("web.service.consul.", RecordType::A);
+    let wanted = |n: u16| format!("web.service.consul. 0 A 10.0.0.{n}");
+    assert!(bench.kept(&ask).is_none(), "nobody has asked");
+    bench.send(&ask, Transport::Udp).await;
+    let asked = || bench.fake.asked.lock().unwrap().len();
+    let before = asked();
+    let kept = bench.kept(&ask).expect("nothing has changed");
+    assert_eq!((lines(&kept.answers), asked()), (vec![wanted(1)], before));
+    // Another service does not matter, nor another question.
+    let mut other = service("", 81, &[]);
+    other.service = "other".into();
+    bench.register(node("n9", "10.0.0.9"), vec![other], vec![]);
+    assert!(bench.kept(&ask).is_some());
+    let aaaa = question("web.service.consul.", RecordType::AAAA);
+    assert!(bench.kept(&aaaa).is_none());
+    // A second instance, a sick one, and the address of a node.
+    type Change<'a> = &'a dyn Fn();
+    let changes: [(Change<'_>, &[u16]); 3] = [
+        (&|| add(2, CheckStatus::Passing), &[1, 2]),
+        (&|| add(1, CheckStatus::Critical), &[2]),
+        (
+            &|| bench.register(node("n2", "10.0.0.7"), vec![], vec![]),
+            &[7],
+        ),
+    ];
+    for (change, left) in changes {
+        change();
+        assert!(bench.kept(&ask).is_none(), "{left:?}");
+        let got = bench.send(&ask, Transport::Udp).await;
+        let wanted: Vec<_> = left.iter().map(|n| wanted(*n)).collect();
+        assert_eq!(lines(&got.answers), wanted);
+        let kept = bench.kept(&ask).expect("kept anew");
+        assert_eq!(lines(&kept.answers), wanted);
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_is_not_given_when_the_state_is_too_old_or_the_asker_sends_options() {
+    for (settings, age, wanted) in [
+        ("", 10, true),
+        ("dns_config { max_stale = \"5s\" }", 4, true),
+        ("dns_config { max_stale = \"5s\" }", 10, false),
+        ("dns_config { allow_stale = false }", 10, true),
+        ("dns_config { a_record_limit = 1 }", 0, false),
+    ] {
+        let fake = Fake {
+            age: Duration::from_secs(age),
+            ..Fake::default()
+        };
+        let bench = Bench::of(fake, settings);
+        bench.web("n1", "10.0.0.1", service("", 80, &[]), CheckStatus::Passing);
+        let mut ask = question("web.service.consul.", RecordType::A);
+        bench.send(&ask, Transport::Udp).await;
+        assert_eq!(bench.kept(&ask).is_some(), wanted, "{settings} {age}");
+        let mut edns = Edns::new();
+        ask.set_edns(edns.clone());
+        bench.send(&ask, Transport::Udp).await;
+        assert_eq!(bench.kept(&ask).is_some(), wanted, "{settings} {age}");
+        let option = hickory_proto::rr::rdata::opt::EdnsOption::Unknown(10, vec![1; 8]);
+        edns.options_mut().insert(option);
+        ask.set_edns(edns);
+        bench.send(&ask, Transport::Udp).await;
+        assert!(bench.kept(&ask).is_none(), "a cookie is never the same");
+    }
+}
+
+#[tokio::test]
 async fn the_domain_has_an_authority_and_name_servers() {
     let bench = Bench::new("");
     let consul = Service {
@@ -450,5 +603,80 @@ async fn prepared_queries_are_names_too() {
     for name in ["to-db.query.consul.", "web.query.consul."] {
         let got = bench.ask(name, RecordType::A).await;
         assert_eq!(code(&got), ResponseCode::NXDomain, "{name}");
+    }
+}
+
+/// A proxy or a gateway.
+fn mesh_service(kind: &str, id: &str, port: u16, destination: &str) -> Service {
+    Service {
+        kind: kind.into(),
+        id: id.into(),
+        service: id.into(),
+        port,
+        mesh: Some(Box::new(Mesh {
+            destination: destination.into(),
+            ..Mesh::default()
+        })),
+        ..Service::default()
+    }
+}
+
+#[tokio::test]
+async fn services_are_found_through_the_mesh_and_by_their_gateways() {
+    let bench = Bench::new("");
+    let apply = |command: Command| {
+        let mut store = bench.fake.store.lock().unwrap();
+        let index = store.last_index() + 1;
+        let unix_ms = 0;
+        store.apply(index, &Stamped { unix_ms, command });
+    };
+    apply(Command::Virtual(VirtualStep::Begin));
+    let sidecar = mesh_service("connect-proxy", "web-proxy", 20000, "web");
+    bench.web("n", "10.0.0.1", sidecar, CheckStatus::Passing);
+    let gateway = mesh_service("ingress-gateway", "in", 8080, "");
+    bench.web("g", "10.0.0.2", gateway, CheckStatus::Passing);
+    let sick = mesh_service("ingress-gateway", "in", 8081, "");
+    bench.web("s", "10.0.0.3", sick, CheckStatus::Critical);
+    let entry = json!({"Kind": "ingress-gateway", "Name": "in", "Listeners": [{"Port": 8080, "Services": [{"Name": "web"}]}]});
+    let entry = Box::new(crate::entries::read(entry).unwrap());
+    apply(Command::CheckedEntry(EntryStep::Set { entry, cas: None }));
+
+    let addresses = async |name: &str| {
+        let answer = bench.ask(name, RecordType::A).await;
+        let data = answer.answers.iter().map(|record| record.data.to_string());
+        data.collect::<Vec<_>>()
+    };
+    assert_eq!(addresses("web.connect.consul.").await, ["10.0.0.1"]);
+    assert_eq!(addresses("web.connect.dc1.consul.").await, ["10.0.0.1"]);
+    assert_eq!(addresses("web.ingress.consul.").await, ["10.0.0.2"]);
+    assert_eq!(addresses("web.virtual.consul.").await, ["240.0.0.1"]);
+    assert_eq!(addresses("WEB.virtual.dc1.dc.consul.").await, ["240.0.0.1"]);
+    for (name, port) in [
+        ("web.connect.consul.", 20000),
+        ("web.ingress.consul.", 8080),
+    ] {
+        let answer = bench.ask(name, RecordType::SRV).await;
+        let RData::SRV(srv) = &answer.answers[0].data else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(srv.port, port, "{name}");
+    }
+    // The name is there, only no such record of it.
+    let answer = bench.ask("web.virtual.consul.", RecordType::SRV).await;
+    assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+    assert!(answer.answers.is_empty());
+    for name in [
+        "db.virtual.consul.",
+        "db.connect.consul.",
+        "db.ingress.consul.",
+        "a.web.connect.consul.",
+        "connect.consul.",
+    ] {
+        let answer = bench.ask(name, RecordType::A).await;
+        assert_eq!(
+            answer.metadata.response_code,
+            ResponseCode::NXDomain,
+            "{name}"
+        );
     }
 }

@@ -341,7 +341,7 @@ fn service_splitter(name: &str, fields: &Value) -> Checked {
     }
     if sum != 100 * 100 {
         return Err(format!(
-            "the sum of all split weights must be 100, not {:.2}",
+            "the sum of all split weights must be 100, not {:.6}",
             sum as f64 / 100.0
         ));
     }

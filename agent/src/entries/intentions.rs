@@ -55,6 +55,27 @@ impl Intention {
         precedence(&self.source, &self.destination)
     }
 
+    /// In a sentence of Consul's, as its `authorize` gives for a reason.
+    pub fn describe(&self) -> String {
+        let (source, destination) = (&self.source, &self.destination);
+        let id = match self.id() {
+            "" => String::new(),
+            id => format!("ID: {id}, "),
+        };
+        let what = match self.permissions() {
+            0 => format!("Action: {}", self.action().to_uppercase()),
+            permissions => format!("Permissions: {permissions}"),
+        };
+        let precedence = self.precedence();
+        format!("default/{source} => default/{destination} ({id}Precedence: {precedence}, {what})")
+    }
+
+    /// How many kinds of requests it looks at; 0 for one that decides on connections.
+    pub fn permissions(&self) -> usize {
+        let permissions = self.fields.get("Permissions").and_then(Value::as_array);
+        permissions.map_or(0, Vec::len)
+    }
+
     fn text(&self, name: &str) -> &str {
         self.fields
             .get(name)
@@ -134,10 +155,18 @@ pub fn of_destination<'a>(all: &'a [Intention], name: &str) -> Vec<&'a Intention
 /// Whether a service may connect to another: the highest intention decides, `default` when there is none. One that looks at
 /// requests allows no connection as such.
 pub fn allows(all: &[Intention], source: &str, destination: &str, default: bool) -> bool {
-    let deciding = of_destination(all, destination)
+    deciding(all, source, destination).map_or(default, |one| one.action() == "allow")
+}
+
+/// The intention that decides whether a service may connect to another.
+pub fn deciding<'a>(
+    all: &'a [Intention],
+    source: &str,
+    destination: &str,
+) -> Option<&'a Intention> {
+    of_destination(all, destination)
         .into_iter()
-        .find(|one| one.source == source || one.source == ANY);
-    deciding.map_or(default, |one| one.action() == "allow")
+        .find(|one| one.source == source || one.source == ANY)
 }
 
 /// What somebody wants an intention to be.

@@ -3,7 +3,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::chain::tests::Written;
+use super::gateways::{INGRESS, Known, TERMINATING, gateways_for, services_of};
 use super::intentions::{Wanted, all, allows, of_destination, of_source, put, remove};
+use super::rules::Proposed;
 use super::*;
 
 fn shown(raw: Value) -> Value {
@@ -165,7 +168,7 @@ fn what_cannot_be_is_refused() {
         ),
         (
             json!({"Kind": "service-splitter", "Name": "x", "Splits": [{"Weight": 50}]}),
-            "the sum of all split weights must be 100, not 50.00",
+            "the sum of all split weights must be 100, not 50.000000",
         ),
         (
             json!({"Kind": "service-router", "Name": "x", "Routes": [{"Match": {"HTTP": {"PathExact": "x"}}}]}),
@@ -294,6 +297,63 @@ proptest! {
         if let Ok(entry) = read(raw) {
             let again = read(super::body(&entry));
             prop_assert_eq!(again.map(|again| again.json), Ok(entry.json));
+        }
+    }
+}
+
+/// Puts something else in the place of a part of a value; the number says of which.
+fn with_other_part(value: &mut Value, mut at: usize, other: Value) {
+    let count = match value {
+        Value::Array(items) => items.len(),
+        Value::Object(fields) => fields.len(),
+        _ => 0,
+    };
+    if count == 0 || at.is_multiple_of(4) {
+        *value = other;
+        return;
+    }
+    at /= 4;
+    let (place, rest) = (at % count, at / count);
+    match value {
+        Value::Array(items) => with_other_part(&mut items[place], rest, other),
+        Value::Object(fields) => {
+            if let Some(part) = fields.values_mut().nth(place) {
+                with_other_part(part, rest, other);
+            }
+        }
+        _ => {}
+    }
+}
+
+proptest! {
+    /// Entries of any content that can be written can be asked of everything that is made of them.
+    #[test]
+    fn what_is_made_of_entries_stands_any_content(
+        changes in proptest::collection::vec((0..20_usize, any::<u32>(), trees()), 0..12),
+    ) {
+        let mut raw = samples();
+        for (which, at, other) in changes {
+            let mut one = samples().swap_remove(which % samples().len());
+            with_other_part(&mut one, at as usize, other);
+            raw.push(one);
+        }
+        raw.retain(|raw| read(raw.clone()).is_ok());
+        let found = Written::new(&raw);
+        for raw in &raw {
+            let entry = read(raw.clone()).unwrap();
+            let new = super::body(&entry);
+            let (kind, name) = (entry.kind.as_str(), entry.name.as_str());
+            for new in [Some(&new), None] {
+                let proposed = Proposed { kind, name, old: None, new };
+                let first = rules::check(proposed, &found);
+                prop_assert_eq!(&first, &rules::check(proposed, &found));
+            }
+            let known = [Known { name: name.to_owned(), in_mesh: true, outside: true }];
+            services_of(name, &found, &known);
+            gateways_for(INGRESS, name, &found, Some(&known[0]));
+            gateways_for(TERMINATING, name, &found, None);
+            central::merged(name, &new, &found);
+            rules::exported_to(&found, &[name.to_owned()]);
         }
     }
 }

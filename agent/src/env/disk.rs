@@ -1,6 +1,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,6 +113,8 @@ impl Disk for RealDisk {
                 .read(true)
                 .write(true)
                 .create(true)
+                // Logs and snapshots hold the private key of the certificate authority.
+                .mode(0o600)
                 .truncate(true)
                 .open(path)?,
         ))

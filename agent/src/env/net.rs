@@ -46,6 +46,17 @@ pub trait Datagrams: Send + Sync {
         &'a self,
         buffer: &'a mut [u8],
     ) -> BoxFuture<'a, io::Result<(usize, SocketAddr)>>;
+    /// [`Datagrams::send_to`] without waiting, for those who send many. `WouldBlock` means that it has to wait, or that
+    /// it cannot do otherwise.
+    fn try_send_to(&self, data: &[u8], to: SocketAddr) -> io::Result<usize> {
+        let _ = (data, to);
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+    /// [`Datagrams::recv_from`] without waiting; `WouldBlock` means the same.
+    fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let _ = buffer;
+        Err(io::ErrorKind::WouldBlock.into())
+    }
 }
 
 /// The kernel's sockets.
@@ -108,5 +119,13 @@ impl Datagrams for UdpSocket {
         buffer: &'a mut [u8],
     ) -> BoxFuture<'a, io::Result<(usize, SocketAddr)>> {
         UdpSocket::recv_from(self, buffer).boxed()
+    }
+
+    fn try_send_to(&self, data: &[u8], to: SocketAddr) -> io::Result<usize> {
+        UdpSocket::try_send_to(self, data, to)
+    }
+
+    fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        UdpSocket::try_recv_from(self, buffer)
     }
 }

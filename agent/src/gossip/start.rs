@@ -43,14 +43,15 @@ pub async fn start(env: Env, mut settings: Settings) -> Result<Gossip, StartErro
         addr: settings.advertise,
         generation: snapshot.generation,
     };
-    let shared = Arc::new(Shared::new(Member {
+    let local = Member {
         name: settings.name.clone(),
         id: settings.id,
         addr: settings.advertise,
         generation: identity.generation,
         status: Status::Alive,
         tags: settings.tags.clone(),
-    }));
+    };
+    let shared = Arc::new(Shared::new(local, settings.events));
     let (commands, commands_out) = mpsc::channel(QUEUE);
     let (requests_in, requests) = mpsc::channel(QUEUE);
     let served = sync::serve(listener, requests_in.clone(), Arc::clone(&shared));
@@ -83,7 +84,7 @@ fn check_settings(settings: &Settings) -> Result<(), StartError> {
             "the node name must have 1 to 255 bytes",
         ));
     }
-    if settings.datacenter.len() > codec::NAME_MAX {
+    if settings.pool.len() > codec::NAME_MAX {
         return Err(StartError::Settings(
             "the datacenter's name must have at most 255 bytes",
         ));

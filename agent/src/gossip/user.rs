@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Events of so many Lamport times are remembered, and older ones not believed to be new. Serf's buffer.
@@ -17,7 +18,7 @@ const EVENTS_MAX: usize = 2048;
 const TIME_MAX: u64 = u64::MAX / 2;
 
 /// One user event.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserEvent {
     /// Random, by whoever fired it.
     pub id: Uuid,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use futures::stream::StreamExt as _;
 use hyper::StatusCode;
 use serde::Serialize;
@@ -83,7 +84,7 @@ pub(super) fn self_<A: Api>(server: &Server<A>, request: &Request) -> Response {
     let view = SelfView {
         config: ConfigView {
             datacenter: &settings.datacenter,
-            primary_datacenter: &settings.datacenter,
+            primary_datacenter: &settings.primary_datacenter,
             node_name: &settings.node_name,
             node_id: settings.node_id,
             revision: settings.build.revision,
@@ -103,8 +104,10 @@ pub(super) fn self_<A: Api>(server: &Server<A>, request: &Request) -> Response {
 /// What gossip knows.
 pub(super) fn members<A: Api>(server: &Server<A>, request: &Request) -> Result<Response, Error> {
     let chosen = Chosen::by(&request.params, &schema::MEMBER)?;
-    lan_only(&request.params)?;
-    let members = server.api().members();
+    let members = match is_wan(&request.params) {
+        true => server.api().wan_members(),
+        false => server.api().members(),
+    };
     let members = chosen.of(members.iter().map(|member| MemberView::of(member)));
     Ok(server.json(&request.params, &members))
 }
@@ -115,10 +118,14 @@ pub(super) async fn join<A: Api>(
     request: &Request,
     address: String,
 ) -> Result<Response, Error> {
-    lan_only(&request.params)?;
     let address = named(address, "Missing address")?;
-    server.api().join(&address).await.map_err(|error| {
+    let joined = match is_wan(&request.params) {
+        true => server.api().join_wan(&address).await,
+        false => server.api().join(&address).await,
+    };
+    joined.map_err(|error| {
         let at = match &error {
+            JoinError::NoPool(why) => return Error::internal(*why),
             JoinError::Resolve { address, .. } => address.clone(),
             JoinError::Connect { address, .. }
             | JoinError::Protocol { address, .. }
@@ -144,10 +151,12 @@ pub(super) async fn force_leave<A: Api>(
     request: &Request,
     name: String,
 ) -> Result<Response, Error> {
-    lan_only(&request.params)?;
     let name = named(name, "Missing node name")?;
     let prune = request.params.has("prune");
-    server.api().force_leave(&name, prune).await?;
+    match is_wan(&request.params) {
+        true => server.api().force_leave_wan(&name, prune).await?,
+        false => server.api().force_leave(&name, prune).await?,
+    }
     Ok(empty(StatusCode::OK))
 }
 
@@ -179,6 +188,27 @@ pub(super) fn metrics<A: Api>(server: &Server<A>, request: &Request) -> Response
             response
         }
     }
+}
+
+/// [`metrics`], again and again: at once, then at the end of each window.
+pub(super) fn metrics_stream<A: Api>(server: &Server<A>) -> Response {
+    let (metrics, gauges) = (server.shared_metrics(), server.api().later_gauges());
+    let state = (metrics, gauges, true);
+    let lines = futures::stream::unfold(state, |(metrics, gauges, first)| async move {
+        if !first {
+            tokio::time::sleep(metrics.until_next_window()).await;
+        }
+        for (name, value) in gauges() {
+            metrics.gauge(name, &[], value);
+        }
+        let mut line = serde_json::to_vec(&metrics.summary()).ok()?;
+        line.push(b'\n');
+        Some((Bytes::from(line), (metrics, gauges, false)))
+    });
+    let lines = lines.take_until(server.shutdown().clone().cancelled_owned());
+    let mut response = Response::new(StatusCode::OK, Body::Stream(lines.boxed()));
+    response.set("Content-Type", Value::Static("application/json"));
+    response
 }
 
 /// The machine.
@@ -243,12 +273,7 @@ fn level(text: &str) -> Option<tracing::Level> {
     })
 }
 
-/// There is no pool across datacenters here.
-fn lan_only(params: &Params) -> Result<(), Error> {
-    if params.is_set("wan") {
-        return Err(Error::internal(
-            "WAN federation is not supported by this agent",
-        ));
-    }
-    Ok(())
+/// Whether the pool that the servers of all datacenters form is meant.
+fn is_wan(params: &Params) -> bool {
+    params.is_set("wan")
 }

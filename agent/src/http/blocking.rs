@@ -13,6 +13,7 @@ use crate::duration;
 use crate::env::Random;
 use crate::node::{self, Consistency, ReadOptions, Reply};
 use crate::state::{Answer, Query};
+use crate::translate;
 
 /// What the headers of a read say.
 pub(super) struct Headers {
@@ -21,11 +22,18 @@ pub(super) struct Headers {
     last_contact: u64,
     /// Of reads of the catalog only.
     effective: Option<&'static str>,
-    /// Whether it was asked for a cached answer.
-    cached: bool,
+    /// How old an answer is that may be a cached one, and whether this server gave it from what it has.
+    cached: Option<(bool, u64)>,
+    /// Whether addresses of other datacenters are those for other datacenters.
+    translated: bool,
 }
 
 impl Headers {
+    /// The index of the answer.
+    pub(super) fn index(&self) -> u64 {
+        self.index
+    }
+
     /// Adds them to a response.
     pub(super) fn on(self, mut response: Response) -> Response {
         let known = if self.known_leader { "true" } else { "false" };
@@ -35,11 +43,17 @@ impl Headers {
             ("X-Consul-Lastcontact", Value::Number(self.last_contact)),
             ("X-Consul-Query-Backend", Value::Static("blocking-query")),
         ]);
+        if self.translated {
+            response.set("X-Consul-Translate-Addresses", Value::Static("true"));
+        }
         if let Some(effective) = self.effective {
             response.set("X-Consul-Effective-Consistency", Value::Static(effective));
-            if self.cached {
-                // There is no cache: every answer is fresh, which is what the client may always get.
-                response.set("X-Cache", Value::Static("MISS"));
+            if let Some((hit, age)) = self.cached {
+                let word = if hit { "HIT" } else { "MISS" };
+                response.set("X-Cache", Value::Static(word));
+                if hit {
+                    response.set("Age", Value::Number(age));
+                }
             }
         }
         response
@@ -55,12 +69,27 @@ pub(super) fn read<'s, A: Api>(
     let settings = server.settings();
     let options =
         check_scope(settings, params).and_then(|()| options(settings, server.random(), params));
-    let options = match options {
+    let mut options = match options {
         Ok(options) => options,
         Err(error) => return Either::Right(ready(Err(error))),
     };
-    let (consistency, cached) = (options.consistency, params.has("cached"));
+    let cached = settings.use_cache && params.has("cached") && is_cached(&query);
+    if cached && settings.server && options.consistency == Consistency::Default {
+        // A server's own state is its cache: as fresh as gossip between servers, and no other is asked.
+        options.consistency = Consistency::Stale;
+        let seconds = params.max_age.map(u64::from);
+        options.max_stale = seconds.map(Duration::from_secs);
+    }
+    let may_be_old = settings.discovery_max_stale;
+    if !may_be_old.is_zero() && options.consistency == Consistency::Default && is_discovery(&query)
+    {
+        options.consistency = Consistency::Stale;
+        options.max_stale = Some(may_be_old);
+    }
+    let consistency = options.consistency;
+    let cached = cached.then_some(settings.server && consistency == Consistency::Stale);
     let blocks = options.min_index > 0;
+    let elsewhere = server.is_elsewhere();
     let reply = server.api().read(query, options);
     let reply = match blocks {
         // A query that may block for minutes must not hold up the end of the process.
@@ -68,8 +97,13 @@ pub(super) fn read<'s, A: Api>(
         false => Either::Right(reply),
     };
     Either::Left(reply.map(move |reply| {
-        let reply = reply?;
-        let headers = headers(&reply, consistency, cached);
+        let mut reply = reply?;
+        let translated = settings.translate_wan_addrs;
+        if translated && elsewhere {
+            translate::to_wan(&mut reply.answer);
+        }
+        let mut headers = headers(&reply, consistency, cached);
+        headers.translated = translated;
         Ok((reply.answer, headers))
     }))
 }
@@ -85,17 +119,11 @@ async fn unless_shut_down<A: Api>(
     }
 }
 
-/// Refuses what another datacenter or another edition would have to answer.
+/// Refuses what another edition would have to answer. Which datacenter is asked is settled before that.
 ///
 /// # Errors
-/// 500 for another datacenter, 400 for namespaces and partitions, with Consul's texts.
-pub(super) fn check_scope(settings: &Settings, params: &Params) -> Result<(), Error> {
-    if params
-        .given("dc")
-        .is_some_and(|dc| dc != settings.datacenter)
-    {
-        return Err(Error::internal("No path to datacenter"));
-    }
+/// 400 for namespaces and partitions, with Consul's texts.
+pub(super) fn check_scope(_: &Settings, params: &Params) -> Result<(), Error> {
     for (name, what) in [("ns", "Namespaces"), ("partition", "Partitions")] {
         if params.given(name).is_some() {
             return Err(Error::bad_request(format!(
@@ -174,7 +202,33 @@ pub(super) fn wait(
 /// A blocking query may last longer than asked for by up to this part of its time.
 const JITTER_FRACTION: u128 = 16;
 
-fn headers(reply: &Reply, consistency: Consistency, cached: bool) -> Headers {
+/// The reads of `/v1/catalog` and `/v1/health`.
+fn is_discovery(query: &Query) -> bool {
+    matches!(
+        query,
+        Query::Nodes { .. }
+            | Query::NodeServices { .. }
+            | Query::NodeChecks { .. }
+            | Query::ServiceChecks { .. }
+            | Query::StateChecks { .. }
+            | Query::ChecksWithMeta { .. }
+            | Query::Instances { .. }
+    ) || is_cached(query)
+}
+
+/// The reads that Consul's agents keep in their cache.
+fn is_cached(query: &Query) -> bool {
+    matches!(
+        query,
+        Query::Services { .. }
+            | Query::ServiceNodes { .. }
+            | Query::ServiceHealth { .. }
+            | Query::MeshHealth { .. }
+    )
+}
+
+/// With `cached`, whether this server answers from what it has.
+fn headers(reply: &Reply, consistency: Consistency, cached: Option<bool>) -> Headers {
     let is_catalog = matches!(
         reply.answer,
         Answer::Nodes(_)
@@ -183,6 +237,9 @@ fn headers(reply: &Reply, consistency: Consistency, cached: bool) -> Headers {
             | Answer::NodeServices(_)
             | Answer::Checks(_)
             | Answer::ServiceHealth(_)
+            | Answer::GatewayServices(_)
+            | Answer::Chain(_)
+            | Answer::ExportedServices(_)
     );
     let effective = match consistency {
         Consistency::Default => "leader",
@@ -194,7 +251,8 @@ fn headers(reply: &Reply, consistency: Consistency, cached: bool) -> Headers {
         known_leader: reply.known_leader,
         last_contact: u64::try_from(reply.last_contact.as_millis()).unwrap_or(u64::MAX),
         effective: is_catalog.then_some(effective),
-        cached,
+        cached: cached.map(|hit| (hit, reply.last_contact.as_secs())),
+        translated: false,
     }
 }
 
@@ -276,13 +334,9 @@ mod tests {
     }
 
     #[test]
-    fn other_datacenters_and_editions_are_refused() {
+    fn other_editions_are_refused() {
         let check = |query: &str| check_scope(&settings(), &Params::parse(query));
         assert_eq!(check("dc=dc1"), Ok(()));
-        assert_eq!(
-            check("dc=dc2"),
-            Err(Error::internal("No path to datacenter"))
-        );
         assert_eq!(
             check("ns=x"),
             Err(Error::bad_request(

@@ -19,13 +19,15 @@ use crate::state::{
 };
 use bodies::{Deregistration, Registration};
 
-/// The one datacenter that this agent knows of.
-pub(super) fn datacenters<A: Api>(
+/// The datacenters that are known, the nearest first.
+pub(super) async fn datacenters<A: Api>(
     server: &Server<A>,
     request: &Request,
 ) -> Result<Response, Error> {
     check_scope(server.settings(), &request.params)?;
-    Ok(server.json(&request.params, &[&server.settings().datacenter]))
+    let found = server.api().datacenters().await?;
+    let names: Vec<&str> = found.iter().map(|one| one.name.as_str()).collect();
+    Ok(server.json(&request.params, &names))
 }
 
 /// All nodes.
@@ -87,6 +89,7 @@ pub(super) async fn service<A: Api>(
         service: named(name, "Missing service name")?,
         tags: tags(params),
     };
+    let query = with_central_config(params, query);
     let (answer, headers) = read(server, params, query).await?;
     let Answer::ServiceNodes(mut found) = answer else {
         return Err(unexpected());
@@ -112,6 +115,7 @@ pub(super) async fn connect<A: Api>(
         tags: tags(params),
         passing: false,
     };
+    let query = with_central_config(params, query);
     let (answer, headers) = read(server, params, query).await?;
     let Answer::ServiceHealth(mut found) = answer else {
         return Err(unexpected());
@@ -126,21 +130,6 @@ pub(super) async fn connect<A: Api>(
         .collect();
     let found = chosen.of(found.iter().map(CatalogService::of));
     Ok(headers.on(server.json(params, &found)))
-}
-
-/// Services that a gateway stands for. Config entries are kept, but no gateway is made of them, so that there are none.
-pub(super) async fn gateway_services<A: Api>(
-    server: &Server<A>,
-    request: &Request,
-    name: String,
-) -> Result<Response, Error> {
-    let params = &request.params;
-    named(name, "Missing gateway name")?;
-    let query = Query::Services {
-        meta: BTreeMap::new(),
-    };
-    let (_, headers) = read(server, params, query).await?;
-    Ok(headers.on(server.json::<[(); 0]>(params, &[])))
 }
 
 /// A node with its services by id.
@@ -179,7 +168,8 @@ async fn services_of<A: Api>(
     node: String,
 ) -> Result<(Option<ServicesOfNode>, Headers), Error> {
     let node = named(node, "Missing node name")?;
-    match read(server, params, Query::NodeServices { node }).await? {
+    let query = with_central_config(params, Query::NodeServices { node });
+    match read(server, params, query).await? {
         (Answer::NodeServices(found), headers) => Ok((found, headers)),
         _ => Err(unexpected()),
     }
@@ -193,11 +183,8 @@ pub(super) async fn register<A: Api>(
     check_scope(server.settings(), &request.params)?;
     let body = request.body(server.settings().kv_max_value_size).await?;
     let body: Registration = json::decode(&body)?;
-    let datacenter = &server.settings().datacenter;
-    if !body.datacenter.is_empty() && body.datacenter != *datacenter {
-        return Err(Error::internal("No path to datacenter"));
-    }
-    let command = body.into_command(datacenter)?;
+    let server = &named_in_body(server, &request.params, &body.datacenter);
+    let command = body.into_command(server.datacenter())?;
     server.apply(Command::Register(Box::new(command))).await?;
     Ok(server.json(&request.params, &true))
 }
@@ -215,9 +202,7 @@ pub(super) async fn deregister<A: Api>(
         serviceid,
         checkid,
     } = json::decode(&body)?;
-    if !datacenter.is_empty() && datacenter != server.settings().datacenter {
-        return Err(Error::internal("No path to datacenter"));
-    }
+    let server = &named_in_body(server, &request.params, &datacenter);
     if node.is_empty() {
         return Err(Error::internal("Must provide node"));
     }
@@ -235,11 +220,27 @@ pub(super) async fn deregister<A: Api>(
     Ok(server.json(&request.params, &true))
 }
 
+/// Where a body belongs that names a datacenter. What the request itself says counts more.
+fn named_in_body<A: Api>(server: &Server<A>, params: &Params, datacenter: &str) -> Server<A> {
+    match (params.given("dc"), datacenter) {
+        (Some(_), _) | (None, "") => server.at(server.datacenter()),
+        (None, datacenter) => server.at(datacenter),
+    }
+}
+
 /// `?node-meta=key:value`, repeatable.
 pub(super) fn node_meta(params: &Params) -> BTreeMap<String, String> {
     let pairs = params.all("node-meta");
     let pairs = pairs.map(|pair| pair.split_once(':').unwrap_or((pair, "")));
     pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+/// `?merge-central-config`: proxies and gateways are shown with what the config entries say of them.
+pub(super) fn with_central_config(params: &Params, query: Query) -> Query {
+    match params.has("merge-central-config") {
+        true => query.merged(),
+        false => query,
+    }
 }
 
 /// `?tag=`, repeatable.

@@ -127,7 +127,7 @@ async fn delete<A: Api>(
 
 /// Carries out a change; whether its condition held.
 pub(super) async fn change<A: Api>(server: &Server<A>, step: EntryStep) -> Result<bool, Error> {
-    match server.apply(Command::Entry(step)).await? {
+    match server.apply(Command::CheckedEntry(step)).await? {
         Outcome::Bool(done) => Ok(done),
         _ => Err(unexpected()),
     }

@@ -19,7 +19,7 @@ use super::body::{self, Body, Response};
 use super::request::BODY_TIMEOUT;
 use super::server::Seat;
 use super::wire::{Form, Head, Unread, Wire, chunk, encode};
-use super::{Api, Server};
+use super::{Api, Server, gzip};
 use crate::env::BoxStream;
 
 /// How long a client may take to send a request's head, and how long it may keep a connection without one. Consul's
@@ -51,7 +51,7 @@ pub(super) fn serve<A: Api>(
     from: SocketAddr,
     seat: Seat,
 ) -> impl Future<Output = ()> + Send {
-    let wire = Wire::new(stream);
+    let wire = Wire::new(stream, server.settings().header_bytes_max);
     async move {
         let shutdown = server.shutdown();
         let ended = tokio::select! {
@@ -100,21 +100,24 @@ async fn requests<A: Api>(
                     keep_alive: false,
                     without_body: false,
                 };
-                send(server.unix_ms(), wire, body::empty(status), form).await?;
+                send(server, wire, body::empty(status), form).await?;
                 return farewell(wire).await;
             }
         };
-        let (old, asked) = (head.old, head.keep_alive);
+        let (old, asked, gzip) = (head.old, head.keep_alive, head.gzip);
         let without_body = head.method == Method::HEAD;
-        let Some(response) = answer(server, wire, head, *from).await else {
+        let Some(mut response) = answer(server, wire, head, *from).await else {
             return Ok(());
         };
+        if gzip && gzip::is_worth_it(&response) {
+            response = Box::pin(gzip::compress(response, server.has_threads())).await;
+        }
         let form = Form {
             old,
             keep_alive: asked && !shutdown.is_cancelled() && !(old && is_stream(&response)),
             without_body,
         };
-        send(server.unix_ms(), wire, response, form).await?;
+        send(server, wire, response, form).await?;
         if !form.keep_alive {
             return farewell(wire).await;
         }
@@ -147,8 +150,8 @@ fn is_stream(response: &Response) -> bool {
     matches!(response.body, Body::Stream(_))
 }
 
-fn send(
-    unix_ms: u64,
+fn send<A: Api>(
+    server: &Server<A>,
     wire: &Wire,
     response: Response,
     form: Form,
@@ -158,8 +161,9 @@ fn send(
         Body::Stream(_) => 0,
     };
     let mut out = Vec::with_capacity(HEAD_BYTES + body);
-    with_date(unix_ms, |date| {
-        encode(&response, form, date, &mut out);
+    let more = &server.settings().response_headers;
+    with_date(server.unix_ms(), |date| {
+        encode(&response, form, date, more, &mut out);
     });
     let stream = match response.body {
         Body::Stream(stream) if !form.without_body => Some(stream),

@@ -11,9 +11,6 @@ use super::json;
 use super::request::{Params, Request};
 use super::{Api, Server};
 use crate::coordinate::{Coordinate, DIMENSIONS};
-use crate::gossip::Status;
-use crate::leader::peers::server_addr;
-use crate::node::{Consistency, ReadOptions};
 use crate::state::{Answer, NodePlace, Query};
 
 /// A node's place in Consul's JSON.
@@ -33,50 +30,33 @@ struct DatacenterView<'a> {
     datacenter: &'a str,
     #[serde(rename = "AreaID")]
     area: &'static str,
-    coordinates: Vec<ServerView>,
+    coordinates: Vec<PlaceView<'a>>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ServerView {
-    node: String,
-    segment: &'static str,
-    coord: Coordinate,
-}
-
-/// Where the servers are, by datacenter.
+/// Where the servers are, by datacenter, the nearest first.
 pub(super) async fn datacenters<A: Api>(
     server: &Server<A>,
     request: &Request,
 ) -> Result<Response, Error> {
-    let datacenter = &server.settings().datacenter;
-    let options = ReadOptions {
-        consistency: Consistency::Stale,
-        ..ReadOptions::default()
-    };
-    let reply = server.api().read(Query::Places, options).await?;
-    let Answer::Places(rows) = reply.answer else {
-        return Err(unexpected());
-    };
-    let place = |name: &str| {
-        let row = rows.iter().find(|row| row.node.eq_ignore_ascii_case(name));
-        row.map_or_else(Coordinate::default, |row| row.place)
-    };
-    let members = server.api().members();
-    let servers = members
+    check_scope(server.settings(), &request.params)?;
+    let found = server.api().datacenters().await?;
+    let views: Vec<_> = found
         .iter()
-        .filter(|member| member.status == Status::Alive && server_addr(member).is_some());
-    let coordinates = servers.map(|member| ServerView {
-        node: format!("{}.{datacenter}", member.name),
-        segment: "",
-        coord: place(&member.name),
-    });
-    let view = DatacenterView {
-        datacenter,
-        area: "wan",
-        coordinates: coordinates.collect(),
-    };
-    Ok(server.json(&request.params, &[view]))
+        .map(|one| DatacenterView {
+            datacenter: &one.name,
+            area: "wan",
+            coordinates: one
+                .places
+                .iter()
+                .map(|(node, coord)| PlaceView {
+                    node,
+                    segment: "",
+                    coord,
+                })
+                .collect(),
+        })
+        .collect();
+    Ok(server.json(&request.params, &views))
 }
 
 /// Where every node is.

@@ -2,13 +2,13 @@
 
 use super::request::Request;
 use super::route::{
-    Agent, Catalog, Config, Connect, Coordinate, Event, Health, Local, Operator, Query, Route,
-    Session, Status,
+    Agent, Catalog, Closed, Config, Connect, Coordinate, Event, Health, Local, Mesh, Operator,
+    Query, Route, Session, Status,
 };
 use super::server::{Answer, Server};
 use super::{
-    Api, agent, autopilot, catalog, config, coordinate, event, health, intentions, kv, local,
-    operator, query, session, snapshot, status, txn,
+    Api, agent, autopilot, catalog, closed, config, connect, coordinate, event, health, intentions,
+    kv, local, mesh, operator, query, session, snapshot, status, txn, usage,
 };
 use crate::state::CheckStatus;
 
@@ -36,8 +36,10 @@ impl<A: Api> Server<A> {
             Route::Config(route) => self.of_config(route, request, rest),
             Route::Connect(route) => self.of_connect(route, request, rest),
             Route::Event(route) => self.of_event(route, request, rest),
+            Route::Mesh(route) => self.of_mesh(route, request, rest),
             Route::Snapshot => answer!(snapshot::handle(self, request).await),
             Route::Txn => answer!(txn::handle(self, request).await),
+            Route::Closed(route) => self.of_closed(route, request, rest),
         }
     }
 
@@ -61,6 +63,7 @@ impl<A: Api> Server<A> {
             Agent::Version => answer!(Ok(agent::version(self, &request))),
             Agent::Ready => answer!(Ok(agent::ready(self))),
             Agent::Monitor => answer!(agent::monitor(self, &request)),
+            Agent::MetricsStream => answer!(Ok(agent::metrics_stream(self))),
         }
     }
 
@@ -96,7 +99,7 @@ impl<A: Api> Server<A> {
         match route {
             Catalog::Register => answer!(catalog::register(self, request).await),
             Catalog::Deregister => answer!(catalog::deregister(self, request).await),
-            Catalog::Datacenters => answer!(catalog::datacenters(self, &request)),
+            Catalog::Datacenters => answer!(catalog::datacenters(self, &request).await),
             Catalog::Nodes => answer!(catalog::nodes(self, &request).await),
             Catalog::Services => answer!(catalog::services(self, &request).await),
             Catalog::Service => answer!(catalog::service(self, &request, rest).await),
@@ -104,7 +107,7 @@ impl<A: Api> Server<A> {
             Catalog::NodeServices => answer!(catalog::node_services(self, &request, rest).await),
             Catalog::Connect => answer!(catalog::connect(self, &request, rest).await),
             Catalog::GatewayServices => {
-                answer!(catalog::gateway_services(self, &request, rest).await)
+                answer!(mesh::gateway_services(self, &request, rest).await)
             }
         }
     }
@@ -143,6 +146,18 @@ impl<A: Api> Server<A> {
             Operator::RaftTransferLeader => {
                 answer!(operator::transfer_leader(self, &request).await)
             }
+            Operator::Usage => answer!(usage::usage(self, &request).await),
+        }
+    }
+
+    fn of_closed(&self, route: Closed, request: Request, rest: String) -> Answer<'_> {
+        match route {
+            Closed::Acl => answer!(Err(closed::acl())),
+            Closed::Keyring => answer!(closed::keyring(self, request).await),
+            Closed::Peerings => answer!(Ok(self.json::<[(); 0]>(&request.params, &[]))),
+            Closed::Peering => answer!(closed::peering(&request, rest)),
+            Closed::PeeringWrite => answer!(Err(closed::no_peering())),
+            Closed::Profile => answer!(closed::profile(self, &rest)),
         }
     }
 
@@ -173,6 +188,20 @@ impl<A: Api> Server<A> {
         match route {
             Connect::Intentions => answer!(intentions::all(self, request).await),
             Connect::Intention => answer!(intentions::one(self, request, rest).await),
+            Connect::CaRoots | Connect::AgentCaRoots => {
+                answer!(connect::roots(self, &request).await)
+            }
+            Connect::CaConfiguration => answer!(connect::configuration(self, request).await),
+            Connect::AgentCaLeaf => answer!(connect::leaf(self, &request, rest).await),
+            Connect::Authorize => answer!(connect::authorize(self, request).await),
+        }
+    }
+
+    fn of_mesh(&self, route: Mesh, request: Request, rest: String) -> Answer<'_> {
+        match route {
+            Mesh::Chain => answer!(mesh::chain(self, request, rest).await),
+            Mesh::Exported => answer!(mesh::exported(self, &request).await),
+            Mesh::VirtualIp => answer!(mesh::assign(self, request).await),
         }
     }
 

@@ -66,7 +66,7 @@ pub(super) async fn fire<A: Api>(
         tag: text("tag"),
     };
     events::check(&event).map_err(Error::internal)?;
-    server.api().fire(event.clone()).await;
+    server.api().fire(event.clone()).await?;
     Ok(server.json(&request.params, &EventView::of(&event)))
 }
 

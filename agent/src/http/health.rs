@@ -2,7 +2,7 @@
 
 use super::blocking::read;
 use super::body::Response;
-use super::catalog::{has_meta, named, node_meta, tags, unexpected};
+use super::catalog::{has_meta, named, node_meta, tags, unexpected, with_central_config};
 use super::error::Error;
 use super::filtered::Chosen;
 use super::near::Near;
@@ -105,13 +105,19 @@ pub(super) async fn connect<A: Api>(
     instances(server, params, query).await
 }
 
-/// Ingress gateways of a service. Config entries are kept, but no gateway is made of them, so that there are none.
+/// Ingress gateways that stand for a service, with their health.
 pub(super) async fn ingress<A: Api>(
     server: &Server<A>,
     request: &Request,
     name: String,
 ) -> Result<Response, Error> {
-    super::catalog::gateway_services(server, request, named(name, "Missing service name")?).await
+    let params = &request.params;
+    let query = Query::IngressHealth {
+        service: named(name, "Missing service name")?,
+        tags: tags(params),
+        passing: params.is_set("passing"),
+    };
+    instances(server, params, query).await
 }
 
 async fn instances<A: Api>(
@@ -120,6 +126,7 @@ async fn instances<A: Api>(
     query: Query,
 ) -> Result<Response, Error> {
     let chosen = Chosen::by(params, &schema::SERVICE_HEALTH)?;
+    let query = with_central_config(params, query);
     let (answer, headers) = read(server, params, query).await?;
     let Answer::ServiceHealth(mut found) = answer else {
         return Err(unexpected());

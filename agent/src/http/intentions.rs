@@ -218,7 +218,7 @@ fn ends(params: &Params) -> Result<(&str, &str), Error> {
 }
 
 /// A service's name without the namespace that Consul's clients may put in front.
-fn bare(name: &str) -> Result<&str, Error> {
+pub(super) fn bare(name: &str) -> Result<&str, Error> {
     match name.rsplit_once('/') {
         None => Ok(name),
         Some(("default" | "default/default", name)) => Ok(name),
@@ -228,7 +228,7 @@ fn bare(name: &str) -> Result<&str, Error> {
     }
 }
 
-async fn list<A: Api>(
+pub(super) async fn list<A: Api>(
     server: &Server<A>,
     params: &Params,
 ) -> Result<(Vec<Intention>, Headers), Error> {

@@ -160,7 +160,7 @@ async fn apply<A: Api>(
     op: KvOp,
 ) -> Result<Response, Error> {
     let command = Command::Kv(KvCommand { key, op });
-    match server.api().propose(command).await? {
+    match server.propose(command).await? {
         Outcome::Bool(made) => Ok(server.json(&request.params, &made)),
         Outcome::Error { text, .. } => Err(Error::internal(format!("raft apply failed: {text}"))),
         _ => Ok(server.json(&request.params, &true)),

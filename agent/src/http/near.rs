@@ -26,6 +26,8 @@ impl Near {
         node: &str,
     ) -> Result<Self, Error> {
         let node = match node {
+            // Places of different datacenters cannot be compared.
+            _ if server.is_elsewhere() => return Ok(Self(None)),
             "" => return Ok(Self(None)),
             AGENT => &server.settings().node_name,
             node => node,

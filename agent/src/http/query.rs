@@ -12,7 +12,7 @@ use super::catalog::unexpected;
 use super::error::Error;
 use super::json;
 use super::near::Near;
-use super::request::Request;
+use super::request::{Params, Request};
 use super::views::HealthView;
 use super::{Api, Server};
 use crate::prepared;
@@ -20,6 +20,7 @@ use crate::state::{
     Answer, Command, Outcome, PreparedQuery, PreparedStep, Query, QueryDns, QueryFailover,
     QueryService, QueryTemplate, Refusal, ServiceHealth,
 };
+use crate::translate;
 
 /// All of them, or a new one.
 pub(super) async fn all<A: Api>(
@@ -92,7 +93,7 @@ fn not_found() -> Error {
 }
 
 async fn apply<A: Api>(server: &Server<A>, step: PreparedStep) -> Result<(), Error> {
-    match server.api().propose(Command::Prepared(step)).await? {
+    match server.propose(Command::Prepared(step)).await? {
         Outcome::Error {
             code: Refusal::MissingQuery,
             ..
@@ -128,32 +129,78 @@ async fn execute<A: Api>(
             .map_err(|_| Error::bad_request(format!("Bad limit {text:?}")))?,
     };
     let query = rendered(server, request, name).await?;
-    let search = Query::ServiceHealth {
-        service: query.service.service.clone(),
-        tags: Vec::new(),
-        passing: false,
-    };
-    let mut options = options(server.settings(), server.random(), params)?;
-    (options.min_index, options.wait) = Default::default();
-    let reply = server.api().read(search, options).await?;
-    let Answer::ServiceHealth(mut found) = reply.answer else {
-        return Err(unexpected());
-    };
-    found.retain(|entry| prepared::fits(&query, entry));
-    shuffle(server, &mut found);
+    let mut found = search(server, params, &query).await?;
+    let mut datacenter = server.datacenter().to_owned();
+    let mut failovers = 0;
+    for other in failover(server, &query, found.is_empty()).await? {
+        failovers += 1;
+        match search(&server.at(&other), params, &query).await {
+            Ok(there) => (found, datacenter) = (there, other),
+            Err(error) => {
+                tracing::error!(target: "http", datacenter = %other, error = %error.text, "Failed querying for service in datacenter");
+            }
+        }
+        if !found.is_empty() {
+            break;
+        }
+    }
     // Who asks knows better where it is than who wrote the query.
     let near = params.given("near").unwrap_or(&query.service.near);
     let near = Near::to(server, params, near).await?;
-    near.sort(&mut found, |entry| &entry.node.node);
+    if failovers == 0 {
+        near.sort(&mut found, |entry| &entry.node.node);
+    }
     found.truncate(if limit == 0 { usize::MAX } else { limit });
     let executed = Executed {
         service: &query.service.service,
         nodes: found.iter().map(HealthView::of).collect(),
         dns: &query.dns,
-        datacenter: &server.settings().datacenter,
-        failovers: 0,
+        datacenter: &datacenter,
+        failovers,
     };
     Ok(server.json(params, &executed))
+}
+
+/// The instances that a query means in the datacenter that is asked, in random order.
+async fn search<A: Api>(
+    server: &Server<A>,
+    params: &Params,
+    query: &PreparedQuery,
+) -> Result<Vec<ServiceHealth>, Error> {
+    let search = prepared::search(query, params.is_set("connect"));
+    let mut options = options(server.settings(), server.random(), params)?;
+    (options.min_index, options.wait) = Default::default();
+    let mut reply = server.api().read(search, options).await?;
+    if server.is_elsewhere() && server.settings().translate_wan_addrs {
+        translate::to_wan(&mut reply.answer);
+    }
+    let Answer::ServiceHealth(mut found) = reply.answer else {
+        return Err(unexpected());
+    };
+    found.retain(|entry| prepared::fits(query, entry));
+    shuffle(server, &mut found);
+    Ok(found)
+}
+
+/// Where else to look.
+async fn failover<A: Api>(
+    server: &Server<A>,
+    query: &PreparedQuery,
+    is_needed: bool,
+) -> Result<Vec<String>, Error> {
+    let settings = &query.service.failover;
+    if !is_needed || (settings.nearest_n == 0 && settings.datacenters.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let mut others: Vec<String> = server
+        .api()
+        .datacenters()
+        .await?
+        .into_iter()
+        .map(|one| one.name)
+        .collect();
+    others.retain(|name| name != server.datacenter());
+    Ok(prepared::failover(settings, &others))
 }
 
 fn shuffle<A: Api>(server: &Server<A>, entries: &mut [ServiceHealth]) {

@@ -32,6 +32,7 @@ impl Request {
             params = Params::parse(&path[query + 1..]);
             path.truncate(query);
         }
+        params.max_age = head.max_age;
         match decode(&path, false) {
             // As it is, without a copy.
             Some(Cow::Borrowed(_)) => {}
@@ -98,7 +99,11 @@ impl Request {
 
 /// The parameters of a query string, in their order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Params(Vec<(String, String)>);
+pub(super) struct Params {
+    pairs: Vec<(String, String)>,
+    /// How old a cached answer may be, in seconds, from the header `Cache-Control`.
+    pub(super) max_age: Option<u32>,
+}
 
 impl Params {
     /// Pairs that cannot be decoded are left out, as Go does.
@@ -114,12 +119,15 @@ impl Params {
                 decode(value, true)?.into_owned(),
             ))
         });
-        Self(pairs.collect())
+        Self {
+            pairs: pairs.collect(),
+            max_age: None,
+        }
     }
 
     /// Whether it is there, with or without a value.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(n, _)| n == name)
+        self.pairs.iter().any(|(n, _)| n == name)
     }
 
     /// The first value; `?name` alone has the value "".
@@ -137,7 +145,7 @@ impl Params {
         &'a self,
         name: &'n str,
     ) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
-        self.0
+        self.pairs
             .iter()
             .filter(move |(n, _)| n == name)
             .map(|(_, value)| value.as_str())
@@ -170,7 +178,7 @@ impl Params {
         if names.iter().filter(|name| self.has(name)).count() < 2 {
             return Ok(());
         }
-        let mut pairs: Vec<_> = self.0.iter().collect();
+        let mut pairs: Vec<_> = self.pairs.iter().collect();
         pairs.sort_by_key(|(name, _)| name);
         let pairs = pairs
             .iter()

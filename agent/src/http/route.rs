@@ -16,8 +16,10 @@ pub(super) enum Route {
     Config(Config),
     Connect(Connect),
     Event(Event),
+    Mesh(Mesh),
     Snapshot,
     Txn,
+    Closed(Closed),
 }
 
 /// `/v1/status`.
@@ -41,6 +43,7 @@ pub(super) enum Agent {
     Version,
     Ready,
     Monitor,
+    MetricsStream,
 }
 
 /// An agent's own services and checks.
@@ -109,6 +112,7 @@ pub(super) enum Operator {
     RaftConfiguration,
     RaftPeer,
     RaftTransferLeader,
+    Usage,
 }
 
 /// `/v1/query`.
@@ -134,11 +138,24 @@ pub(super) enum Config {
     Entries,
 }
 
-/// `/v1/connect`.
+/// `/v1/connect` and `/v1/agent/connect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Connect {
     Intentions,
     Intention,
+    CaRoots,
+    CaConfiguration,
+    AgentCaRoots,
+    AgentCaLeaf,
+    Authorize,
+}
+
+/// What is made of config entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mesh {
+    Chain,
+    Exported,
+    VirtualIp,
 }
 
 /// `/v1/event`.
@@ -146,6 +163,17 @@ pub(super) enum Connect {
 pub(super) enum Event {
     Fire,
     List,
+}
+
+/// What Consul answers where a feature is not in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    Acl,
+    Keyring,
+    Peerings,
+    Peering,
+    PeeringWrite,
+    Profile,
 }
 
 /// One line of the table.
@@ -159,6 +187,7 @@ pub(super) struct Endpoint {
 
 const GET: &[&str] = &["GET"];
 const PUT: &[&str] = &["PUT"];
+const POST: &[&str] = &["POST"];
 
 /// Every endpoint. The key/value store comes first because it is asked most.
 #[rustfmt::skip]
@@ -193,6 +222,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/agent/force-leave/", PUT, Route::Agent(Agent::ForceLeave)),
     endpoint("/v1/agent/reload", PUT, Route::Agent(Agent::Reload)),
     endpoint("/v1/agent/metrics", GET, Route::Agent(Agent::Metrics)),
+    endpoint("/v1/agent/metrics/stream", GET, Route::Agent(Agent::MetricsStream)),
     endpoint("/v1/agent/host", GET, Route::Agent(Agent::Host)),
     endpoint("/v1/agent/version", GET, Route::Agent(Agent::Version)),
     // Not Consul's: what a readiness probe asks.
@@ -208,6 +238,14 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/config/", &["GET", "DELETE"], Route::Config(Config::Entries)),
     endpoint("/v1/connect/intentions", &["GET", "POST"], Route::Connect(Connect::Intentions)),
     endpoint("/v1/connect/intentions/", &["GET", "PUT", "DELETE"], Route::Connect(Connect::Intention)),
+    endpoint("/v1/discovery-chain/", &["GET", "POST"], Route::Mesh(Mesh::Chain)),
+    endpoint("/v1/exported-services", GET, Route::Mesh(Mesh::Exported)),
+    endpoint("/v1/internal/service-virtual-ip", PUT, Route::Mesh(Mesh::VirtualIp)),
+    endpoint("/v1/connect/ca/roots", GET, Route::Connect(Connect::CaRoots)),
+    endpoint("/v1/connect/ca/configuration", &["GET", "PUT"], Route::Connect(Connect::CaConfiguration)),
+    endpoint("/v1/agent/connect/ca/roots", GET, Route::Connect(Connect::AgentCaRoots)),
+    endpoint("/v1/agent/connect/ca/leaf/", GET, Route::Connect(Connect::AgentCaLeaf)),
+    endpoint("/v1/agent/connect/authorize", &["POST"], Route::Connect(Connect::Authorize)),
     endpoint("/v1/event/fire/", PUT, Route::Event(Event::Fire)),
     endpoint("/v1/event/list", GET, Route::Event(Event::List)),
     endpoint("/v1/snapshot", &["GET", "PUT"], Route::Snapshot),
@@ -237,6 +275,41 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/operator/raft/peer", &["DELETE"], Route::Operator(Operator::RaftPeer)),
     // Consul's documentation and client say POST; PUT is what everything else takes.
     endpoint("/v1/operator/raft/transfer-leader", &["POST", "PUT"], Route::Operator(Operator::RaftTransferLeader)),
+    endpoint("/v1/operator/usage", GET, Route::Operator(Operator::Usage)),
+    endpoint("/v1/operator/keyring", &["GET", "POST", "PUT", "DELETE"], Route::Closed(Closed::Keyring)),
+    endpoint("/v1/peerings", GET, Route::Closed(Closed::Peerings)),
+    // Before the pattern that would take them for names.
+    endpoint("/v1/peering/token", POST, Route::Closed(Closed::PeeringWrite)),
+    endpoint("/v1/peering/establish", POST, Route::Closed(Closed::PeeringWrite)),
+    endpoint("/v1/peering/", &["GET", "DELETE"], Route::Closed(Closed::Peering)),
+    endpoint("/debug/pprof/", GET, Route::Closed(Closed::Profile)),
+    endpoint("/v1/acl/bootstrap", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/login", POST, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/logout", POST, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/replication", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/tokens", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/token", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/token/self", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/token/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/policies", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/policy", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/policy/name/", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/policy/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/roles", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/role", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/role/name/", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/role/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/auth-methods", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/auth-method", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/auth-method/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/binding-rules", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/binding-rule", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/binding-rule/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/templated-policies", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/templated-policy/name/", GET, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/templated-policy/preview/", POST, Route::Closed(Closed::Acl)),
+    endpoint("/v1/internal/acl/authorize", POST, Route::Closed(Closed::Acl)),
+    endpoint("/v1/agent/token/", PUT, Route::Closed(Closed::Acl)),
 ];
 
 const fn endpoint(
@@ -248,6 +321,19 @@ const fn endpoint(
         pattern,
         methods,
         route,
+    }
+}
+
+/// Every endpoint: its path, and its methods. A path that ends in `/` stands for everything below it.
+pub fn endpoints() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    ENDPOINTS.iter().map(|one| (one.pattern, one.methods))
+}
+
+/// The endpoint that answers a path, as [`endpoints`] names it.
+pub fn endpoint_of(path: &str) -> Option<&'static str> {
+    match find(path) {
+        Found::Endpoint(at, _) => Some(ENDPOINTS[at].pattern),
+        _ => None,
     }
 }
 

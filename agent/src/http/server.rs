@@ -15,13 +15,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::{self, Response, Value};
+use super::datacenter::destination;
 use super::error::{Error, wrong_method};
 use super::request::{Params, Request};
 use super::route::{ENDPOINTS, Found, Route, find};
 use super::wire::{Head, Wire};
-use super::{Api, Process, Settings, connection, kv, listen};
+use super::{Api, Process, Settings, connection, guard, kv, listen};
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
+use crate::node;
 use crate::state::{Command, Outcome};
 
 /// Pause after a failed accept: the process is out of file descriptors, and trying again at once would only spin.
@@ -55,10 +57,24 @@ pub struct Parts<A> {
 
 /// The HTTP API, for any number of listeners.
 pub struct Server<A> {
-    parts: Parts<A>,
+    api: A,
+    /// The datacenter that `api` asks, where it is another one.
+    elsewhere: Option<String>,
+    common: Arc<Common>,
+}
+
+/// What is the same whichever datacenter is asked.
+struct Common {
+    env: Env,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    process: Arc<dyn Process>,
+    shutdown: CancellationToken,
     seats: Seats,
     /// By endpoint, then by its methods.
     timers: Vec<Vec<Timer>>,
+    /// By kind of command, as [`write_kind`] numbers them.
+    writes: [Timer; WRITES.len()],
 }
 
 impl<A: Api> Server<A> {
@@ -73,11 +89,39 @@ impl<A: Api> Server<A> {
             };
             endpoint.methods.iter().map(timer).collect()
         });
+        let timers = timers.collect();
+        let Parts {
+            api,
+            env,
+            settings,
+            metrics,
+            process,
+            shutdown,
+        } = parts;
         Arc::new(Self {
-            timers: timers.collect(),
-            seats: Seats::default(),
-            parts,
+            api,
+            elsewhere: None,
+            common: Arc::new(Common {
+                writes: WRITES.map(|name| metrics.timer(name, &[])),
+                env,
+                settings,
+                metrics,
+                process,
+                shutdown,
+                seats: Seats::default(),
+                timers,
+            }),
         })
+    }
+
+    /// The same API, of a datacenter.
+    pub(super) fn at(&self, datacenter: &str) -> Self {
+        let is_own = datacenter == self.common.settings.datacenter;
+        Self {
+            api: self.api.at(datacenter),
+            elsewhere: (!is_own).then(|| datacenter.to_owned()),
+            common: self.common.clone(),
+        }
     }
 
     /// Serves several listeners until the shutdown; see [`Server::serve`].
@@ -88,7 +132,7 @@ impl<A: Api> Server<A> {
 
     /// Serves a listener until the shutdown, then waits until its requests are over, for a bounded time.
     pub async fn serve(self: Arc<Self>, mut listener: Box<dyn Listener>) {
-        let shutdown = self.parts.shutdown.clone();
+        let shutdown = self.common.shutdown.clone();
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -119,10 +163,10 @@ impl<A: Api> Server<A> {
 
     /// One of the places for connections; `None` when there is none left for this client.
     fn seat(&self, from: SocketAddr) -> Option<Seat> {
-        let max = self.parts.settings.http_max_conns_per_client;
+        let max = self.common.settings.http_max_conns_per_client;
         // Who may open a Unix socket is settled by its permissions.
         let max = if from == listen::NO_ADDRESS { 0 } else { max };
-        self.seats.take(from.ip(), max)
+        self.common.seats.take(from.ip(), max)
     }
 
     /// Answers one request.
@@ -167,6 +211,9 @@ impl<A: Api> Server<A> {
         started: Instant,
         from: SocketAddr,
     ) -> impl Future<Output = Response> + Send {
+        if let Err(error) = guard::check_path(self.settings(), &request.path) {
+            return Either::Right(ready(error.into()));
+        }
         let (at, behind) = match find(&request.path) {
             Found::Endpoint(at, rest) => (at, request.path.len() - rest.len()),
             Found::Slash => return Either::Right(ready(add_slash(&request.path))),
@@ -189,16 +236,24 @@ impl<A: Api> Server<A> {
                 endpoint.methods,
             )));
         };
+        let ip = (from != listen::NO_ADDRESS).then_some(from.ip());
+        if let Err(error) = guard::check_write(self.settings(), &request.method, ip) {
+            return Either::Right(ready(error.into()));
+        }
         // What stands behind the pattern; nobody looks at the whole path any more.
         let mut rest = std::mem::take(&mut request.path);
         rest.drain(..behind);
-        let answer = match endpoint.route {
+        let asked = request.params.given("dc");
+        let method = endpoint.methods[by_method];
+        let to = destination(self.settings(), endpoint.route, method, asked);
+        let answer = match (endpoint.route, to) {
             // Not boxed once more: this is what is asked for most.
-            Route::Kv => Either::Left(kv::handle(self, request, rest)),
-            route => Either::Right(self.dispatch(route, request, rest)),
+            (Route::Kv, None) => Either::Left(kv::handle(self, request, rest)),
+            (route, None) => Either::Right(self.dispatch(route, request, rest)),
+            (route, Some(to)) => Either::Right(self.elsewhere(to, route, request, rest)),
         };
         Either::Left(answer.map(move |answer| {
-            self.timers[at][by_method].record(started.elapsed());
+            self.common.timers[at][by_method].record(started.elapsed());
             answer.unwrap_or_else(|error| {
                 if error.status.is_server_error() {
                     tracing::error!(
@@ -219,45 +274,102 @@ impl<A: Api> Server<A> {
 /// What endpoints use.
 impl<A: Api> Server<A> {
     pub(super) fn api(&self) -> &A {
-        &self.parts.api
+        &self.api
+    }
+
+    /// The datacenter that is asked.
+    pub(super) fn datacenter(&self) -> &str {
+        let own = &self.common.settings.datacenter;
+        self.elsewhere.as_ref().unwrap_or(own)
+    }
+
+    /// Whether that is another one than this agent's.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.elsewhere.is_some()
     }
 
     pub(super) fn settings(&self) -> &Settings {
-        &self.parts.settings
+        &self.common.settings
     }
 
     pub(super) fn random(&self) -> &dyn Random {
-        &*self.parts.env.random
+        &*self.common.env.random
     }
 
     pub(super) fn unix_ms(&self) -> u64 {
-        self.parts.env.clock.unix_ms()
+        self.common.env.clock.unix_ms()
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
-        &self.parts.metrics
+        &self.common.metrics
+    }
+
+    pub(super) fn shared_metrics(&self) -> Arc<Metrics> {
+        self.common.metrics.clone()
+    }
+
+    /// Whether there may be threads for long work.
+    pub(super) fn has_threads(&self) -> bool {
+        self.common.env.disk.wants_threads()
     }
 
     pub(super) fn process(&self) -> &dyn Process {
-        &*self.parts.process
+        &*self.common.process
     }
 
     pub(super) fn shutdown(&self) -> &CancellationToken {
-        &self.parts.shutdown
+        &self.common.shutdown
     }
 
     /// A JSON answer, indented if the request or the agent's mode says so.
     pub(super) fn json<T: Serialize + ?Sized>(&self, params: &Params, value: &T) -> Response {
-        body::json(value, self.parts.settings.pretty || params.has("pretty"))
+        body::json(value, self.common.settings.pretty || params.has("pretty"))
+    }
+
+    /// Proposes a command, and measures how long it took.
+    pub(super) fn propose(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<Outcome, node::Error>> + Send {
+        let timer = write_kind(&command).map(|kind| &self.common.writes[kind]);
+        let started = Instant::now();
+        self.api.propose(command).inspect(move |_| {
+            if let Some(timer) = timer {
+                timer.record(started.elapsed());
+            }
+        })
     }
 
     /// Proposes a command; a refusal is an error with the store's text.
     pub(super) async fn apply(&self, command: Command) -> Result<Outcome, Error> {
-        match self.parts.api.propose(command).await? {
+        match self.propose(command).await? {
             Outcome::Error { text, .. } => Err(Error::internal(text)),
             outcome => Ok(outcome),
         }
     }
+}
+
+/// Names of samples of writes, as Consul's servers have them; here they are of the agent that was asked.
+const WRITES: [&str; 6] = [
+    "kvs.apply",
+    "txn.apply",
+    "session.apply",
+    "catalog.register",
+    "catalog.deregister",
+    "prepared-query.apply",
+];
+
+/// The place in [`WRITES`] of what is measured.
+fn write_kind(command: &Command) -> Option<usize> {
+    Some(match command {
+        Command::Kv(_) => 0,
+        Command::Txn(_) => 1,
+        Command::SessionCreate(_) | Command::SessionDestroy { .. } => 2,
+        Command::Register(_) => 3,
+        Command::Deregister(_) => 4,
+        Command::Prepared(_) => 5,
+        _ => return None,
+    })
 }
 
 /// Sends the client to the same path with a slash.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::blocking::{check_scope, read};
@@ -81,7 +82,10 @@ pub(super) async fn renew<A: Api>(
     let unknown = || Error::not_found(format!("Session id '{text}' not found"));
     check_scope(server.settings(), &request.params)?;
     let id = parse_id(&text).ok_or_else(unknown)?;
+    let started = Instant::now();
     let session = server.api().renew_session(id).await?;
+    let took = started.elapsed().as_secs_f64() * 1000.0;
+    server.metrics().sample("session.renew", &[], took);
     let session = session.ok_or_else(unknown)?;
     Ok(server.json(&request.params, &[session]))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::config::{Bootstrap, Config};
+use crate::config::{Bootstrap, Cidr, Config};
 use crate::duration;
 
 /// What the API knows of the agent's configuration.
@@ -17,6 +17,10 @@ pub struct Settings {
     pub node_id: Uuid,
     /// Datacenter.
     pub datacenter: String,
+    /// The one whose config entries count everywhere.
+    pub primary_datacenter: String,
+    /// Whether answers about nodes of other datacenters show their `wan` address.
+    pub translate_wan_addrs: bool,
     /// Whether this agent is a server.
     pub server: bool,
     /// What runs.
@@ -29,10 +33,26 @@ pub struct Settings {
     pub default_query_time: Duration,
     /// Longest `wait` of a blocking query; more is cut to this. Default 600 s.
     pub max_query_time: Duration,
+    /// How old answers of the catalog may be, if the request says nothing else; 0 is not at all. Default 0.
+    pub discovery_max_stale: Duration,
     /// Shortest TTL of a session. Default 10 s.
     pub session_ttl_min: Duration,
     /// Open connections from one IP address; more are answered with 429. 0 is no bound. Default 200.
     pub http_max_conns_per_client: u32,
+    /// Whether the service mesh has a certificate authority. Default true.
+    pub connect: bool,
+    /// Networks from which writes are taken; empty for all.
+    pub allow_write_http_from: Vec<Cidr>,
+    /// Prefixes of paths that are answered with 403.
+    pub block_endpoints: Vec<String>,
+    /// Longest head of a request, in bytes. Default 65536.
+    pub header_bytes_max: usize,
+    /// Headers of every answer that does not set them itself.
+    pub response_headers: Vec<(String, String)>,
+    /// Whether `?cached` has an effect. Default true.
+    pub use_cache: bool,
+    /// Whether `/debug/pprof/` is there. Default false.
+    pub enable_debug: bool,
     /// Whether every JSON answer is indented, as in development mode.
     pub pretty: bool,
     /// `DebugConfig` of `/v1/agent/self`: the configuration as it is in force, without secrets.
@@ -57,14 +77,29 @@ impl Settings {
             node_name: config.node_name.clone(),
             node_id,
             datacenter: config.datacenter.clone(),
+            primary_datacenter: config.primary_datacenter.clone(),
+            translate_wan_addrs: config.translate_wan_addrs,
             server: config.server,
             build,
             kv_max_value_size: config.limits.kv_max_value_size,
             txn_max_req_len: config.limits.txn_max_req_len,
             default_query_time: config.default_query_time,
             max_query_time: config.max_query_time,
+            discovery_max_stale: config.discovery_max_stale,
             session_ttl_min: config.session_ttl_min,
             http_max_conns_per_client: config.limits.http_max_conns_per_client,
+            connect: config.connect.enabled,
+            allow_write_http_from: config.http_config.allow_write_http_from.clone(),
+            block_endpoints: config.http_config.block_endpoints.clone(),
+            header_bytes_max: config.http_config.header_bytes_max,
+            response_headers: config
+                .http_config
+                .response_headers
+                .clone()
+                .into_iter()
+                .collect(),
+            use_cache: config.http_config.use_cache,
+            enable_debug: config.enable_debug,
             pretty: config.dev,
             debug_config: debug_config(config, node_id, build),
         }
@@ -81,6 +116,7 @@ fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
     #[rustfmt::skip]
     let fields = [
         ("AdvertiseAddrLAN", json!(config.advertise_addr)),
+        ("AdvertiseAddrWAN", json!(config.wan.advertise)),
         ("AutopilotCleanupDeadServers", json!(config.autopilot.cleanup_dead_servers)),
         ("AutopilotLastContactThreshold", json!(print(config.autopilot.last_contact_threshold))),
         ("AutopilotMaxTrailingLogs", json!(config.autopilot.max_trailing_logs)),
@@ -90,15 +126,29 @@ fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
         ("Bootstrap", json!(config.bootstrap == Bootstrap::Alone)),
         ("BootstrapExpect", json!(expect)),
         ("BuildDate", json!(build.date)),
+        ("ConnectCAProvider", json!(crate::ca::settings::PROVIDER)),
+        ("ConnectEnabled", json!(config.connect.enabled)),
         ("DataDir", json!(config.data_dir.display().to_string())),
         ("Datacenter", json!(config.datacenter)),
         ("DefaultQueryTime", json!(print(config.default_query_time))),
         ("DevMode", json!(config.dev)),
+        ("AllowWriteHTTPFrom", json!(config.http_config.allow_write_http_from.iter().map(ToString::to_string).collect::<Vec<_>>())),
+        ("DisableRemoteExec", json!(config.disable_remote_exec)),
+        ("EnableDebug", json!(config.enable_debug)),
+        ("HTTPBlockEndpoints", json!(config.http_config.block_endpoints)),
+        ("HTTPResponseHeaders", json!(config.http_config.response_headers)),
         ("GossipLANGossipInterval", json!(print(config.gossip_lan.gossip_interval))),
         ("GossipLANProbeInterval", json!(print(config.gossip_lan.probe_interval))),
         ("GossipLANProbeTimeout", json!(print(config.gossip_lan.probe_timeout))),
         ("GossipLANSuspicionMult", json!(config.gossip_lan.suspicion_mult)),
+        ("GossipWANGossipInterval", json!(print(config.wan.gossip.gossip_interval))),
+        ("GossipWANProbeInterval", json!(print(config.wan.gossip.probe_interval))),
+        ("GossipWANProbeTimeout", json!(print(config.wan.gossip.probe_timeout))),
+        ("GossipWANSuspicionMult", json!(config.wan.gossip.suspicion_mult)),
         ("HTTPAddrs", json!(config.http.iter().map(ToString::to_string).collect::<Vec<_>>())),
+        ("HTTPSAddrs", json!(config.https.iter().map(ToString::to_string).collect::<Vec<_>>())),
+        ("HTTPSHandshakeTimeout", json!(print(config.tls.https_handshake_timeout))),
+        ("HTTPSPort", json!(config.ports.https.map_or(-1, i32::from))),
         ("HTTPMaxConnsPerClient", json!(config.limits.http_max_conns_per_client)),
         ("HTTPPort", json!(config.ports.http.map_or(-1, i32::from))),
         ("KVMaxValueSize", json!(config.limits.kv_max_value_size)),
@@ -110,7 +160,7 @@ fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
         ("NodeMeta", json!(config.node_meta)),
         ("NodeName", json!(config.node_name)),
         ("PidFile", json!(config.pid_file.as_ref().map(|path| path.display().to_string()))),
-        ("PrimaryDatacenter", json!(config.datacenter)),
+        ("PrimaryDatacenter", json!(config.primary_datacenter)),
         ("RPCAdvertiseAddr", json!(config.rpc_advertise())),
         ("RPCBindAddr", json!(config.rpc_bind())),
         ("RPCHoldTimeout", json!(print(config.rpc_hold_timeout))),
@@ -119,16 +169,24 @@ fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
         ("RaftTrailingLogs", json!(config.raft.trailing_logs)),
         ("RejoinAfterLeave", json!(config.rejoin_after_leave)),
         ("RetryJoinIntervalLAN", json!(print(config.retry_interval))),
+        ("RetryJoinIntervalWAN", json!(print(config.wan.retry_interval))),
         ("RetryJoinLAN", json!(config.retry_join)),
         ("RetryJoinMaxAttemptsLAN", json!(config.retry_max)),
+        ("RetryJoinMaxAttemptsWAN", json!(config.wan.retry_max)),
+        ("RetryJoinWAN", json!(config.wan.retry_join)),
         ("Revision", json!(build.revision)),
         ("SerfAdvertiseAddrLAN", json!(config.gossip_advertise())),
+        ("SerfAdvertiseAddrWAN", json!(config.wan_advertise())),
         ("SerfBindAddrLAN", json!(config.gossip_bind())),
+        ("SerfBindAddrWAN", json!(config.wan_bind())),
         ("SerfPortLAN", json!(config.ports.serf_lan)),
+        ("SerfPortWAN", json!(config.ports.serf_wan.map_or(-1, i32::from))),
         ("ServerMode", json!(config.server)),
         ("ServerPort", json!(config.ports.server)),
         ("SkipLeaveOnInt", json!(config.skip_leave_on_interrupt)),
         ("StartJoinAddrsLAN", json!(config.start_join)),
+        ("StartJoinAddrsWAN", json!(config.wan.start_join)),
+        ("TranslateWANAddrs", json!(config.translate_wan_addrs)),
         ("Version", json!(build.version)),
     ];
     fields

@@ -11,11 +11,8 @@ use super::body::{Body, Response, Value, empty};
 use super::error::Error;
 use super::request::Request;
 use super::{Api, Server};
-use crate::archive;
+use crate::archive::{self, ARCHIVE_BYTES_MAX};
 use crate::state::{Command, RESTORE_PART_BYTES, RestoreStep, Store};
-
-/// Largest archive that is taken: it is held in memory while it is checked.
-const ARCHIVE_BYTES_MAX: usize = 1 << 30;
 
 /// How long it may take to arrive.
 const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(600);

@@ -29,18 +29,26 @@ use crate::state::{
 mod agent;
 mod autopilot;
 mod catalog;
+mod closed;
 mod config;
+mod connect;
 mod connections;
 mod coordinate;
+mod datacenters;
 mod event;
+mod got;
+mod guard;
 mod intentions;
 mod kv;
 mod local;
 mod malformed;
+mod mesh;
 mod query;
 mod sessions;
 mod snapshot;
 mod txn;
+
+use got::Got;
 
 /// The settings of every test.
 pub(super) fn settings() -> Settings {
@@ -48,6 +56,8 @@ pub(super) fn settings() -> Settings {
         node_name: "a".into(),
         node_id: Uuid::from_u128(10),
         datacenter: "dc1".into(),
+        primary_datacenter: "dc1".into(),
+        translate_wan_addrs: false,
         server: true,
         build: Build {
             version: "1.19.0",
@@ -58,8 +68,16 @@ pub(super) fn settings() -> Settings {
         txn_max_req_len: 524_288,
         default_query_time: Duration::from_secs(300),
         max_query_time: Duration::from_secs(600),
+        discovery_max_stale: Duration::ZERO,
         session_ttl_min: Duration::from_secs(10),
         http_max_conns_per_client: 200,
+        connect: true,
+        allow_write_http_from: vec![],
+        block_endpoints: vec![],
+        header_bytes_max: 65536,
+        response_headers: vec![],
+        use_cache: true,
+        enable_debug: false,
         pretty: false,
         debug_config: json!({"BindAddr": "127.0.0.1"}),
     }
@@ -72,6 +90,12 @@ struct Fake {
     leaderless: AtomicBool,
     local: Local,
     events: Events,
+    /// Its datacenter.
+    datacenter: &'static str,
+    /// The other datacenters that it knows, the nearest first; each is a node that is a store too.
+    others: Mutex<Vec<(String, Arc<Fake>)>>,
+    /// Why every request fails.
+    broken: Option<NodeError>,
     /// What was asked of it, besides reads and proposals.
     calls: Mutex<Vec<String>>,
 }
@@ -95,9 +119,13 @@ impl Fake {
                     update_interval: Duration::ZERO,
                     scripts_from_api: false,
                     scripts_from_files: false,
+                    sidecar_ports: Some((21000, 21255)),
                 },
             ),
             events: Events::default(),
+            datacenter: "dc1",
+            others: Mutex::default(),
+            broken: None,
             calls: Mutex::default(),
         };
         // Index 1 is a configuration entry, as in a real log.
@@ -122,7 +150,18 @@ impl Fake {
         self.led()
     }
 
+    /// A datacenter that cannot be asked.
+    fn broken(why: NodeError) -> Self {
+        Self {
+            broken: Some(why),
+            ..Self::new()
+        }
+    }
+
     fn led(&self) -> Result<(), NodeError> {
+        if let Some(why) = &self.broken {
+            return Err(why.clone());
+        }
         if self.leaderless.load(Ordering::SeqCst) {
             return Err(NodeError::NoLeader);
         }
@@ -146,6 +185,44 @@ fn address(text: &str) -> SocketAddr {
 }
 
 impl Api for Arc<Fake> {
+    fn at(&self, datacenter: &str) -> Self {
+        if datacenter == self.datacenter {
+            return self.clone();
+        }
+        let others = self.others.lock().unwrap();
+        let found = others.iter().find(|(name, _)| name == datacenter);
+        match found {
+            Some((_, other)) => other.clone(),
+            None => Arc::new(Fake::broken(NodeError::NoPath)),
+        }
+    }
+
+    async fn datacenters(&self) -> Result<Vec<Datacenter>, NodeError> {
+        let others = self.others.lock().unwrap();
+        let names = others.iter().map(|(name, _)| name.as_str());
+        let found = std::iter::once("dc1").chain(names).map(|name| Datacenter {
+            name: name.to_owned(),
+            places: vec![("a".to_owned(), Coordinate::default())],
+        });
+        Ok(found.collect())
+    }
+
+    fn wan_members(&self) -> Vec<Arc<Member>> {
+        vec![member("a.dc1", 8302, Status::Alive)]
+    }
+
+    async fn join_wan(&self, at: &str) -> Result<usize, JoinError> {
+        let _ = self.call(format!("join -wan {at}"));
+        match at {
+            "client" => Err(JoinError::NoPool("Must be a server to join WAN cluster")),
+            _ => Ok(1),
+        }
+    }
+
+    async fn force_leave_wan(&self, name: &str, prune: bool) -> Result<(), NodeError> {
+        self.call(format!("force-leave -wan {name} {prune}"))
+    }
+
     async fn propose(&self, command: Command) -> Result<Outcome, NodeError> {
         self.led()?;
         Ok(self.apply(command))
@@ -200,8 +277,11 @@ impl Api for Arc<Fake> {
         Ok(())
     }
 
-    async fn leader_address(&self) -> Option<SocketAddr> {
-        self.led().ok().map(|()| address("127.0.0.1:8300"))
+    async fn leader_address(&self) -> Result<Option<SocketAddr>, NodeError> {
+        match self.led() {
+            Err(NodeError::NoLeader) => Ok(None),
+            led => led.map(|()| Some(address("127.0.0.1:8300"))),
+        }
     }
 
     async fn peer_addresses(&self) -> Result<Vec<SocketAddr>, NodeError> {
@@ -278,8 +358,10 @@ impl Api for Arc<Fake> {
         &self.local
     }
 
-    async fn fire(&self, event: UserEvent) {
+    async fn fire(&self, event: UserEvent) -> Result<(), NodeError> {
+        self.led()?;
         self.events.push(Arc::new(UserEvent { ltime: 5, ..event }));
+        Ok(())
     }
 
     fn events(&self) -> &Events {
@@ -295,6 +377,26 @@ impl Api for Arc<Fake> {
         let node = node.to_owned();
         self.apply(Command::SetPlaces(vec![NodePlace { node, place }]));
         Ok(())
+    }
+
+    async fn set_ca_config(&self, update: Update) -> Result<bool, NodeError> {
+        self.led()?;
+        let (store, env) = (self.shared.load(), Env::real());
+        let step = crate::ca::change(&store, &update, env.clock.unix_ms(), &*env.random)?;
+        let Some((step, _)) = step else {
+            return Ok(false);
+        };
+        Ok(self.apply(Command::Ca(step)) == Outcome::Bool(true))
+    }
+
+    async fn leaf(
+        &self,
+        service: &str,
+        min_index: u64,
+        wait: Duration,
+    ) -> Result<(SharedLeaf, bool), NodeError> {
+        self.call(format!("leaf {service} {min_index} {wait:?}"))?;
+        connect::leaf(&self.shared.load(), service)
     }
 
     fn meta(&self) -> BTreeMap<String, String> {
@@ -319,6 +421,11 @@ impl Api for Arc<Fake> {
             "state.kv_entries",
             self.shared.load().counts().kv_entries as f64,
         )]
+    }
+
+    fn later_gauges(&self) -> GaugeSource {
+        let fake = self.clone();
+        Box::new(move || fake.gauges())
     }
 
     fn info(&self) -> BTreeMap<String, BTreeMap<String, String>> {
@@ -491,53 +598,5 @@ impl Bench {
             services: vec![],
             checks: vec![check],
         })));
-    }
-}
-
-/// An answer.
-#[derive(Debug)]
-struct Got {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
-impl Got {
-    fn parse(bytes: &[u8]) -> Self {
-        let text = std::str::from_utf8(bytes).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
-        let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1));
-        let headers = lines.filter_map(|line| line.split_once(": "));
-        Self {
-            status: status.and_then(|s| s.parse().ok()).unwrap_or(0),
-            headers: headers
-                .map(|(n, v)| (n.to_lowercase(), v.to_owned()))
-                .collect(),
-            body: body.to_owned(),
-        }
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
-
-    fn index(&self) -> u64 {
-        self.header("x-consul-index").parse().unwrap()
-    }
-
-    #[track_caller]
-    fn json(&self) -> Value {
-        assert_eq!(self.header("content-type"), "application/json", "{self:?}");
-        serde_json::from_str(&self.body).unwrap()
-    }
-
-    #[track_caller]
-    fn is(&self, status: u16, body: &str) {
-        assert_eq!(
-            (self.status, self.body.as_str()),
-            (status, body),
-            "{self:?}"
-        );
     }
 }

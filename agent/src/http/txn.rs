@@ -47,14 +47,14 @@ pub(super) async fn handle<A: Api>(
     let bodies: Vec<OpBody> = json::parse(&body)
         .map_err(|reason| Error::bad_request(format!("Failed to parse body: {reason}")))?;
     let ops = read_ops(bodies, value_max)?;
-    let (ops, errors) = check_ops(ops, &settings.datacenter);
+    let (ops, errors) = check_ops(ops, server.datacenter());
     if !errors.is_empty() {
         return Ok(failed(server, &request, &errors, None));
     }
     if ops.iter().all(TxnOp::is_read) {
         return read(server, &request, ops).await;
     }
-    match server.api().propose(Command::Txn(ops)).await? {
+    match server.propose(Command::Txn(ops)).await? {
         Outcome::Txn(results) => Ok(done(server, &request, &results, None)),
         Outcome::TxnFailed(errors) => Ok(failed(server, &request, &errors, None)),
         Outcome::Error { text, .. } => Err(Error::internal(text)),

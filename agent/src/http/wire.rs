@@ -27,9 +27,6 @@ pub(super) use answer::{Form, chunk, encode};
 use chunked::Chunks;
 pub(super) use head::{Head, Length};
 
-/// Bound on a request's head, and on what is read ahead of a body.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-
 /// Bytes that are read at once, into memory that all connections of a thread share.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -68,6 +65,7 @@ pub(super) struct Wire(Arc<Mutex<Inner>>);
 
 struct Inner {
     stream: BoxStream,
+    head_bytes_max: usize,
     /// Read and not used yet.
     buffer: Vec<u8>,
     /// What is still to come of the present request's body.
@@ -91,9 +89,11 @@ impl Rest {
 }
 
 impl Wire {
-    pub(super) fn new(stream: BoxStream) -> Self {
+    /// `head_bytes_max` bounds a request's head, and what is read ahead of a body.
+    pub(super) fn new(stream: BoxStream, head_bytes_max: usize) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             stream,
+            head_bytes_max,
             buffer: Vec::new(),
             body: Rest::Known(0),
             permission: b"",
@@ -214,7 +214,7 @@ impl Inner {
                         self.permission = if asks { CONTINUE } else { b"" };
                         return Poll::Ready(Ok(Ok(Some(head))));
                     }
-                    Ok(None) if self.buffer.len() < HEAD_BYTES_MAX => {}
+                    Ok(None) if self.buffer.len() < self.head_bytes_max => {}
                     Ok(None) => {
                         return Poll::Ready(Ok(Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)));
                     }
@@ -288,7 +288,7 @@ impl Inner {
     }
 
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while self.body.is_over() && self.buffer.len() < HEAD_BYTES_MAX {
+        while self.body.is_over() && self.buffer.len() < self.head_bytes_max {
             match ready!(self.poll_fill(context)) {
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}

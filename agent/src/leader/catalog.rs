@@ -139,6 +139,11 @@ pub fn own_row(config: &Config, id: Uuid) -> Node {
         crate::VERSION,
         &config.datacenter,
     );
+    let wan = config.wan.advertise;
+    let family = if wan.is_ipv4() { "ipv4" } else { "ipv6" };
+    for name in ["wan".to_owned(), format!("wan_{family}")] {
+        row.tagged_addresses.insert(name, wan.to_string());
+    }
     row.tagged_addresses.extend(config.tagged_addresses.clone());
     row.meta.extend(config.node_meta.clone());
     row

@@ -9,14 +9,18 @@ use uuid::Uuid;
 
 use super::autopilot::Stability;
 use super::catalog;
-use super::peers::{Change, Policy, Stranger, View, Why, next_change, strangers};
+use super::peers::{Change, Policy, Stranger, View, Why, next_change, server_addr, strangers};
 use super::places::PendingPlaces;
 use super::session_timers::SessionTimers;
 use super::upkeep::Upkeep;
+use crate::ca;
+use crate::config::Connect;
 use crate::env::Env;
-use crate::gossip::Gossip;
+use crate::gossip::{self, Gossip, Member};
 use crate::raft::{self, Consensus, RaftId, Status};
-use crate::state::{Autopilot, Command, Shared, Stamped};
+use crate::state::{
+    Autopilot, CaStep, Command, ConfigEntry, EntryStep, Outcome, Shared, Stamped, VirtualStep,
+};
 
 /// Time between two looks when nothing says that something has changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -26,6 +30,9 @@ const AFTER_FAILURE: Duration = Duration::from_millis(20);
 
 /// Time between two lines about the same stranger.
 const REMIND: Duration = Duration::from_secs(60);
+
+/// Tag of servers that understand commands about the certificate authority.
+pub const KNOWS_CA: &str = "ft_ca";
 
 /// Everything that the leader works with.
 pub struct Duties {
@@ -45,12 +52,16 @@ pub struct Duties {
     pub bootstrap: bool,
     /// What autopilot's settings become if nobody has set them yet.
     pub autopilot: Autopilot,
+    /// Config entries to be written when there are none of their kind and name.
+    pub entries: Vec<ConfigEntry>,
     /// What is remembered of the servers' health.
     pub stability: Arc<Mutex<Stability>>,
     /// Times of sessions, which renewals start anew.
     pub timers: Arc<SessionTimers>,
     /// Where nodes say that they are.
     pub places: Arc<PendingPlaces>,
+    /// Whether there is a certificate authority, and how it begins.
+    pub connect: Connect,
 }
 
 /// What a leader remembers from one look to the next; a new leader starts afresh.
@@ -59,8 +70,12 @@ struct Memory {
     reported: BTreeMap<Stranger, Instant>,
     /// Since when each learner has been caught up.
     caught_up: BTreeMap<RaftId, Instant>,
+    /// How many of the configured entries have been seen to.
+    entries_done: usize,
     /// What has a time.
     upkeep: Upkeep,
+    /// Why there is no certificate authority, when that was last said.
+    no_ca: Option<ca::Error>,
 }
 
 impl Memory {
@@ -68,7 +83,9 @@ impl Memory {
         Self {
             reported: BTreeMap::new(),
             caught_up: BTreeMap::new(),
+            entries_done: 0,
             upkeep: Upkeep::start(timers, places, Instant::now()),
+            no_ca: None,
         }
     }
 
@@ -185,18 +202,18 @@ impl Duties {
         let unstable = memory.unstable(&view, &policy, autopilot.server_stabilization_time);
         view.unstable = &unstable;
         self.report(strangers(&view), cluster, &mut memory.reported);
-        // The state names its cluster, so that a snapshot or a copy of it can be told apart from a stranger's.
-        if self.shared.load().cluster_id() != Some(cluster) {
-            self.propose(Command::SetClusterId(cluster)).await?;
+        if let Some(first) = self.first_command(cluster) {
+            self.propose(first).await?;
             return Ok(true);
         }
-        if set.is_none() {
-            let config = Box::new(self.autopilot.clone());
-            let first = Command::SetAutopilot {
-                config,
-                cas: Some(0),
-            };
-            self.propose(first).await?;
+        if let Some(entry) = self.entries.get(memory.entries_done) {
+            self.bootstrap(entry).await?;
+            memory.entries_done += 1;
+            return Ok(true);
+        }
+        if let Some((step, done)) = self.ca_step(cluster, &members, &mut memory.no_ca) {
+            self.propose(Command::Ca(step)).await?;
+            tracing::info!(target: "connect", "{done}");
             return Ok(true);
         }
         if status.membership_committed
@@ -223,6 +240,84 @@ impl Duties {
         Ok(false)
     }
 
+    /// What every cluster's state begins with, as far as it is not there yet.
+    fn first_command(&self, cluster: Uuid) -> Option<Command> {
+        let store = self.shared.load();
+        // The state names its cluster, so that a snapshot or a copy of it can be told apart from a stranger's.
+        if store.cluster_id() != Some(cluster) {
+            return Some(Command::SetClusterId(cluster));
+        }
+        if store.autopilot().is_none() {
+            return Some(Command::SetAutopilot {
+                config: Box::new(self.autopilot.clone()),
+                cas: Some(0),
+            });
+        }
+        (!store.has_virtual_ips()).then_some(Command::Virtual(VirtualStep::Begin))
+    }
+
+    /// Writes a configured entry, unless there is one; then, or when it does not fit the others, nothing changes.
+    async fn bootstrap(&self, entry: &ConfigEntry) -> Result<(), raft::Error> {
+        if self.shared.load().entry(&entry.kind, &entry.name).is_some() {
+            return Ok(());
+        }
+        let step = EntryStep::Set {
+            entry: Box::new(entry.clone()),
+            cas: Some(0),
+        };
+        let stamped = Stamped {
+            unix_ms: self.env.clock.unix_ms(),
+            command: Command::CheckedEntry(step),
+        };
+        let (kind, name) = (&entry.kind, &entry.name);
+        match self.consensus.propose(stamped.encode()).await? {
+            Outcome::Error { text, .. } => tracing::error!(
+                target: "consul",
+                "failed to apply configuration entry {kind:?} / {name:?} of config_entries.bootstrap: {text}"
+            ),
+            _ => {
+                tracing::info!(target: "consul", "applied configuration entry: kind={kind} name={name}")
+            }
+        }
+        Ok(())
+    }
+
+    /// What is due of the certificate authority, and what to say of it then: its first root, or the end of an old one.
+    fn ca_step(
+        &self,
+        cluster: Uuid,
+        members: &[Arc<Member>],
+        said: &mut Option<ca::Error>,
+    ) -> Option<(CaStep, &'static str)> {
+        if !self.connect.enabled {
+            return None;
+        }
+        let (store, now_ms) = (self.shared.load(), self.env.clock.unix_ms());
+        if store.ca_config().is_some() {
+            let step = ca::due(&store, now_ms)?;
+            return Some((step, "pruned old unused root CA"));
+        }
+        // The command stops a server that does not understand it: one of before, while a cluster is being upgraded.
+        let servers = members.iter().filter(|m| server_addr(m).is_some());
+        let mut alive = servers.filter(|m| m.status == gossip::Status::Alive);
+        if alive.any(|m| !m.tags.contains_key(KNOWS_CA)) {
+            return None;
+        }
+        match ca::first(&self.connect.ca, cluster, now_ms, &*self.env.random) {
+            Ok(step) => Some((
+                step,
+                "initialized primary datacenter CA with provider: provider=consul",
+            )),
+            Err(error) => {
+                if said.as_ref() != Some(&error) {
+                    tracing::error!(target: "connect", "Failed to initialize Connect CA: {error}");
+                    *said = Some(error);
+                }
+                None
+            }
+        }
+    }
+
     async fn propose(&self, command: Command) -> Result<(), raft::Error> {
         let stamped = Stamped {
             unix_ms: self.env.clock.unix_ms(),
@@ -235,8 +330,10 @@ impl Duties {
     async fn apply(&self, change: Change) -> Result<(), raft::Error> {
         match change {
             Change::FinishJoint => {
-                tracing::warn!(target: "raft", "finishing a change of the configuration that a former leader began");
-                self.consensus.finish_joint().await
+                if self.consensus.finish_joint().await? {
+                    tracing::warn!(target: "raft", "finished a change of the configuration that a former leader began");
+                }
+                Ok(())
             }
             Change::AddLearner { id, node } => {
                 self.consensus.add_learner(id, node.clone()).await?;

@@ -7,12 +7,14 @@ mod check;
 mod mesh;
 mod service;
 mod shape;
+mod sidecar;
 #[cfg(test)]
 mod tests;
 
 pub use check::{CheckDefinition, Http, Kind, Tls};
 pub(crate) use mesh::of_given as mesh_of;
 pub use service::ServiceDefinition;
+pub use sidecar::{Sidecar, choose_port, sidecar_id};
 
 use serde_json::Value;
 
@@ -51,7 +53,8 @@ impl Raw {
     /// # Errors
     /// When it is no object.
     pub fn service(value: Value) -> Result<Self, Error> {
-        let folded = fold(value, shape::SERVICE, Unknown::Drop).map_err(Error::Decode)?;
+        let mut folded = fold(value, shape::SERVICE, Unknown::Drop).map_err(Error::Decode)?;
+        sidecar::fold_inside(&mut folded, Unknown::Drop).map_err(Error::Decode)?;
         Ok(Self(folded))
     }
 
@@ -69,7 +72,9 @@ impl Raw {
     /// # Errors
     /// What is wrong with it.
     pub fn service_in_file(value: Value) -> Result<Self, String> {
-        fold(value, shape::SERVICE, Unknown::Refuse).map(Self)
+        let mut folded = fold(value, shape::SERVICE, Unknown::Refuse)?;
+        sidecar::fold_inside(&mut folded, Unknown::Refuse)?;
+        Ok(Self(folded))
     }
 
     /// Reads a check's definition from a configuration file.
@@ -78,6 +83,15 @@ impl Raw {
     /// What is wrong with it.
     pub fn check_in_file(value: Value) -> Result<Self, String> {
         fold(value, shape::CHECK, Unknown::Refuse).map(Self)
+    }
+
+    /// The service without the short form for a sidecar, and the sidecar that it asked for.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn split(&self) -> Result<(Self, Option<Sidecar>), Error> {
+        let (service, sidecar) = sidecar::split(&self.0)?;
+        Ok((Self(service), sidecar))
     }
 
     /// Checks it as a service.

@@ -1,6 +1,7 @@
 //! Running a check once.
 
 mod connect;
+mod docker;
 mod h2;
 mod http;
 mod script;
@@ -27,6 +28,7 @@ pub(super) async fn run(env: &Env, definition: &CheckDefinition) -> Outcome {
             Kind::Grpc { address, tls } => h2::grpc(env, address, tls.as_ref()).await,
             Kind::H2ping { address, tls } => h2::ping(env, address, tls.as_ref()).await,
             Kind::Script { args } => script::run(args).await,
+            Kind::Docker { container, args } => docker::run(env, container, args).await,
             Kind::OsService { name } => script::os_service(name).await,
             Kind::Ttl(_) | Kind::Alias { .. } | Kind::Maintenance => {
                 critical("this check is not run")
@@ -35,7 +37,9 @@ pub(super) async fn run(env: &Env, definition: &CheckDefinition) -> Outcome {
     };
     match tokio::time::timeout(timeout, probe).await {
         Ok(outcome) => outcome,
-        Err(_) if definition.runs_a_program() => critical("Timed out: the program was stopped"),
+        Err(_) if matches!(definition.kind, Kind::Script { .. }) => {
+            critical("Timed out: the program was stopped")
+        }
         Err(_) => critical(format!(
             "Timed out after {}",
             crate::duration::print(timeout)

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::definition::{CheckDefinition, Kind, ServiceDefinition};
-use crate::state::{Check, CheckStatus, Service};
+use super::definition::{CheckDefinition, Kind, ServiceDefinition, sidecar_id};
+use crate::state::{CONSUL_VIRTUAL, Check, CheckStatus, Service, ServiceAddress};
 
 /// Id of the check that takes the whole node out of service.
 pub const NODE_MAINTENANCE: &str = "_node_maintenance";
@@ -37,6 +37,8 @@ pub struct OwnService {
     pub row: Arc<Service>,
     /// Who defined it.
     pub source: Source,
+    /// Whether it goes with the service whose sidecar it is.
+    pub(super) sidecar: bool,
     pub(super) in_sync: bool,
 }
 
@@ -107,13 +109,14 @@ impl Table {
         replace: bool,
         now: Instant,
     ) -> Vec<String> {
-        let row = &definition.service;
+        let row = &self.with_address(&definition.service);
         let same = |old: &&OwnService| old.in_sync && *old.row == *row;
         let in_sync = self.services.get(&row.id).as_ref().is_some_and(same);
         self.gone_services.remove(&row.id);
         let own = OwnService {
             row: Arc::new(row.clone()),
             source,
+            sidecar: definition.sidecar,
             in_sync,
         };
         self.services.insert(row.id.clone(), own);
@@ -155,6 +158,21 @@ impl Table {
     /// Adds a check or replaces it.
     ///
     /// The caller has seen to it that its service is here.
+    /// A row with the address that the servers gave to its service.
+    fn with_address(&self, row: &Service) -> Service {
+        let mut row = row.clone();
+        let known = self.services.get(&row.id);
+        let known = known.filter(|old| row.mesh_target().is_some() && old.row.mesh == row.mesh);
+        let known = known.and_then(|old| old.row.tagged_addresses.get(CONSUL_VIRTUAL));
+        if let Some(known) = known {
+            let (address, port) = (known.address.clone(), row.port);
+            let known = ServiceAddress { address, port };
+            row.tagged_addresses
+                .insert(CONSUL_VIRTUAL.to_owned(), known);
+        }
+        row
+    }
+
     pub(super) fn put_check(
         &mut self,
         definition: Arc<CheckDefinition>,
@@ -202,6 +220,20 @@ impl Table {
         self.gone_services.insert(id.to_owned());
         self.refresh_aliases();
         Some(checks)
+    }
+
+    /// A service and, if it was registered with it, its sidecar: what goes when it goes. Nothing when it is not here.
+    pub(super) fn with_sidecar(&self, id: &str) -> Vec<String> {
+        let sidecar = sidecar_id(id);
+        let is_sidecar = |own: &OwnService| own.sidecar;
+        let mut ids = Vec::new();
+        if self.services.contains_key(id) {
+            ids.push(id.to_owned());
+            if self.services.get(&sidecar).is_some_and(is_sidecar) {
+                ids.push(sidecar);
+            }
+        }
+        ids
     }
 
     /// Removes a check; false when there is none.

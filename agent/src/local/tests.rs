@@ -41,6 +41,7 @@ impl Bed {
             update_interval: Duration::ZERO,
             scripts_from_api: false,
             scripts_from_files: true,
+            sidecar_ports: Some((21000, 21255)),
         };
         Local::new(self.env.clone(), settings)
     }
@@ -187,6 +188,72 @@ async fn checks_that_a_service_no_longer_names_stay_unless_asked() {
         .await
         .expect("valid");
     assert_eq!(ids(&local).1, ["_service_maintenance:web", "only"]);
+}
+
+#[tokio::test]
+async fn a_sidecar_comes_and_goes_with_its_service_and_keeps_its_port() {
+    let bed = Bed::new();
+    let file = json!({"name": "db", "port": 21000, "connect": {"sidecar_service": {}}});
+    let local = bed.opened(std::slice::from_ref(&file)).await;
+    let port = |local: &Local, id: &str| local.service(id).expect("there").row.port;
+    assert_eq!(port(&local, "db-sidecar-proxy"), 21001);
+    let web = json!({"name": "web", "port": 80, "connect": {"sidecar_service": {}}});
+    let web = service(&web);
+    local.register_service(&web, false).await.expect("valid");
+    assert_eq!(port(&local, "web-sidecar-proxy"), 21002);
+    local.register_service(&web, false).await.expect("valid");
+    assert_eq!(port(&local, "web-sidecar-proxy"), 21002, "its own is free");
+    let file_services: Vec<_> = [file].iter().map(service).collect();
+    local.reload(&file_services, &[]).expect("valid");
+    assert_eq!(port(&local, "db-sidecar-proxy"), 21001);
+    // Without the first one in files, its port would be free; that of the second was kept.
+    let other = json!({"name": "cache", "connect": {"sidecar_service": {}}});
+    let local = bed.opened(&[other]).await;
+    assert_eq!(port(&local, "web-sidecar-proxy"), 21002);
+    assert_eq!(
+        ids(&local).0,
+        ["cache", "cache-sidecar-proxy", "web", "web-sidecar-proxy"]
+    );
+    assert_eq!(port(&local, "cache-sidecar-proxy"), 21000);
+    local.deregister_service("web").await.expect("there");
+    local.reload(&[], &[]).expect("valid");
+    assert_eq!(ids(&local), (vec![], vec![]));
+    let local = bed.opened(&[]).await;
+    assert_eq!(ids(&local), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_service_that_is_named_like_a_sidecar_is_nobodys_sidecar() {
+    let bed = Bed::new();
+    let local = bed.opened(&[]).await;
+    for name in ["web", "web-sidecar-proxy"] {
+        let definition = service(&json!({"name": name}));
+        local
+            .register_service(&definition, false)
+            .await
+            .expect("valid");
+    }
+    local.deregister_service("web").await.expect("there");
+    assert_eq!(ids(&local).0, ["web-sidecar-proxy"]);
+}
+
+#[tokio::test]
+async fn a_sidecar_that_an_older_version_kept_in_its_service_is_made_a_service() {
+    let bed = Bed::new();
+    let text = json!({"Version": 1, "Definition": {
+        "name": "web", "port": 80, "connect": {"SidecarService": {"Port": 20000}},
+    }});
+    let folder = PathBuf::from("/data/services");
+    let disk = &bed.env.disk;
+    disk.create_dir_all(&folder).expect("room");
+    crate::env::write_atomic(&**disk, &folder.join("web"), text.to_string().as_bytes())
+        .expect("room");
+    for _ in 0..2 {
+        let local = bed.opened(&[]).await;
+        let sidecar = local.service("web-sidecar-proxy").expect("there");
+        assert_eq!((sidecar.row.port, sidecar.source), (20000, Source::Api));
+        assert_eq!(local.service("web").expect("there").row.mesh, None);
+    }
 }
 
 /// Servers of which none answers.

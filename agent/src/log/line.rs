@@ -31,7 +31,9 @@ pub struct Line<'a> {
 pub(super) fn shown_as(target: &str, level: Level) -> (&str, Level) {
     let module = target.split("::").next().unwrap_or(target);
     match module {
-        "agent" | "consul" | "raft" | "serf" | "http" | "dns" | "rpc" => (module, level),
+        "agent" | "connect" | "consul" | "raft" | "serf" | "http" | "dns" | "rpc" => {
+            (module, level)
+        }
         _ if module.starts_with("openraft") && level <= Level::WARN => ("raft", Level::DEBUG),
         _ if module.starts_with("openraft") => ("raft", Level::TRACE),
         _ if level <= Level::WARN => (module, level),

@@ -138,6 +138,19 @@ fn levels_change_while_running_and_monitors_have_their_own() {
     assert_eq!(printed(&text).len(), 2);
 }
 
+#[test]
+fn whoever_asks_first_hears_whether_a_line_would_be_printed() {
+    let (log, _) = captured(Level::INFO);
+    let subscriber = tracing_subscriber::registry().with(log.layer());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let asked = || tracing::enabled!(target: "http", Level::DEBUG);
+    assert!(!asked());
+    let monitor = log.monitor(Level::DEBUG, false);
+    assert!(asked());
+    drop(monitor);
+    assert!(!asked());
+}
+
 #[tokio::test]
 async fn a_slow_monitor_is_told_how_much_it_missed() {
     let (log, _) = captured(Level::ERROR);

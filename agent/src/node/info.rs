@@ -49,7 +49,7 @@ pub(super) fn info(node: &Node) -> BTreeMap<String, Block> {
                     "cluster_id",
                     cluster.map_or_else(String::new, |id| id.to_string()),
                 ),
-                ("known_datacenters", "1".to_owned()),
+                ("known_datacenters", node.known_datacenters().to_string()),
                 ("leader", status.is_leader().to_string()),
                 (
                     "leader_addr",
@@ -76,6 +76,9 @@ pub(super) fn info(node: &Node) -> BTreeMap<String, Block> {
         ]),
     };
     blocks.insert("consul".to_owned(), consul);
+    if let Some(wan) = &node.inner.wan {
+        blocks.insert("serf_wan".to_owned(), wan.gossip.stats());
+    }
     blocks
 }
 
@@ -114,7 +117,7 @@ fn raft(server: &Server) -> Block {
         ),
         ("last_contact", last_contact),
         ("last_log_index", status.last_index.to_string()),
-        ("last_log_term", status.last_term.to_string()),
+        ("last_log_term", status.log_term.to_string()),
         ("last_snapshot_index", snapshot_index.to_string()),
         ("last_snapshot_term", snapshot_term.to_string()),
         ("latest_configuration", format!("[{}]", latest.join(" "))),

@@ -46,7 +46,8 @@ impl Node {
         match &self.inner.server {
             Some(server) => {
                 tracing::info!(target: "consul", "server starting leave");
-                self.hand_over(server).await;
+                // Others need not be told in turn: who hands leadership over is still in both pools.
+                tokio::join!(self.leave_wan(), self.hand_over(server));
                 self.inner.gossip.announce_leaving().await;
                 self.get_out(server).await;
                 self.drain(server).await;
@@ -58,6 +59,13 @@ impl Node {
         tracing::info!(target: "agent", "Graceful leave complete");
         self.inner.phase.send_replace(Phase::Left);
         Ok(())
+    }
+
+    /// Leaves the pool of all datacenters, which comes first: requests of others should no longer come here.
+    async fn leave_wan(&self) {
+        if let Some(wan) = &self.inner.wan {
+            wan.gossip.leave().await;
+        }
     }
 
     /// Hands leadership to the other voters in turn, the one that is furthest ahead first.

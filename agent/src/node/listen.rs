@@ -16,6 +16,7 @@ use crate::env::{BoxStream, Listener};
 use crate::log::Told;
 use crate::raft::Service;
 use crate::rpc::{self, Answered, HANDSHAKE_TIMEOUT, Handler, MAGIC, Purpose, Request};
+use crate::tls::Peer;
 
 /// Connections at a time. A cluster has at most a few thousand clients, each with one or two.
 const MAX_CONNECTIONS: usize = 8192;
@@ -166,16 +167,25 @@ pub(super) async fn serve(
 }
 
 async fn connection(
-    mut stream: BoxStream,
+    stream: BoxStream,
     calls: &Arc<Calls>,
     service: &Arc<Service>,
     requests: &Handle,
 ) -> Result<(), rpc::Error> {
+    let tls = &calls.0.inner.tls;
     let mut preamble = [0; 5];
-    tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut preamble))
+    let begin = async {
+        let (mut stream, peer) = tls
+            .accept_rpc(stream)
+            .await
+            .map_err(|e| rpc::Error::Protocol(format!("no TLS handshake: {e}")))?;
+        let read = stream.read_exact(&mut preamble).await;
+        read.map_err(|e| rpc::Error::Protocol(format!("no preamble: {e}")))?;
+        Ok((stream, peer))
+    };
+    let (stream, peer) = tokio::time::timeout(HANDSHAKE_TIMEOUT, begin)
         .await
-        .map_err(|_| rpc::Error::Timeout(HANDSHAKE_TIMEOUT))?
-        .map_err(|e| rpc::Error::Protocol(format!("no preamble: {e}")))?;
+        .unwrap_or(Err(rpc::Error::Timeout(HANDSHAKE_TIMEOUT)))?;
     let [magic @ .., purpose] = preamble;
     let [name @ .., version] = magic;
     if MAGIC.starts_with(&name) && magic != MAGIC {
@@ -189,7 +199,13 @@ async fn connection(
             "unknown preamble {preamble:?}"
         )));
     }
-    match Purpose::try_from(purpose)? {
+    let purpose = Purpose::try_from(purpose)?;
+    if purpose != Purpose::Call && peer != Peer::Server && tls.only_servers_speak_raft() {
+        let why =
+            "it speaks Raft without a server's certificate, which verify_server_hostname demands";
+        return Err(rpc::Error::Protocol(why.to_owned()));
+    }
+    match purpose {
         Purpose::Call => {
             // Ends with this connection's task: the node may be shut down while a request waits.
             let serving = AbortOnDropHandle::new(requests.spawn(rpc::serve(stream, calls.clone())));

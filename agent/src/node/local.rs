@@ -23,17 +23,31 @@ pub(super) fn settings(config: &Config, id: Uuid) -> Settings {
         update_interval: checks.update_interval,
         scripts_from_api: checks.enable_script_checks,
         scripts_from_files: checks.enable_script_checks || checks.enable_local_script_checks,
+        sidecar_ports: config.ports.sidecar,
     }
+}
+
+/// Why a configuration was not taken over. Everything is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// A service or a check.
+    #[error(transparent)]
+    Local(#[from] crate::local::Error),
+    /// A certificate or a key.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
 }
 
 impl Node {
     /// Takes over what applies live of a configuration that was read again.
     ///
     /// # Errors
-    /// What is wrong with its services and checks; those of before stay.
-    pub fn reload(&self, config: &Config) -> Result<(), crate::local::Error> {
+    /// What is wrong with its services and checks, or with its certificates; those of before stay.
+    pub fn reload(&self, config: &Config) -> Result<(), ReloadError> {
+        let tls = self.inner.tls.prepare(&config.tls)?;
         let local = self.local();
         local.reload(&config.services, &config.checks)?;
+        self.inner.tls.take_over(tls);
         local.set_meta(own_row(config, self.inner.node_id).meta);
         Ok(())
     }

@@ -4,19 +4,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::{Either, ready};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Consistency, Error, Node, PeerRef, RaftServer, ReadOptions, Reply, Server};
 use crate::config::Bootstrap;
-use crate::gossip::Status;
 use crate::leader::autopilot::ClusterHealth;
 use crate::leader::peers::server_addr;
 use crate::raft;
 use crate::rpc::{self, Answer, Answered, Request};
 use crate::state::{Command, Outcome, Query, Session, Stamped};
 
+mod across;
 mod own;
 mod read_index;
 
@@ -60,9 +61,20 @@ impl Node {
             unix_ms: self.inner.env.clock.unix_ms(),
             command,
         };
-        let bytes = stamped.encode();
+        self.propose_encoded(stamped.encode(), Instant::now() + PROPOSE_TIMEOUT)
+            .await
+    }
+
+    async fn propose_encoded(&self, bytes: Bytes, deadline: Instant) -> Result<Outcome, Error> {
         let _place = self.inner.gate.proposal(bytes.len()).ok_or(Error::Busy)?;
-        let (bytes, deadline) = (&bytes, Instant::now() + PROPOSE_TIMEOUT);
+        let bytes = &bytes;
+        if let Some(datacenter) = &self.elsewhere {
+            let request = || Request::Propose(bytes.clone());
+            return match Box::pin(self.across(datacenter, request, deadline)).await? {
+                Answer::Applied(outcome) => Ok(outcome),
+                _ => Err(Error::Unknown),
+            };
+        }
         let answer = self
             .until_led(deadline, || async move {
                 match &self.inner.server {
@@ -89,13 +101,19 @@ impl Node {
         query: Query,
         options: ReadOptions,
     ) -> impl Future<Output = Result<Reply, Error>> + Send {
-        if let Some(server) = &self.inner.server
+        if let (Some(server), None) = (&self.inner.server, &self.elsewhere)
             && let Some(reply) = server.read_at_once(&query, &options)
         {
             return Either::Left(ready(Ok(reply)));
         }
         // Boxed, so that a read which waits for nothing is small; what waits for long is boxed again further down.
         Either::Right(Box::pin(self.read_or_ask(query, options)))
+    }
+
+    /// Whether [`Node::read`] would answer at once, from this node's own state, and the same as when it last gave this index.
+    pub fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool {
+        let server = self.inner.server.as_ref();
+        server.is_some_and(|server| server.is_unchanged(query, options, index))
     }
 
     #[expect(
@@ -111,6 +129,9 @@ impl Node {
             let (query, options) = (&query, &options);
             // However often it is tried, it waits no longer altogether.
             let until = Instant::now() + options.wait;
+            if let Some(datacenter) = &self.elsewhere {
+                return Box::pin(self.read_across(datacenter, query, options, until)).await;
+            }
             if let (Some(server), Consistency::Stale) = (&self.inner.server, options.consistency)
                 && let Some(reply) = server.read_stale(query, options, until).await
             {
@@ -156,8 +177,18 @@ impl Node {
     }
 
     /// Server address of the leader, as far as this node or a server that it asks knows.
-    pub async fn leader_address(&self) -> Option<SocketAddr> {
-        self.leader_address_by(Instant::now() + CALL_TIMEOUT).await
+    ///
+    /// # Errors
+    /// When another datacenter is asked, and is not reached.
+    pub async fn leader_address(&self) -> Result<Option<SocketAddr>, Error> {
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        if let Some(datacenter) = &self.elsewhere {
+            return match self.across(datacenter, || Request::Peers, deadline).await? {
+                Answer::Peers { leader, .. } => Ok(leader),
+                _ => Err(Error::Unknown),
+            };
+        }
+        Ok(self.leader_address_by(deadline).await)
     }
 
     async fn leader_address_by(&self, deadline: Instant) -> Option<SocketAddr> {
@@ -172,43 +203,48 @@ impl Node {
 
     /// Server addresses of the voters.
     pub async fn peer_addresses(&self) -> Result<Vec<SocketAddr>, Error> {
-        match &self.inner.server {
-            Some(server) => Ok(server.voter_addresses()),
-            None => {
-                let deadline = Instant::now() + CALL_TIMEOUT;
-                match self.ask_any(&Request::Peers, deadline).await.0? {
-                    Answer::Peers { voters, .. } => Ok(voters),
-                    _ => Err(Error::Unknown),
-                }
-            }
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        let answer = match (&self.elsewhere, &self.inner.server) {
+            (Some(datacenter), _) => self.across(datacenter, || Request::Peers, deadline).await,
+            (None, Some(server)) => return Ok(server.voter_addresses()),
+            (None, None) => self.ask_any(&Request::Peers, deadline).await.0,
+        };
+        match answer? {
+            Answer::Peers { voters, .. } => Ok(voters),
+            _ => Err(Error::Unknown),
         }
     }
 
     /// The Raft configuration and the index that set it.
     pub async fn raft_configuration(&self, stale: bool) -> Result<(Vec<RaftServer>, u64), Error> {
-        if let Some(server) = &self.inner.server
-            && stale
-        {
-            return Ok(server.configuration());
-        }
-        let request = &Request::RaftConfiguration(!stale);
         let deadline = Instant::now() + CALL_TIMEOUT;
-        let answer = self
-            .until_led(deadline, || async move {
-                match &self.inner.server {
-                    Some(server) if server.leads() => {
-                        let (servers, index) = server.configuration();
-                        Answered(Ok(Answer::RaftConfiguration(servers, index)))
-                    }
-                    None if stale => self.ask_any(request, deadline).await,
-                    _ => self.ask_leader(request, deadline).await,
-                }
-            })
-            .await?;
-        match answer {
+        let answer = match (&self.elsewhere, &self.inner.server) {
+            (Some(datacenter), _) => {
+                let request = || Request::RaftConfiguration(!stale);
+                self.across(datacenter, request, deadline).await
+            }
+            (None, Some(server)) if stale => return Ok(server.configuration()),
+            _ => self.ask_for_configuration(stale, deadline).await,
+        };
+        match answer? {
             Answer::RaftConfiguration(servers, index) => Ok((servers, index)),
             _ => Err(Error::Unknown),
         }
+    }
+
+    async fn ask_for_configuration(&self, stale: bool, deadline: Instant) -> Result<Answer, Error> {
+        let request = &Request::RaftConfiguration(!stale);
+        self.until_led(deadline, || async move {
+            match &self.inner.server {
+                Some(server) if server.leads() => {
+                    let (servers, index) = server.configuration();
+                    Answered(Ok(Answer::RaftConfiguration(servers, index)))
+                }
+                None if stale => self.ask_any(request, deadline).await,
+                _ => self.ask_leader(request, deadline).await,
+            }
+        })
+        .await
     }
 
     /// Removes a server, given by address or by id, from the Raft configuration.
@@ -242,6 +278,9 @@ impl Node {
     pub(super) async fn lead_or_ask(&self, request: Request) -> Result<Answer, Error> {
         let request = &request;
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        if let Some(datacenter) = &self.elsewhere {
+            return self.across(datacenter, || request.clone(), deadline).await;
+        }
         self.until_led(deadline, || async move {
             match &self.inner.server {
                 Some(server) if server.leads() => server.command(request, self, deadline).await,
@@ -337,12 +376,7 @@ impl Node {
 
     /// Asks living servers, in random order, until one answers.
     async fn ask_any(&self, request: &Request, deadline: Instant) -> Answered {
-        let mut servers: Vec<SocketAddr> = self
-            .members()
-            .iter()
-            .filter(|m| m.status == Status::Alive)
-            .filter_map(|m| server_addr(m))
-            .collect();
+        let mut servers = self.living_servers();
         while !servers.is_empty() {
             let pick = self.inner.env.random.below(servers.len() as u64) as usize;
             let answered = self.ask(servers.swap_remove(pick), request, deadline).await;
@@ -371,36 +405,32 @@ impl Node {
         request: &Request,
         deadline: Instant,
     ) -> Answered {
+        let answered = self.try_ask(server, request, deadline).await;
+        answered.unwrap_or(Answered(Err(Error::NoLeader)))
+    }
+
+    /// The same; `None` when the request can be made of another server, since this one has not done it, or it may be done
+    /// twice.
+    async fn try_ask(
+        &self,
+        server: SocketAddr,
+        request: &Request,
+        deadline: Instant,
+    ) -> Option<Answered> {
         let timeout = deadline.saturating_duration_since(Instant::now());
         if timeout.is_zero() {
-            return Answered(Err(Error::NoLeader));
+            return None;
         }
         match self.inner.calls.request(server, request, timeout).await {
-            Ok(answered) => answered,
-            Err(rpc::Error::Busy(_)) => Answered(Err(Error::Busy)),
+            Ok(answered) => Some(answered),
+            Err(rpc::Error::Busy(_)) => Some(Answered(Err(Error::Busy))),
             // It cannot have seen the request, so that another try cannot do it twice.
-            Err(error) if error.never_sent() => Answered(Err(Error::NoLeader)),
+            Err(error) if error.never_sent() => None,
             Err(error) => {
                 tracing::debug!(target: "rpc", "asking {server}: {error}");
-                // Reads can be repeated; of anything else nobody knows whether it was done.
-                let repeatable = matches!(
-                    request,
-                    Request::Read(..)
-                        | Request::Peers
-                        | Request::RaftConfiguration(_)
-                        | Request::RenewSession(_)
-                        | Request::Health
-                        | Request::ReadIndex { .. }
-                        | Request::Place(..)
-                        | Request::Save { .. }
-                        | Request::SavedPiece { .. }
-                );
                 let lost = matches!(error, rpc::Error::Lost(_));
-                Answered(Err(if repeatable && lost {
-                    Error::NoLeader
-                } else {
-                    Error::Unknown
-                }))
+                let again = lost && across::is_repeatable(request);
+                (!again).then_some(Answered(Err(Error::Unknown)))
             }
         }
     }
@@ -437,13 +467,27 @@ impl Node {
             | Request::TransferLeader(_)
             | Request::RenewSession(_)
             | Request::Health
-            | Request::Place(..)) => {
+            | Request::Place(..)
+            | Request::SignLeaf(_)
+            | Request::SetCa(_)) => {
                 return server.command(&request, self, deadline).await;
             }
             Request::ReadIndex { quorum } => server.read_index(quorum, deadline).await,
             request @ (Request::Save { .. } | Request::SavedPiece { .. }) => {
                 return self.answer_save(server, &request).await;
             }
+            Request::In {
+                datacenter,
+                forwarded,
+                request,
+            } => {
+                let answered = self.answer_in(&datacenter, forwarded, *request);
+                return Box::pin(answered).await;
+            }
+            Request::Datacenters => self.datacenters().await.map(Answer::Datacenters),
+            Request::Fire(_) => Err(Error::Refused(
+                "every agent fires its own events".to_owned(),
+            )),
             Request::HasRoom => match server.consensus.room().borrow().lacking() {
                 None => Ok(Answer::Done),
                 Some(why) => Err(Error::NoRoom(why.to_owned())),

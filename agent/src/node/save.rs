@@ -73,6 +73,9 @@ impl Node {
     /// # Errors
     /// As for a read; and when a server has begun too many of these, or stops in the middle of one.
     pub async fn save(&self, stale: bool) -> Result<Saved, Error> {
+        if let Some(datacenter) = &self.elsewhere {
+            return self.save_across(datacenter, stale).await;
+        }
         if let Some(server) = &self.inner.server
             && (stale || server.leads())
         {
@@ -83,11 +86,11 @@ impl Node {
             let alive = members.iter().filter(|m| m.status == Status::Alive);
             alive.filter_map(|member| server_addr(member)).collect()
         } else {
-            self.leader_address().await.into_iter().collect()
+            self.leader_address().await?.into_iter().collect()
         };
         let mut last = Error::NoLeader;
         for server in servers {
-            match self.fetch(server, stale).await {
+            match self.fetch(server, Request::Save { stale }).await {
                 Ok(saved) => return Ok(saved),
                 Err(error) => last = error,
             }
@@ -95,8 +98,27 @@ impl Node {
         Err(last)
     }
 
-    async fn fetch(&self, server: SocketAddr, stale: bool) -> Result<Saved, Error> {
-        let request = Request::Save { stale };
+    /// The state of another datacenter. Whoever is asked fetches it, keeps it, and hands it out piece by piece.
+    async fn save_across(&self, datacenter: &str, stale: bool) -> Result<Saved, Error> {
+        let (servers, forwarded) = self.next_servers(datacenter)?;
+        let mut last = Error::Unreachable;
+        for server in servers {
+            let request = Request::In {
+                datacenter: datacenter.to_owned(),
+                forwarded,
+                request: Box::new(Request::Save { stale }),
+            };
+            match self.fetch(server, request).await {
+                Ok(saved) => return Ok(saved),
+                // It is not reached, or nobody leads there.
+                Err(Error::NoLeader) => {}
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn fetch(&self, server: SocketAddr, request: Request) -> Result<Saved, Error> {
         let opened = self
             .ask(server, &request, Instant::now() + ENCODE_TIME_MAX)
             .await
@@ -126,17 +148,10 @@ impl Node {
     pub(super) async fn answer_save(&self, server: &Server, request: &Request) -> Answered {
         Answered(match request {
             Request::Save { stale } if !stale && !server.leads() => Err(Error::NoLeader),
-            Request::Save { stale } => server.freeze(self, !stale).await.and_then(|saved| {
-                let id = self.inner.env.random.uuid();
-                let Ok(pieces) = u32::try_from(saved.pieces.len()) else {
-                    return Err(Error::Refused("the state is too large".to_owned()));
-                };
-                if !server.kept.add(id, saved.pieces) {
-                    return Err(Error::Busy);
-                }
-                let about = saved.about;
-                Ok(Answer::Saved { id, about, pieces })
-            }),
+            Request::Save { stale } => {
+                let frozen = server.freeze(self, !stale).await;
+                frozen.and_then(|saved| self.keep_saved(saved))
+            }
             Request::SavedPiece { id, number } => match server.kept.piece(*id, *number) {
                 Some(piece) => Ok(Answer::Bytes(piece)),
                 None => Err(Error::Refused(
@@ -145,6 +160,22 @@ impl Node {
             },
             _ => Err(Error::Refused("not about a saved state".to_owned())),
         })
+    }
+}
+
+impl Node {
+    /// Keeps a state until whoever asked has fetched it.
+    pub(super) fn keep_saved(&self, saved: Saved) -> Result<Answer, Error> {
+        let id = self.inner.env.random.uuid();
+        let Ok(pieces) = u32::try_from(saved.pieces.len()) else {
+            return Err(Error::Refused("the state is too large".to_owned()));
+        };
+        let server = self.inner.server.as_ref();
+        if !server.is_some_and(|server| server.kept.add(id, saved.pieces)) {
+            return Err(Error::Busy);
+        }
+        let about = saved.about;
+        Ok(Answer::Saved { id, about, pieces })
     }
 }
 

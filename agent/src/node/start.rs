@@ -12,15 +12,18 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::formation::{Formation, peer_of};
+use super::wan::{WAN_JOIN_PORT, Wan};
 use super::{Inner, Node, Phase, Server, listen};
 use crate::config::{Bootstrap, Config};
 use crate::env::{Env, write_atomic};
 use crate::gossip::{self, Gossip, JoinError, Tags};
-use crate::leader::Duties;
+use crate::leader::peers::server_addr;
+use crate::leader::{Duties, KNOWS_CA};
 use crate::local::Local;
 use crate::raft::{self, AddressBook, Consensus};
 use crate::rpc::{Pool, Purpose};
 use crate::state::{Autopilot, Shared, Store};
+use crate::tls::Tls;
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +77,9 @@ pub enum StartError {
     /// Services and checks of the configuration.
     #[error(transparent)]
     Local(#[from] crate::local::Error),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
     /// None of the addresses of `-join` could be joined.
     #[error("failed to join any of {addresses:?}: {last}")]
     Join {
@@ -90,6 +96,7 @@ pub enum StartError {
 /// in production Raft has a thread of its own, so that no load of requests can hold up a heartbeat.
 pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, StartError> {
     let config = Arc::new(config);
+    let tls = Arc::new(Tls::load(&config)?);
     create_folder(&env, &config.data_dir)?;
     let serf = config.data_dir.join("serf");
     create_folder(&env, &serf)?;
@@ -97,14 +104,19 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
     let local = Local::new(env.clone(), super::local::settings(&config, node_id));
     local.open(&config.services, &config.checks).await?;
     let addresses: AddressBook = Arc::new(ArcSwap::from_pointee(BTreeMap::new()));
-    let calls = Arc::new(Pool::new(env.net.clone(), Purpose::Call));
+    // Servers are reached over a network of their own: what goes there may have to be protected.
+    let servers = Env {
+        net: tls.outgoing(env.net.clone()),
+        ..env.clone()
+    };
+    let calls = Arc::new(Pool::new(servers.net.clone(), Purpose::Call));
 
     let phase = watch::Sender::new(Phase::Running);
     let mut tags = tags(&config, node_id);
     let mut server = None;
     let mut listener = None;
     if config.server {
-        let start = open_server(&env, &config, &addresses, phase.subscribe());
+        let start = open_server(&servers, &config, &addresses, phase.subscribe());
         let (bound, opened) = on(&raft, start).await?;
         let identity = opened.consensus.identity();
         tags.insert("raft_id".to_owned(), identity.raft_id().to_string());
@@ -113,8 +125,8 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
         }
         (server, listener) = (Some(opened), Some(bound));
     }
-    let gossip = match gossip::start(env.clone(), gossip_settings(&config, node_id, tags)).await {
-        Ok(gossip) => gossip,
+    let (gossip, wan) = match start_gossip(&env, &config, node_id, tags).await {
+        Ok(started) => started,
         Err(error) => {
             if let Some(server) = server {
                 server.consensus.shutdown().await;
@@ -128,10 +140,13 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             config,
             node_id,
             gossip,
+            wan,
             calls,
+            tls,
             local,
             events: crate::events::Events::default(),
             gate: super::gate::Gate::default(),
+            leaves: crate::ca::Leaves::default(),
             server,
             leader_hint: std::sync::Mutex::default(),
             phase,
@@ -139,7 +154,17 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             raft,
             tasks: std::sync::Mutex::default(),
         }),
+        elsewhere: None,
     };
+    if let Some(wan) = &node.inner.wan {
+        let (gossip, own) = (wan.gossip.clone(), node.config().datacenter.clone());
+        node.tls().find_datacenters(move |address| {
+            let members = gossip.members();
+            let found = members.iter().find(|m| server_addr(m) == Some(address))?;
+            let datacenter = found.tags.get("dc")?;
+            (*datacenter != own).then(|| datacenter.clone())
+        });
+    }
     node.spawn(follow_addresses(node.inner.gossip.clone(), addresses));
     let heard = node.inner.gossip.user_events();
     node.spawn(node.clone().follow_user_events(heard));
@@ -147,11 +172,22 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
     if let (Some(server), Some(listener)) = (&node.inner.server, listener) {
         node.start_server(server, listener, was_asked);
     }
-    if let Err(error) = node.start_join().await {
+    let joined = async {
+        node.start_join().await?;
+        node.start_join_wan().await
+    };
+    if let Err(error) = joined.await {
         node.shutdown().await;
         return Err(error);
     }
     node.spawn(node.clone().join_at_start(asked));
+    if node.inner.wan.is_some() {
+        node.spawn(node.clone().join_wan_at_start());
+        node.spawn(node.clone().flood_join());
+    }
+    if node.is_server() && node.config().is_secondary() {
+        node.spawn(node.clone().replicate_entries());
+    }
     if !node.config().disable_coordinates {
         node.spawn(node.clone().follow_place());
     }
@@ -201,9 +237,11 @@ impl Node {
             name: config.node_name.clone(),
             bootstrap: config.bootstrap == Bootstrap::Alone,
             autopilot: autopilot(config),
+            entries: config.config_entries.clone(),
             stability: server.stability.clone(),
             timers: server.timers.clone(),
             places: server.places.clone(),
+            connect: config.connect.clone(),
         };
         self.spawn(duties.run());
         self.spawn(self.clone().watch_space());
@@ -233,6 +271,25 @@ impl Node {
                 last,
             }),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Opens the pool of all datacenters before the local one: who hears of this server there joins it to that one.
+async fn start_gossip(
+    env: &Env,
+    config: &Config,
+    id: Uuid,
+    tags: Tags,
+) -> Result<(Gossip, Option<Wan>), gossip::StartError> {
+    let wan = Wan::start(env, config, id, &tags).await?;
+    match gossip::start(env.clone(), gossip_settings(config, id, tags)).await {
+        Ok(gossip) => Ok((gossip, wan)),
+        Err(error) => {
+            if let Some(wan) = wan {
+                wan.gossip.shutdown().await;
+            }
+            Err(error)
         }
     }
 }
@@ -269,6 +326,7 @@ fn open_server(
             timers: Arc::default(),
             places: Arc::default(),
             stability: Arc::default(),
+            csr_limit: crate::ca::CsrLimit::default(),
             in_flight: Arc::default(),
             kept: Default::default(),
             read_indexes: Arc::default(),
@@ -340,14 +398,14 @@ fn node_id(env: &Env, config: &Config) -> Result<Uuid, StartError> {
 
 fn gossip_settings(config: &Config, id: Uuid, tags: Tags) -> gossip::Settings {
     let times = config.gossip_lan;
+    let (name, snapshot) = (
+        config.node_name.clone(),
+        config.data_dir.join("serf/local.snapshot"),
+    );
     gossip::Settings {
-        name: config.node_name.clone(),
-        id,
-        datacenter: config.datacenter.clone(),
-        bind: config.gossip_bind(),
+        pool: config.datacenter.clone(),
         advertise: config.gossip_advertise(),
         tags,
-        snapshot: config.data_dir.join("serf/local.snapshot"),
         rejoin_after_leave: config.rejoin_after_leave,
         probe_interval: times.probe_interval,
         probe_timeout: times.probe_timeout,
@@ -355,6 +413,7 @@ fn gossip_settings(config: &Config, id: Uuid, tags: Tags) -> gossip::Settings {
         gossip_interval: times.gossip_interval,
         reconnect_timeout: config.reconnect_timeout,
         coordinates: !config.disable_coordinates,
+        ..gossip::Settings::lan(name, id, config.gossip_bind(), snapshot)
     }
 }
 
@@ -362,6 +421,13 @@ fn raft_options(config: &Config) -> raft::Options {
     raft::Options {
         snapshot_threshold: config.raft.snapshot_threshold,
         trailing_logs: config.raft.trailing_logs,
+        recovery: config.quorum_recovery.map(|order| raft::QuorumRecovery {
+            cluster: order.cluster_id,
+            raft_id: order.raft_id,
+            last_log_term: order.last_log_term,
+            last_log_index: order.last_log_index,
+            address: config.rpc_advertise(),
+        }),
         ..raft::Options::with_multiplier(config.raft_multiplier)
     }
 }
@@ -388,6 +454,8 @@ fn tags(config: &Config, node_id: Uuid) -> Tags {
             ("vsn", "2"),
             ("vsn_min", "2"),
             ("vsn_max", "3"),
+            // Access control is off. Clients read this as "disabled", and its absence as "unknown".
+            ("acls", "0"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
@@ -402,7 +470,11 @@ fn tags(config: &Config, node_id: Uuid) -> Tags {
     put("role", "consul".to_owned());
     put("port", config.ports.server.to_string());
     put("raft_vsn", "3".to_owned());
+    put(KNOWS_CA, "1".to_owned());
     put("segment", String::new());
+    if let Some(wan) = config.wan_bind() {
+        put(WAN_JOIN_PORT, wan.port().to_string());
+    }
     match config.bootstrap {
         Bootstrap::Alone => put("bootstrap", "1".to_owned()),
         Bootstrap::Expect(n) => put("expect", n.to_string()),

@@ -171,6 +171,45 @@ async fn the_manual_sequence() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_voters_is_finished_by_whoever_began_it() {
+    let bed = Bed::new();
+    let a = bed.start(1, r#", "bootstrap": true"#).await;
+    until("a leads", async || status(&a).is_leader()).await;
+    let (b, c) = (bed.start(2, "").await, bed.start(3, "").await);
+    for n in [2, 3] {
+        assert_eq!(a.join(&bed.address(n)).await.unwrap(), 1);
+    }
+    let consensus = &a.inner.server.as_ref().unwrap().consensus;
+    let id = c
+        .inner
+        .server
+        .as_ref()
+        .unwrap()
+        .consensus
+        .identity()
+        .raft_id();
+    for _ in 0..5 {
+        // The leader takes it in again each time, for it is alive.
+        voters(&a, 3).await;
+        let finish = async {
+            loop {
+                if status(&a).joint {
+                    consensus.finish_joint().await.unwrap();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            removed = consensus.remove(id) => removed.unwrap(),
+            () = finish => {}
+        }
+    }
+    for node in [a, b, c] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_servers_that_expect_three_form_one_cluster() {
     let bed = Bed::new();
     let join = format!(
@@ -255,7 +294,7 @@ async fn a_client_reaches_the_leader_and_knows_when_there_is_none() {
     })
     .await;
     assert!(has(&client, "k", Consistency::Stale).await);
-    assert!(client.leader_address().await.is_some());
+    assert!(client.leader_address().await.unwrap().is_some());
     a.shutdown().await;
     until("no leader", async || {
         put(&client, "k").await == Err(Error::NoLeader)
@@ -369,4 +408,86 @@ async fn each_try_is_given_what_the_ones_before_have_left() {
     );
     node.shutdown().await;
     serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn datacenters_ask_each_other_for_what_clients_ask_and_for_nothing_else() {
+    use crate::rpc::{Answered, Promise, Request};
+    let bed = Bed::new();
+    let a = bed.start(1, r#", "bootstrap": true"#).await;
+    until("a leads", async || status(&a).is_leader()).await;
+    let ask = async |datacenter: &str, forwarded, request| {
+        let request = Request::In {
+            datacenter: datacenter.to_owned(),
+            forwarded,
+            request: Box::new(request),
+        };
+        let deadline = tokio::time::Instant::now() + HANG;
+        let Answered(answer) = a.answer(request, deadline).await;
+        answer.map(drop)
+    };
+    assert_eq!(ask("dc1", true, Request::Peers).await, Ok(()));
+    let promise = Promise {
+        cluster: uuid::Uuid::from_u128(1),
+        initiator: uuid::Uuid::from_u128(2),
+        expect: 3,
+    };
+    let refused = Err(Error::Refused(
+        "not a request that may be made of another datacenter".to_owned(),
+    ));
+    for request in [
+        Request::Promise(promise.clone()),
+        Request::Release(promise.clone()),
+        Request::Confirm(promise),
+        Request::HasRoom,
+        Request::ReadIndex { quorum: false },
+    ] {
+        assert_eq!(ask("dc1", true, request).await, refused);
+    }
+    // It came to the wrong place, which must not send it further.
+    assert_eq!(
+        ask("dc2", true, Request::Peers).await,
+        Err(Error::Refused(
+            "this server is in datacenter 'dc1', not in 'dc2'".to_owned()
+        ))
+    );
+    assert_eq!(ask("dc2", false, Request::Peers).await, Err(Error::NoPath));
+    assert_eq!(a.at("dc2").leader_address().await, Err(Error::NoPath));
+    assert_eq!(
+        a.at("dc1")
+            .leader_address()
+            .await
+            .map(|found| found.is_some()),
+        Ok(true)
+    );
+    let read = a.at("dc2").read(Query::Noop, ReadOptions::default()).await;
+    assert_eq!(read.map(drop), Err(Error::NoPath));
+    assert_eq!(put(&a.at("dc2"), "k").await, Err(Error::NoPath));
+    let names: Vec<_> = a
+        .datacenters()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|dc| dc.name)
+        .collect();
+    assert_eq!(names, ["dc1"]);
+    a.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_pool_of_all_datacenters_a_server_knows_its_own_one_alone() {
+    let bed = Bed::new();
+    let a = bed
+        .start(1, r#", "bootstrap": true, "ports": {"serf_wan": -1}"#)
+        .await;
+    until("a leads", async || status(&a).is_leader()).await;
+    assert!(a.wan_members().is_empty());
+    assert!(!a.info().contains_key("serf_wan"));
+    assert_eq!(a.info()["consul"]["known_datacenters"], "1");
+    let error = a.join_wan("127.0.0.1").await.unwrap_err();
+    assert_eq!(error.to_string(), "WAN Federation is disabled");
+    let found = a.datacenters().await.unwrap();
+    assert_eq!((found.len(), &found[0].places[0].0[..]), (1, "n1"));
+    assert_eq!(put(&a.at("dc2"), "k").await, Err(Error::NoPath));
+    a.shutdown().await;
 }

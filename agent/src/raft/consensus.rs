@@ -20,6 +20,7 @@ use super::inspect::Inspector;
 use super::lease::Lease;
 use super::log::{LogReader, LogStore, Room};
 use super::network::{AddressBook, Factory, Shared as NetworkShared};
+use super::recovery::QuorumRecovery;
 use super::rounds::{Confirmations, Proposals};
 use super::service::Service;
 use super::snapshot::SnapshotStore;
@@ -43,6 +44,8 @@ pub struct Options {
     pub snapshot_threshold: u64,
     /// Entries that are kept behind a snapshot for followers that trail.
     pub trailing_logs: u64,
+    /// Goes on alone after the loss of a quorum, if the log is the one that is named.
+    pub recovery: Option<QuorumRecovery>,
 }
 
 impl Options {
@@ -56,6 +59,7 @@ impl Options {
             election_timeout_max: scaled(400),
             snapshot_threshold: 16384,
             trailing_logs: 10240,
+            recovery: None,
         }
     }
 }
@@ -124,6 +128,8 @@ pub struct Consensus {
     /// What the core says of itself, for looks that cost nothing.
     metrics: WatchReceiverOf<TypeConfig, openraft::RaftMetrics<TypeConfig>>,
     reader: LogReader,
+    /// Held while the configuration is changed.
+    changes: Arc<tokio::sync::Mutex<()>>,
     _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
@@ -152,7 +158,8 @@ impl Consensus {
         let mut log = LogStore::open(env.disk.clone(), &folder.join("wal"), log_options)?;
         let has_data = is_written(&mut log).await? || snapshots.latest()?.is_some();
         let identity = Arc::new(Identity::open(env, folder, has_data)?);
-        let log = recovery::recover(env, folder, &identity, log, &snapshots).await?;
+        let log =
+            recovery::recover(env, folder, &identity, log, &snapshots, options.recovery).await?;
         let (log_failed, room) = (log.failed(), log.room());
         let contacts = Arc::new(Contacts::default());
         let network = Factory(Arc::new(NetworkShared {
@@ -200,6 +207,7 @@ impl Consensus {
             _tasks: Arc::new(tasks.map(AbortOnDropHandle::new)),
             addresses,
             lease: Arc::new(Lease::new(options.election_timeout_max)),
+            changes: Arc::default(),
         })
     }
 
@@ -231,7 +239,7 @@ impl Consensus {
 
     /// Where this server stands. Copies much: for whoever looks at it as a whole, not for each request.
     pub fn status(&self) -> Status {
-        Status::of(&self.metrics.borrow_watched())
+        Status::of(&self.metrics.borrow_watched(), self.reader.last())
     }
 
     /// One who looks at log and beliefs from outside.
@@ -414,13 +422,30 @@ impl Consensus {
         Ok(())
     }
 
-    /// Finishes a change of the configuration that a former leader left half done.
-    pub async fn finish_joint(&self) -> Result<(), Error> {
-        self.change(ChangeMembers::AddVoterIds(BTreeSet::new()))
-            .await
+    /// Finishes a change of the configuration that a former leader left half done; `false`: there is none.
+    pub async fn finish_joint(&self) -> Result<bool, Error> {
+        let turn = self.changes.lock().await;
+        // What looked half done may have been under way.
+        if !self.status().joint {
+            return Ok(false);
+        }
+        let nobody = ChangeMembers::AddVoterIds(BTreeSet::new());
+        self.change_in_turn(nobody, &turn).await?;
+        Ok(true)
     }
 
     async fn change(&self, change: ChangeMembers<RaftId, PeerNode>) -> Result<(), Error> {
+        let turn = self.changes.lock().await;
+        self.change_in_turn(change, &turn).await
+    }
+
+    /// One at a time: a change of voters is two entries, and the second must follow the first. Whoever began it does
+    /// that, and would fail if somebody else, who sees the first, did it too.
+    async fn change_in_turn(
+        &self,
+        change: ChangeMembers<RaftId, PeerNode>,
+        _turn: &tokio::sync::MutexGuard<'_, ()>,
+    ) -> Result<(), Error> {
         self.check_room()?;
         // Voters that are removed do not stay as learners.
         self.raft

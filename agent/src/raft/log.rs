@@ -354,6 +354,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 }
 
 impl LogReader {
+    /// The last entry, also one that is not committed yet.
+    pub fn last(&self) -> Option<LogId> {
+        self.shared.index().standing().last
+    }
+
     /// About how long the log's files are together, in bytes.
     pub fn bytes(&self) -> u64 {
         self.shared.bytes()

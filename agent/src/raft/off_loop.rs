@@ -5,7 +5,7 @@ use std::io;
 /// Does `work` on a thread for such work, or right here where there may be no threads (a simulated disk).
 ///
 /// Not cancel safe: dropped, the work goes on to its end.
-pub(super) async fn off_loop<T: Send + 'static>(
+pub(crate) async fn off_loop<T: Send + 'static>(
     threads: bool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {

@@ -2,6 +2,8 @@
 //!
 //! All servers are stopped, the file is put into each one's `raft/` folder, all are started. Each then takes what it
 //! has as committed, with the servers of the file as its configuration.
+//!
+//! Where nobody can reach the disk, the configuration says the same of one server: [`QuorumRecovery`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -43,6 +45,24 @@ server that has never run before, which is what this file's presence tells apart
 
 /// Entries read at a time.
 const STEP: u64 = 1024;
+
+/// An order to go on alone, for the very log that a person has looked at.
+///
+/// It is for one raft folder and one end of its log. Whoever follows it leads next, and its first entry makes the log
+/// longer: so it is followed once, however long it stays where it was written, and never by another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuorumRecovery {
+    /// Cluster that the folder belongs to, and stays in.
+    pub cluster: Uuid,
+    /// Raft id of the folder, as `info` shows it.
+    pub raft_id: RaftId,
+    /// Term of the last entry of its log.
+    pub last_log_term: u64,
+    /// Index of that entry.
+    pub last_log_index: u64,
+    /// Address that the server is reached at now.
+    pub address: SocketAddr,
+}
 
 /// Why `peers.json` was not followed. Nothing has been changed then.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +115,7 @@ pub(super) async fn recover(
     identity: &Identity,
     mut log: LogStore,
     snapshots: &SnapshotStore,
+    order: Option<QuorumRecovery>,
 ) -> Result<LogStore, Error> {
     let (path, info) = (folder.join(FILE), folder.join(INFO));
     let ran_before = env.disk.exists(&info);
@@ -102,6 +123,9 @@ pub(super) async fn recover(
         write_atomic(&*env.disk, &info, INFO_TEXT.as_bytes()).map_err(disk("write", &info))?;
     }
     if !env.disk.exists(&path) {
+        if let Some(order) = order.filter(|order| order.is_for(identity)) {
+            follow(order, &mut log, snapshots).await?;
+        }
         return Ok(log);
     }
     if !ran_before {
@@ -133,6 +157,53 @@ pub(super) async fn recover(
     set_aside(env, &path, "applied")?;
     tracing::info!(target: "consul", "followed peers.json and renamed it");
     Ok(log)
+}
+
+impl QuorumRecovery {
+    fn is_for(&self, identity: &Identity) -> bool {
+        identity.raft_id() == self.raft_id && identity.cluster() == Some(self.cluster)
+    }
+}
+
+/// Follows the order, if the log is still the one that it is for.
+async fn follow(
+    order: QuorumRecovery,
+    log: &mut LogStore,
+    snapshots: &SnapshotStore,
+) -> Result<(), Error> {
+    let end = log
+        .get_log_state()
+        .await
+        .map_err(Error::Storage)?
+        .last_log_id;
+    let found = end.map_or((0, 0), |id| (id.leader_id.term, id.index));
+    if found != (order.last_log_term, order.last_log_index) {
+        tracing::info!(
+            target: "consul",
+            "quorum_recovery is for a log that ends at {}-{}, this one ends at {}-{}: not followed",
+            order.last_log_term, order.last_log_index, found.0, found.1
+        );
+        return Ok(());
+    }
+    let mut replayed = Replayed::read(log, snapshots)
+        .await
+        .map_err(Error::Storage)?;
+    let own = replayed.known.get(&order.raft_id).cloned();
+    let (Some(last), Some(node)) = (replayed.last, own) else {
+        tracing::warn!(target: "consul", "quorum_recovery: this server was never in the configuration: not followed");
+        return Ok(());
+    };
+    let addr = order.address;
+    let nodes = BTreeMap::from([(order.raft_id, PeerNode { addr, ..node })]);
+    let membership = Membership::new(vec![BTreeSet::from([order.raft_id])], nodes)
+        .map_err(|e| Error::Storage(io::Error::other(e)))?;
+    replayed.membership = StoredMembership::new(Some(last), membership);
+    replayed
+        .write(last, log, snapshots)
+        .await
+        .map_err(Error::Storage)?;
+    tracing::warn!(target: "consul", "followed quorum_recovery: this server is the only voter now, with all of its log");
+    Ok(())
 }
 
 fn set_aside(env: &Env, path: &Path, why: &str) -> Result<(), Error> {

@@ -55,6 +55,8 @@ pub struct Status {
     pub last_index: u64,
     /// Term of the last entry that is known to be committed.
     pub last_term: u64,
+    /// Term of the last entry of the log, committed or not: with [`Self::last_index`] it says whose log has most.
+    pub log_term: u64,
     /// Last index known to be committed; 0 for none.
     pub commit_index: u64,
     /// Last index that a quorum has, as far as this server was told, whether or not it has it itself; 0 for none.
@@ -86,7 +88,8 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn of(metrics: &RaftMetrics<TypeConfig>) -> Self {
+    /// `last` is the log's last entry, of which the metrics tell the index only.
+    pub(super) fn of(metrics: &RaftMetrics<TypeConfig>, last: Option<LogId>) -> Self {
         let membership = &metrics.membership_config;
         let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
         Self {
@@ -102,6 +105,7 @@ impl Status {
             leader: metrics.current_leader,
             last_index: metrics.last_log_index.unwrap_or(0),
             last_term: metrics.local_committed.map_or(0, |id| id.leader_id.term),
+            log_term: last.map_or(0, |id| id.leader_id.term),
             commit_index: index(metrics.local_committed),
             cluster_commit_index: index(metrics.cluster_committed),
             applied_index: index(metrics.last_applied),
@@ -152,6 +156,7 @@ impl Status {
             leader: Some(id),
             last_index,
             last_term: term,
+            log_term: term,
             commit_index: last_index,
             cluster_commit_index: last_index,
             applied_index: last_index,

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::archive::About;
+use crate::ca::{Signed, Update};
 use crate::coordinate::Coordinate;
+use crate::gossip::UserEvent;
 use crate::leader::autopilot::ClusterHealth;
-use crate::node::{Error, PeerRef, RaftServer, ReadOptions, Reply};
+use crate::node::{Datacenter, Error, PeerRef, RaftServer, ReadOptions, Reply};
 use crate::rpc;
 use crate::state::{Outcome, Query, Session};
 
@@ -61,6 +63,23 @@ pub enum Request {
     },
     /// Where a node is. Answered by the leader, which writes it with others.
     Place(String, Box<Coordinate>),
+    /// A request for a datacenter. The receiver finds whoever can answer it.
+    In {
+        /// Which.
+        datacenter: String,
+        /// Whether the receiver is of that datacenter; else it knows the way.
+        forwarded: bool,
+        /// What is asked there.
+        request: Box<Request>,
+    },
+    /// Which datacenters are there, the nearest first?
+    Datacenters,
+    /// Tell every agent of an event; asked by another datacenter.
+    Fire(UserEvent),
+    /// Sign a request for a service's certificate (PKCS #10, DER). Answered by the leader.
+    SignLeaf(Bytes),
+    /// Change the certificate authority. Answered by the leader.
+    SetCa(Box<Update>),
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
@@ -109,6 +128,10 @@ pub enum Answer {
     Bytes(Bytes),
     /// To [`Request::ReadIndex`].
     ReadIndex(u64),
+    /// To [`Request::Datacenters`].
+    Datacenters(Vec<Datacenter>),
+    /// To [`Request::SignLeaf`].
+    Signed(Box<Signed>),
 }
 
 /// An answer, or why there is none.
@@ -184,6 +207,7 @@ mod tests {
             Request::RemovePeer(PeerRef::Id("x".into()))
                 .encode()
                 .to_vec(),
+            Request::SetCa(Box::default()).encode().to_vec(),
             Answered(Err(Error::NoLeader)).encode().to_vec(),
         ];
         crate::fuzz::run("rpc-call", &seeds, |bytes| {

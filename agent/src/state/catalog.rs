@@ -1,5 +1,7 @@
 //! Nodes, services and checks.
 
+mod addresses;
+mod checks;
 mod find;
 pub(super) mod first;
 mod table;

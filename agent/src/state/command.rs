@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::autopilot::Autopilot;
+use super::ca::CaStep;
 use super::catalog::{Check, Node, Service};
 use super::coordinates::NodePlace;
 use super::entries::EntryStep;
@@ -15,6 +16,7 @@ use super::prepared::PreparedStep;
 use super::restore::RestoreStep;
 use super::session::Session;
 use super::txn::{TxnError, TxnOp, TxnResult};
+use super::virtual_ips::VirtualStep;
 
 /// The first byte of an encoded [`Stamped`].
 ///
@@ -108,8 +110,15 @@ pub enum Command {
     Prepared(PreparedStep),
     /// Says where nodes are. Those that are not in the catalog are left out.
     SetPlaces(Vec<NodePlace>),
-    /// Changes the config entries.
+    /// Changes the config entries, without a look at what others say: read from old logs, not written any more.
     Entry(EntryStep),
+    /// Changes the config entries, unless they would not fit together then. What fits is decided by `crate::entries::rules`:
+    /// rules that refuse more or less than these need a variant of their own, or servers would diverge.
+    CheckedEntry(EntryStep),
+    /// Changes the addresses that stand for services.
+    Virtual(VirtualStep),
+    /// Changes the certificate authority.
+    Ca(CaStep),
 }
 
 impl Command {
@@ -123,7 +132,8 @@ impl Command {
         match self {
             Command::Kv(kv) => kv.key.len() + kv.op.value().map_or(0, Bytes::len),
             Command::Restore(RestoreStep::Part { bytes, .. }) => bytes.len(),
-            Command::Entry(EntryStep::Set { entry, .. }) => entry.json.len(),
+            Command::Entry(EntryStep::Set { entry, .. })
+            | Command::CheckedEntry(EntryStep::Set { entry, .. }) => entry.json.len(),
             Command::Txn(ops) => ops.iter().map(|op| 16 + op.payload_len()).sum(),
             _ => 0,
         }
@@ -255,6 +265,13 @@ pub enum Outcome {
     Txn(Vec<TxnResult>),
     /// Some could not be, and nothing has changed. Never empty.
     TxnFailed(Vec<TxnError>),
+    /// To [`VirtualStep::Assign`].
+    Virtual {
+        /// Whether the service has addresses at all.
+        found: bool,
+        /// Services from which some were taken.
+        taken_from: Vec<String>,
+    },
 }
 
 impl Outcome {
@@ -273,6 +290,7 @@ impl fmt::Display for Outcome {
             Outcome::Bool(made) => write!(f, "{made}"),
             Outcome::SessionId(id) => write!(f, "session {id}"),
             Outcome::Error { text, .. } => f.write_str(text),
+            Outcome::Virtual { found, .. } => write!(f, "{found}"),
             Outcome::Txn(results) => write!(f, "{} results", results.len()),
             Outcome::TxnFailed(errors) => match errors.first() {
                 Some(error) => write!(f, "operation {}: {}", error.op_index, error.what),
@@ -309,6 +327,8 @@ pub enum Refusal {
     InvalidQuery,
     /// There is no prepared query with this id.
     MissingQuery,
+    /// A config entry that does not fit the others.
+    InvalidEntry,
 }
 
 /// Why bytes are not a command, or not a store.

@@ -5,8 +5,13 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use super::command::Outcome;
-use super::{Change, Indexes};
+use serde_json::Value;
+
+use super::command::{Outcome, Refusal};
+use super::{Change, Indexes, virtual_ips};
+use crate::entries::chain::Find;
+use crate::entries::rules::{self, Proposed};
+use crate::entries::{self, gateways};
 
 /// A config entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +58,45 @@ pub(super) struct Entries {
     pub(super) rows: OrdMap<Key, Arc<ConfigEntry>>,
     /// The last index that changed anything here.
     pub(super) index: u64,
+    /// The last index that changed a terminating gateway.
+    pub(super) gateways: u64,
+}
+
+/// The entries as they are, or as they would be after a change.
+pub(super) struct View<'a> {
+    rows: &'a Entries,
+    change: Option<(Key, Option<&'a ConfigEntry>)>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(rows: &'a Entries) -> Self {
+        Self { rows, change: None }
+    }
+}
+
+impl Find for View<'_> {
+    fn find(&self, kind: &str, name: &str) -> Option<Value> {
+        let key = key(kind, name);
+        match &self.change {
+            Some((changed, new)) if *changed == key => new.map(entries::show),
+            _ => self.rows.rows.get(&key).map(|row| entries::show(row)),
+        }
+    }
+
+    fn of_kind(&self, kind: &str) -> Vec<Value> {
+        let changed = self.change.as_ref().map(|(changed, _)| changed);
+        let rows = self.rows.of_kind(kind);
+        let rows = rows
+            .iter()
+            .filter(|row| changed != Some(&key(&row.kind, &row.name)));
+        let mut all: Vec<Value> = rows.map(|row| entries::show(row)).collect();
+        if let Some((changed, Some(new))) = &self.change
+            && *changed.0 == *kind
+        {
+            all.push(entries::show(new));
+        }
+        all
+    }
 }
 
 fn key(kind: &str, name: &str) -> Key {
@@ -60,12 +104,53 @@ fn key(kind: &str, name: &str) -> Key {
 }
 
 impl Entries {
-    pub(super) fn restore(rows: Vec<Arc<ConfigEntry>>, index: u64) -> Self {
+    pub(super) fn restore(rows: Vec<Arc<ConfigEntry>>, index: u64, gateways: u64) -> Self {
         let rows = rows.into_iter().map(|row| (key(&row.kind, &row.name), row));
         Self {
             rows: rows.collect(),
             index,
+            gateways,
         }
+    }
+
+    /// As [`Entries::apply`], unless the entries would not fit together then.
+    pub(super) fn apply_checked(&mut self, change: &mut Change<'_>, step: &EntryStep) -> Outcome {
+        match self.refusal(step) {
+            Some(why) => Outcome::refuse(Refusal::InvalidEntry, why),
+            None => self.apply(change, step),
+        }
+    }
+
+    /// Why a change cannot be made. Those whose condition does not hold, and those that change nothing, are not looked at.
+    fn refusal(&self, step: &EntryStep) -> Option<String> {
+        let (key, cas, new) = match step {
+            EntryStep::Set { entry, cas } => (key(&entry.kind, &entry.name), cas, Some(&**entry)),
+            EntryStep::Delete { kind, name, cas } => (key(kind, name), cas, None),
+        };
+        let old = self.rows.get(&key);
+        let modified = old.map_or(0, |old| old.modify_index);
+        let same = match (old, new) {
+            (None, None) => true,
+            (Some(old), Some(new)) => (&old.name, &old.json) == (&new.name, &new.json),
+            _ => false,
+        };
+        if same || cas.is_some_and(|cas| cas != modified) {
+            return None;
+        }
+        let (kind, name) = key.clone();
+        let name = new.map_or(&*name, |new| &new.name);
+        let (old, body) = (old.map(|old| entries::body(old)), new.map(entries::body));
+        let proposed = Proposed {
+            kind: &kind,
+            name,
+            old: old.as_ref(),
+            new: body.as_ref(),
+        };
+        let after = View {
+            rows: self,
+            change: Some((key, new)),
+        };
+        rules::check(proposed, &after).err()
     }
 
     pub(super) fn apply(&mut self, change: &mut Change<'_>, step: &EntryStep) -> Outcome {
@@ -88,21 +173,32 @@ impl Entries {
                     modify_index: change.index,
                     ..ConfigEntry::clone(entry)
                 };
+                change.mesh.extend(virtual_ips::concerned(&row));
+                if let Some(old) = old {
+                    change.mesh.extend(virtual_ips::concerned(old));
+                }
+                let kind = row.kind.clone();
                 self.rows.insert(key, Arc::new(row));
-                self.changed(change);
+                self.changed(change, &kind);
             }
             EntryStep::Delete { .. } if old.is_none() => {}
-            EntryStep::Delete { .. } => {
-                self.rows.remove(&key);
-                self.changed(change);
+            EntryStep::Delete { kind, .. } => {
+                if let Some(old) = self.rows.remove(&key) {
+                    change.mesh.extend(virtual_ips::concerned(&old));
+                }
+                self.changed(change, kind);
             }
         }
         Outcome::Bool(true)
     }
 
-    fn changed(&mut self, change: &mut Change<'_>) {
+    fn changed(&mut self, change: &mut Change<'_>, kind: &str) {
         self.index = change.index;
         change.touched.entries();
+        if kind == gateways::TERMINATING {
+            self.gateways = change.index;
+            change.touched.all_mesh();
+        }
     }
 
     pub(super) fn find(&self, kind: &str, name: &str) -> Option<&Arc<ConfigEntry>> {
@@ -111,9 +207,11 @@ impl Entries {
 
     /// Those of a kind, by name; of every kind for an empty one.
     pub(super) fn of_kind(&self, kind: &str) -> Vec<Arc<ConfigEntry>> {
-        let rows = self.rows.values();
-        let rows = rows.filter(|row| kind.is_empty() || row.kind == kind);
-        rows.cloned().collect()
+        if kind.is_empty() {
+            return self.rows.values().cloned().collect();
+        }
+        let rows = self.rows.range(key(kind, "")..).map(|(_, row)| row);
+        rows.take_while(|row| row.kind == kind).cloned().collect()
     }
 
     /// The same rows, all written at one index.
@@ -125,7 +223,7 @@ impl Entries {
                 ..ConfigEntry::clone(row)
             })
         });
-        Self::restore(rows.collect(), index)
+        Self::restore(rows.collect(), index, index)
     }
 
     pub(super) fn indexes(&self) -> Indexes {

@@ -56,7 +56,7 @@ pub struct QueryTemplate {
 pub struct QueryService {
     /// Name of the service.
     pub service: String,
-    /// Kept and shown: this version has one datacenter, so that there is nowhere else to look.
+    /// Where else to look when the own datacenter has no instance.
     pub failover: QueryFailover,
     /// Whether instances with a warning check are left out.
     pub only_passing: bool,

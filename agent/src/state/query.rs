@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::autopilot::Autopilot;
+use super::ca::{CaConfig, CaRoots};
 use super::catalog::{Check, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
 use super::coordinates::NodePlace;
 use super::entries::ConfigEntry;
@@ -14,6 +15,9 @@ use super::kv::KvEntry;
 use super::prepared::PreparedQuery;
 use super::session::Session;
 use super::txn::{TxnError, TxnOp, TxnResult};
+use super::virtual_ips::VirtualIp;
+use crate::entries::chain::ChainRequest;
+use crate::entries::gateways::GatewayService;
 
 /// A read of the state. Append only: it travels between servers, and the variant's number is its wire form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,9 +164,156 @@ pub enum Query {
         /// Its name, in any case.
         name: String,
     },
+    /// What a service's discovery chain is compiled to.
+    Chain(Box<ChainRequest>),
+    /// Services that a gateway stands for.
+    GatewayServices {
+        /// The gateway's name, in any case.
+        gateway: String,
+    },
+    /// Ingress gateways that stand for a service, with the checks that decide on their health.
+    IngressHealth {
+        /// The service's name, in any case.
+        service: String,
+        /// Only those with all of these.
+        tags: Vec<String>,
+        /// Only those whose checks all pass.
+        passing: bool,
+    },
+    /// Instances, proxies and gateways with what the config entries say of them.
+    Merged(Mergeable),
+    /// Services that others may reach.
+    ExportedServices,
+    /// The addresses that stand for a service.
+    VirtualIp {
+        /// Its name, in any case.
+        service: String,
+    },
+    /// The roots of the certificate authority.
+    CaRoots,
+    /// Its configuration.
+    CaConfig,
+}
+
+/// A query whose services can be shown with what the config entries say of them. Append only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mergeable {
+    /// [`Query::ServiceNodes`].
+    Instances {
+        /// Its name, in any case.
+        service: String,
+        /// Only those with all of these.
+        tags: Vec<String>,
+    },
+    /// [`Query::NodeServices`].
+    Node {
+        /// Its name, in any case.
+        node: String,
+    },
+    /// [`Query::ServiceHealth`].
+    Health {
+        /// Its name, in any case.
+        service: String,
+        /// Only those with all of these.
+        tags: Vec<String>,
+        /// Only those whose checks all pass.
+        passing: bool,
+    },
+    /// [`Query::MeshHealth`].
+    Mesh {
+        /// The service's name, in any case.
+        service: String,
+        /// Only those with all of these.
+        tags: Vec<String>,
+        /// Only those whose checks all pass.
+        passing: bool,
+    },
+    /// [`Query::IngressHealth`].
+    Ingress {
+        /// The service's name, in any case.
+        service: String,
+        /// Only those with all of these.
+        tags: Vec<String>,
+        /// Only those whose checks all pass.
+        passing: bool,
+    },
+}
+
+impl Mergeable {
+    /// The query as it is without the config entries.
+    pub(super) fn plain(&self) -> Query {
+        match self.clone() {
+            Mergeable::Instances { service, tags } => Query::ServiceNodes { service, tags },
+            Mergeable::Node { node } => Query::NodeServices { node },
+            Mergeable::Health {
+                service,
+                tags,
+                passing,
+            } => Query::ServiceHealth {
+                service,
+                tags,
+                passing,
+            },
+            Mergeable::Mesh {
+                service,
+                tags,
+                passing,
+            } => Query::MeshHealth {
+                service,
+                tags,
+                passing,
+            },
+            Mergeable::Ingress {
+                service,
+                tags,
+                passing,
+            } => Query::IngressHealth {
+                service,
+                tags,
+                passing,
+            },
+        }
+    }
 }
 
 impl Query {
+    /// The same with what the config entries say of proxies and gateways; those that show no services as they are.
+    #[must_use]
+    pub fn merged(self) -> Self {
+        Query::Merged(match self {
+            Query::ServiceNodes { service, tags } => Mergeable::Instances { service, tags },
+            Query::NodeServices { node } => Mergeable::Node { node },
+            Query::ServiceHealth {
+                service,
+                tags,
+                passing,
+            } => Mergeable::Health {
+                service,
+                tags,
+                passing,
+            },
+            Query::MeshHealth {
+                service,
+                tags,
+                passing,
+            } => Mergeable::Mesh {
+                service,
+                tags,
+                passing,
+            },
+            Query::IngressHealth {
+                service,
+                tags,
+                passing,
+            } => Mergeable::Ingress {
+                service,
+                tags,
+                passing,
+            },
+            other => return other,
+        })
+    }
+
     /// Whether the answer grows with the state.
     pub fn is_of_many(&self) -> bool {
         !matches!(
@@ -178,6 +329,10 @@ impl Query {
                 | Query::PreparedQuery { .. }
                 | Query::NodePlace { .. }
                 | Query::Entry { .. }
+                | Query::Chain(_)
+                | Query::VirtualIp { .. }
+                | Query::CaRoots
+                | Query::CaConfig
         )
     }
 }
@@ -205,7 +360,7 @@ pub enum Answer {
     NodeServices(Option<ServicesOfNode>),
     /// To the queries for checks, by node and check id.
     Checks(Vec<Arc<Check>>),
-    /// To [`Query::ServiceHealth`] and [`Query::MeshHealth`], by node and service id.
+    /// To [`Query::ServiceHealth`], [`Query::MeshHealth`] and [`Query::IngressHealth`], by node and service id.
     ServiceHealth(Vec<ServiceHealth>),
     /// To [`Query::Session`].
     Session(Option<Arc<Session>>),
@@ -232,4 +387,16 @@ pub enum Answer {
     Places(Vec<Arc<NodePlace>>),
     /// To [`Query::Entries`] and [`Query::Entry`], by kind and name.
     Entries(Vec<Arc<ConfigEntry>>),
+    /// To [`Query::Chain`]: Consul's JSON of it, or why the entries do not fit together.
+    Chain(Result<String, String>),
+    /// To [`Query::GatewayServices`], by service and port.
+    GatewayServices(Vec<GatewayService>),
+    /// To [`Query::ExportedServices`]: names, each with the peers that may reach it.
+    ExportedServices(Vec<(String, Vec<String>)>),
+    /// To [`Query::VirtualIp`].
+    VirtualIp(Option<Arc<VirtualIp>>),
+    /// To [`Query::CaRoots`].
+    CaRoots(CaRoots),
+    /// To [`Query::CaConfig`].
+    CaConfig(Option<CaConfig>),
 }

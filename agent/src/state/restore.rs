@@ -140,6 +140,8 @@ impl Tables {
             prepared,
             places,
             entries: config_entries,
+            virtual_ips,
+            ca,
             staging: _,
             last_index: _,
         } = saved;
@@ -176,7 +178,12 @@ impl Tables {
         }
         self.prepared = prepared.moved_to(index);
         self.entries = config_entries.moved_to(index);
+        self.virtual_ips = virtual_ips.moved_to(index);
         self.places = Places { index, ..places };
+        // One of a state that had none stays: certificates of it are in use.
+        if ca.config.is_some() {
+            self.ca = ca.moved_to(index);
+        }
         *change.touched = Touched::everything();
     }
 }

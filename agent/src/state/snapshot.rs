@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Tables;
 use super::autopilot::Autopilot;
+use super::ca::{Ca, CaConfig, CaRoot};
 use super::catalog::first::FirstNodeDump;
 use super::catalog::{Catalog, NodeDump};
 use super::command::DecodeError;
@@ -22,6 +23,7 @@ use super::lock_delay::{LockDelay, LockDelays};
 use super::prepared::{Prepared, PreparedQuery};
 use super::restore::{StagedPart, Staging};
 use super::session::{Session, Sessions};
+use super::virtual_ips::{Counters, VirtualIp, VirtualIps};
 
 const VERSION: u32 = 1;
 
@@ -43,6 +45,13 @@ const PLACES: u8 = 14;
 const PLACES_INDEX: u8 = 15;
 const ENTRIES: u8 = 16;
 const ENTRIES_INDEX: u8 = 17;
+const GATEWAYS_INDEX: u8 = 30;
+const VIRTUAL_IPS: u8 = 31;
+const VIRTUAL_COUNTERS: u8 = 32;
+const VIRTUAL_FREE: u8 = 33;
+const CA_CONFIG: u8 = 18;
+const CA_ROOTS: u8 = 19;
+const CA_ROOTS_INDEX: u8 = 20;
 
 /// What is no row. One row in its section.
 #[derive(Default, Serialize, Deserialize)]
@@ -77,6 +86,8 @@ pub(super) fn encode<E>(
         prepared,
         places,
         entries,
+        virtual_ips,
+        ca,
         staging,
         last_index,
     } = tables;
@@ -115,6 +126,16 @@ pub(super) fn encode<E>(
     pieces.rows(ENTRIES, entries.rows.values())?;
     let index = Some(entries.index).filter(|index| *index > 0);
     pieces.rows(ENTRIES_INDEX, index)?;
+    let index = Some(entries.gateways).filter(|index| *index > 0);
+    pieces.rows(GATEWAYS_INDEX, index)?;
+    pieces.rows(VIRTUAL_IPS, virtual_ips.rows.values())?;
+    let counters = Some(virtual_ips.counters).filter(|counters| counters.begun);
+    pieces.rows(VIRTUAL_COUNTERS, counters)?;
+    pieces.rows(VIRTUAL_FREE, virtual_ips.free.iter())?;
+    pieces.rows(CA_CONFIG, &ca.config)?;
+    pieces.rows(CA_ROOTS, ca.roots.iter())?;
+    let index = Some(ca.roots_index).filter(|index| *index > 0);
+    pieces.rows(CA_ROOTS_INDEX, index)?;
     pieces.end()
 }
 
@@ -134,6 +155,8 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         prepared,
         places,
         entries,
+        virtual_ips,
+        ca,
         staging: _,
         last_index: _,
     } = tables;
@@ -145,6 +168,10 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         ("Autopilot", of(autopilot)),
         ("PreparedQuery", of(prepared.rows.values())),
         ("ConfigEntry", of(entries.rows.values())),
+        ("FreeVirtualIP", of(virtual_ips.free.iter())),
+        ("ServiceVirtualIP", of(virtual_ips.rows.values())),
+        ("ConnectCA", of(ca.roots.iter())),
+        ("ConnectCAConfig", of(&ca.config)),
         ("CoordinateBatchUpdate", of(places.rows.values())),
     ];
     let mut kinds: Vec<_> = kinds
@@ -223,6 +250,13 @@ struct Rows {
     places_index: Vec<u64>,
     config_entries: Vec<Arc<ConfigEntry>>,
     config_entries_index: Vec<u64>,
+    gateways_index: Vec<u64>,
+    virtual_ips: Vec<Arc<VirtualIp>>,
+    virtual_counters: Vec<Counters>,
+    virtual_free: Vec<u32>,
+    ca_config: Vec<Arc<CaConfig>>,
+    ca_roots: Vec<Arc<CaRoot>>,
+    ca_roots_index: Vec<u64>,
 }
 
 impl Decoder {
@@ -315,6 +349,13 @@ impl Rows {
             PLACES_INDEX => rows(bytes, complete, &mut self.places_index),
             ENTRIES => rows(bytes, complete, &mut self.config_entries),
             ENTRIES_INDEX => rows(bytes, complete, &mut self.config_entries_index),
+            GATEWAYS_INDEX => rows(bytes, complete, &mut self.gateways_index),
+            VIRTUAL_IPS => rows(bytes, complete, &mut self.virtual_ips),
+            VIRTUAL_COUNTERS => rows(bytes, complete, &mut self.virtual_counters),
+            VIRTUAL_FREE => rows(bytes, complete, &mut self.virtual_free),
+            CA_CONFIG => rows(bytes, complete, &mut self.ca_config),
+            CA_ROOTS => rows(bytes, complete, &mut self.ca_roots),
+            CA_ROOTS_INDEX => rows(bytes, complete, &mut self.ca_roots_index),
             tag => Err(DecodeError::Section { tag }),
         }
     }
@@ -353,6 +394,17 @@ impl Rows {
             entries: Entries::restore(
                 self.config_entries,
                 self.config_entries_index.pop().unwrap_or(0),
+                self.gateways_index.pop().unwrap_or(0),
+            ),
+            virtual_ips: VirtualIps::restore(
+                self.virtual_ips,
+                self.virtual_counters.pop().unwrap_or_default(),
+                self.virtual_free,
+            ),
+            ca: Ca::restore(
+                self.ca_config.pop(),
+                self.ca_roots,
+                self.ca_roots_index.pop().unwrap_or(0),
             ),
             last_index: state.last_index,
         })

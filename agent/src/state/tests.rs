@@ -6,8 +6,10 @@ use uuid::Uuid;
 
 use super::*;
 
+mod ca;
 mod catalog;
 mod kv;
+mod mesh;
 mod model;
 mod restore;
 mod sessions;
@@ -255,4 +257,13 @@ fn the_wire_form_of_commands_does_not_change() {
     assert_eq!(encoded(reap)[..], [1, 1, 6, 9]);
     let id = encoded(Command::SetClusterId(Uuid::nil()));
     assert_eq!(id[..4], [1, 1, 7, 16]);
+    let authority = Command::Ca(CaStep::Set {
+        config: Box::default(),
+        roots: Vec::new(),
+        cas: 3,
+    });
+    let authority = encoded(authority);
+    assert_eq!(authority[..5], [1, 1, 16, 0, 16]);
+    // An empty cluster id, three empty texts and two indexes; no roots.
+    assert_eq!(authority[5..], [&[0; 21][..], &[0, 3]].concat());
 }

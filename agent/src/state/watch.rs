@@ -38,6 +38,9 @@ enum Topic {
     Prepared,
     Places,
     Entries,
+    /// All of [`Topic::Mesh`]. Nobody stands in it.
+    AllMesh,
+    Ca,
     /// Every publication.
     Applied,
 }
@@ -50,7 +53,11 @@ impl Topic {
             Query::Noop
             | Query::Txn(_)
             | Query::AddressOwners { .. }
-            | Query::ChecksWithMeta { .. } => Topic::Applied,
+            | Query::ChecksWithMeta { .. }
+            | Query::GatewayServices { .. }
+            | Query::ExportedServices
+            | Query::Merged(_)
+            | Query::IngressHealth { .. } => Topic::Applied,
             Query::KvGet { key } => Topic::Key(key.as_str().into()),
             Query::KvList { prefix } | Query::KvKeys { prefix, .. } => {
                 Topic::Prefix(prefix.as_str().into())
@@ -71,7 +78,11 @@ impl Topic {
             Query::Autopilot => Topic::Autopilot,
             Query::PreparedQueries | Query::PreparedQuery { .. } => Topic::Prepared,
             Query::Places | Query::NodePlace { .. } => Topic::Places,
-            Query::Entries { .. } | Query::Entry { .. } => Topic::Entries,
+            Query::Entries { .. }
+            | Query::Entry { .. }
+            | Query::Chain(_)
+            | Query::VirtualIp { .. } => Topic::Entries,
+            Query::CaRoots | Query::CaConfig => Topic::Ca,
         }
     }
 }
@@ -139,6 +150,15 @@ impl Touched {
 
     pub(super) fn entries(&mut self) {
         self.push(Topic::Entries);
+    }
+
+    /// What ends connections to other services through the mesh has changed.
+    pub(super) fn all_mesh(&mut self) {
+        self.push(Topic::AllMesh);
+    }
+
+    pub(super) fn ca(&mut self) {
+        self.push(Topic::Ca);
     }
 
     pub(super) fn cluster_id(&mut self) {
@@ -351,13 +371,24 @@ impl Lines {
             return all.map(|line| line.notify.clone()).collect();
         }
         let mut found = Vec::new();
+        let applied = self.by_topic.get(&Topic::Applied);
+        found.extend(applied.map(|line| line.notify.clone()));
+        if touched.topics.contains(&Topic::AllMesh) {
+            let first = Topic::Mesh(Arc::from(""));
+            let mesh = self.by_topic.range(first..);
+            let mesh = mesh.take_while(|(topic, _)| matches!(topic, Topic::Mesh(_)));
+            found.extend(mesh.map(|(_, line)| line.notify.clone()));
+        }
         let mut look = |topic: &Topic| {
             let line = self.by_topic.get(topic);
             found.extend(line.map(|line| line.notify.clone()));
         };
-        look(&Topic::Applied);
         for topic in &touched.topics {
             look(topic);
+            if let Topic::Service(service) = topic {
+                // A gateway may stand for it because it is there.
+                look(&Topic::Mesh(service.clone()));
+            }
             let Topic::Key(key) = topic else { continue };
             for len in self
                 .prefix_lengths

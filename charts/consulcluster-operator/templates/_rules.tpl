@@ -6,6 +6,28 @@
 - apiGroups: [consulcluster.dev]
   resources: [consulclusters/status, consulclusters/finalizers]
   verbs: [update]
+# Saved states. A schedule makes snapshots, and deletes those whose file it has deleted; restoreFrom makes a restore.
+# Secrets are read by the pods of the jobs only.
+- apiGroups: [consulcluster.dev]
+  resources: [consulsnapshots]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [consulcluster.dev]
+  resources: [consulsnapshotschedules]
+  verbs: [get, list, watch]
+- apiGroups: [consulcluster.dev]
+  resources: [consulrestores]
+  verbs: [get, list, watch, create]
+- apiGroups: [consulcluster.dev]
+  resources:
+    - consulsnapshots/status
+    - consulsnapshotschedules/status
+    - consulrestores/status
+    - consulsnapshots/finalizers
+    - consulrestores/finalizers
+  verbs: [update]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [statefulsets, daemonsets]
   verbs: [get, list, watch, create, patch, delete]

@@ -4,6 +4,7 @@ mod destroy;
 mod down;
 mod folder;
 mod progress;
+mod saved;
 mod status;
 mod up;
 
@@ -18,6 +19,8 @@ pub(super) enum Verb {
     Up(up::Args),
     /// Shows a cluster.
     Status(status::Args),
+    /// Saves a running cluster's state to a file.
+    Snapshot(saved::Args),
     /// Stops a cluster's agents; their data stays.
     Down(Which),
     /// Stops a cluster's agents and removes their data.
@@ -39,6 +42,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Up(args) => up::run(args).await,
         Verb::Status(args) => status::run(&args).await,
+        Verb::Snapshot(args) => saved::run(&args).await,
         Verb::Down(which) => down::run(&which).await,
         Verb::Destroy(args) => destroy::run(&args).await,
     }

@@ -99,7 +99,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         image: args.agent_image,
         reach: reach(args.agents),
         identity,
-        leads: Box::new(move || held.as_ref().is_none_or(|held| held.holds())),
+        leads: Arc::new(move || held.as_ref().is_none_or(|held| held.holds())),
     };
     let ended = {
         let mut stop = stop.clone();

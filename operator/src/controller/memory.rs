@@ -64,6 +64,11 @@ impl Memories {
         self.lock().len()
     }
 
+    /// Forgets all but these.
+    pub(super) fn retain(&self, known: &BTreeSet<Key>) {
+        self.lock().retain(|key, _| known.contains(key));
+    }
+
     pub(super) fn forget(&self, key: &Key) {
         self.lock().remove(key);
     }

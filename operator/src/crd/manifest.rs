@@ -1,21 +1,38 @@
 //! Printing the CRD's manifest, and reading a `ConsulCluster` from a file.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt;
 use serde::Deserialize;
 
-use super::{ConsulCluster, ConsulClusterSpec, ConsulClusterStatus, Invalid, validate};
+use super::{
+    ConsulCluster, ConsulClusterSpec, ConsulClusterStatus, ConsulRestore, ConsulSnapshot,
+    ConsulSnapshotSchedule, Invalid, validate,
+};
 
 const API_VERSION: &str = "consulcluster.dev/v1alpha1";
 const KIND: &str = "ConsulCluster";
 
-/// The CRD as YAML, as it stands under `crds/`.
+/// The CRDs, each as the YAML that stands under `crds/`, with its name.
 ///
 /// # Errors
 /// The serializer's own; none is known to be possible.
-pub fn manifest() -> Result<String, serde_yaml::Error> {
-    let yaml = serde_yaml::to_string(&ConsulCluster::crd())?;
-    Ok(format!("# Printed by `operator crd`; do not edit.\n{yaml}"))
+pub fn manifests() -> Result<Vec<(String, String)>, serde_yaml::Error> {
+    let all = [
+        ConsulCluster::crd(),
+        ConsulSnapshot::crd(),
+        ConsulSnapshotSchedule::crd(),
+        ConsulRestore::crd(),
+    ];
+    let text = |crd: CustomResourceDefinition| {
+        let yaml = serde_yaml::to_string(&crd)?;
+        let name = crd.metadata.name.unwrap_or_default();
+        Ok((
+            name,
+            format!("# Printed by `operator crd`; do not edit.\n{yaml}"),
+        ))
+    };
+    all.into_iter().map(text).collect()
 }
 
 /// Why a file does not hold a `ConsulCluster`.

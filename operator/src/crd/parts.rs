@@ -149,26 +149,6 @@ pub struct Acl {
     pub token_secret_ref: Option<SecretRef>,
 }
 
-/// Regular snapshots.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Backup {
-    /// When, in the five fields of cron, UTC.
-    #[schemars(length(min = 9, max = 128))]
-    pub schedule: String,
-    /// Number of snapshots kept.
-    #[serde(default = "default_retain")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub retain: i32,
-    /// Where they go: a claim in this namespace, as `pvc://NAME/PATH`.
-    #[schemars(length(min = 1, max = 1024))]
-    pub destination: String,
-}
-
-fn default_retain() -> i32 {
-    7
-}
-
 /// How running servers are replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -219,14 +199,20 @@ pub enum PauseBefore {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Recovery {
-    /// Asks for a recovery after the loss of a majority; a new value for each one.
+    /// Confirms one recovery after the loss of a majority: the code that the condition `Stalled` shows for it. It is made
+    /// from the cluster id, the survivor and the configuration that lost its quorum: it fits this one situation and no later one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub token: Option<String>,
-    /// Server whose data a recovery starts from. Absent: the one that has most.
+    /// Server that is expected to be the survivor: with another name than the condition's, nothing is done. Absent: the
+    /// code alone tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub survivor: Option<String>,
+    /// A server whose data is moved aside, so that it joins anew with none. Only one that does not come up, or that holds
+    /// data of another cluster. Nothing is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub move_aside: Option<MoveAside>,
     /// Whether the data of an accidental second bootstrap server of our own is moved aside, so that it can join.
     /// Nothing is deleted.
     #[serde(default = "yes")]
@@ -238,9 +224,23 @@ impl Default for Recovery {
         Recovery {
             token: None,
             survivor: None,
+            move_aside: None,
             move_aside_second_bootstrap: true,
         }
     }
+}
+
+/// Whose data is moved aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MoveAside {
+    /// Node name of the server.
+    #[schemars(length(min = 1, max = 253))]
+    pub server: String,
+    /// Any new value, such as the date: each one moves one folder once, and becomes part of its name.
+    #[serde(deserialize_with = "super::validate::token")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    pub token: String,
 }
 
 fn yes() -> bool {

@@ -25,6 +25,7 @@ pub mod condition {
 #[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = Rule::new("!has(oldSelf.restored) || !(oldSelf.restored.phase in ['Completed', 'Failed']) || (has(self.restored) && self.restored.phase == oldSelf.restored.phase)").message("restored stays as it ended"),
     validation = Rule::new("!has(oldSelf.clusterID) || (has(self.clusterID) && self.clusterID == oldSelf.clusterID)").message("clusterID is written once")
 )]
 pub struct ConsulClusterStatus {
@@ -85,9 +86,12 @@ pub struct ConsulClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub foreign: Vec<Foreign>,
-    /// The last snapshot taken.
+    /// The last snapshot that was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<LastBackup>,
+    /// What became of `spec.restoreFrom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
     /// Label selector of the servers' pods, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -225,14 +229,35 @@ pub struct Foreign {
     pub cluster_id: Option<String>,
 }
 
-/// The last snapshot taken.
+/// The last snapshot that was verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastBackup {
-    /// When it was taken.
+    /// Name of the ConsulSnapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub name: Option<String>,
+    /// When it was verified.
     pub time: Time,
     /// Raft index that it holds.
     pub index: i64,
     /// Size in bytes.
     pub size_bytes: i64,
+}
+
+/// What became of `spec.restoreFrom`. `Completed` and `Failed` are final: it is never done again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Restored {
+    /// How far it has come.
+    #[serde(default)]
+    pub phase: super::JobPhase,
+    /// The ConsulRestore that does it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub by: Option<String>,
+    /// What is waited for, was done, or went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32768))]
+    pub message: Option<String>,
 }

@@ -96,6 +96,17 @@ pub(super) fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32,
 }
 
 /// `spec.clients`.
+pub(super) fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let token = String::deserialize(deserializer)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if token.is_empty() || token.len() > 64 || !token.chars().all(plain) {
+        return Err(D::Error::custom(format!(
+            "token must be 1 to 64 of A-Z a-z 0-9 . _ -, not {token:?}"
+        )));
+    }
+    Ok(token)
+}
+
 pub(super) fn clients<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
     let check = |clients: i64| match clients {
         0..=200 => Ok(clients),
@@ -216,8 +227,15 @@ pub fn validate(cluster: &ConsulCluster) -> Result<(), Invalid> {
         3600,
     )?;
     range("spec.updatePolicy.maxLag", policy.max_lag, 0, 1_000_000)?;
-    if let Some(backup) = &spec.backup {
-        range("spec.backup.retain", i64::from(backup.retain), 1, 1000)?;
+    if let Some(from) = &spec.restore_from
+        && (from.snapshot.is_some() == from.file.is_some()
+            || (from.snapshot.is_some() && from.destination.is_some()))
+    {
+        return Err(Invalid {
+            field: "spec.restoreFrom",
+            problem: "needs either a snapshot, or a file with the destination that it is in"
+                .to_owned(),
+        });
     }
     Ok(())
 }
@@ -294,9 +312,8 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
         gossip,
         tls,
         acl,
-        backup,
         restore_from,
-        recovery,
+        recovery: _,
     } = spec;
     let pods = "only for pods";
     let later = "not implemented in this version";
@@ -334,10 +351,13 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
         ("spec.gossip", gossip.is_some(), later),
         ("spec.tls", tls_on, later),
         ("spec.acl", acl_on, later),
-        ("spec.backup", backup.is_some(), later),
-        ("spec.restoreFrom", restore_from.is_some(), later),
-        ("spec.recovery.token", recovery.token.is_some(), later),
-        ("spec.recovery.survivor", recovery.survivor.is_some(), later),
+        (
+            "spec.restoreFrom",
+            restore_from
+                .as_ref()
+                .is_some_and(|from| from.snapshot.is_some() || from.destination.is_some()),
+            "only a file of this machine, as restoreFrom: {file: PATH}, can be read",
+        ),
     ];
     let set = fields.into_iter().filter(|(_, set, _)| *set);
     set.map(|(field, _, why)| Warning {

@@ -13,6 +13,7 @@ pub mod milestones;
 pub mod names;
 pub mod objects;
 pub mod rbac;
+mod recover;
 pub mod rest;
 pub mod see;
 
@@ -29,7 +30,8 @@ use rest::Rest;
 use see::Snapshot;
 
 use super::Driver;
-use crate::crd::{ConsulCluster, ConsulClusterStatus};
+use crate::backup::restored;
+use crate::crd::{ConsulCluster, ConsulClusterStatus, ConsulRestore};
 use crate::observe::Observed;
 use crate::plan::{Desired, Mode, Step};
 
@@ -85,7 +87,7 @@ pub struct Shared {
     /// Image of agents whose spec names none.
     pub image: Option<String>,
     /// Whether this operator may still write: asked before every call that changes something.
-    pub leads: Box<dyn Fn() -> bool + Send + Sync>,
+    pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// One look at one cluster.
@@ -158,6 +160,26 @@ impl Kube {
             .collect();
         status.selector = Some(labels.join(","));
         status
+    }
+
+    /// What becomes of `spec.restoreFrom`, in the status that is about to be written; its ConsulRestore is made when its
+    /// time has come. Whether there is more to come.
+    ///
+    /// # Errors
+    /// The ConsulRestore cannot be read or made.
+    pub async fn follow_restore(&self, status: &mut ConsulClusterStatus) -> Result<bool, Error> {
+        if restored::is_open(&self.cluster) && !self.desired.paused {
+            let api: Api<ConsulRestore> = self.api();
+            let found = api.get_opt(&restored::name(&self.cluster)).await?;
+            let decision = restored::decide(&self.cluster, status, found.as_ref());
+            if let Some(value) = decision.make {
+                let kind = objects::Kind::ConsulRestore;
+                self.create(&objects::Object { kind, value }).await?;
+            }
+            status.restored = Some(decision.restored);
+        }
+        restored::qualify(&self.cluster, status, Timestamp::now());
+        Ok(restored::is_open(&self.cluster))
     }
 
     /// Number of the server's seat of that name.

@@ -9,6 +9,7 @@ mod evidence;
 mod launch;
 mod probe;
 pub mod process;
+mod recover;
 pub mod store;
 mod track;
 
@@ -28,7 +29,7 @@ use track::Tracked;
 
 use super::Driver;
 use crate::crd::ConsulCluster;
-use crate::observe::{Agent, Latch, Observed, RaftData};
+use crate::observe::{Agent, Latch, Observed};
 use crate::plan::{Desired, Step};
 
 /// Why a step was not carried out.
@@ -276,6 +277,7 @@ impl Driver for Local {
             let agent = Agent {
                 process: self.process(&seat.name),
                 raft_data: self.store.raft_data(&seat.name),
+                moved_aside: self.store.moved_aside(&seat.name),
                 answers: answers.remove(&seat.name),
             };
             if agent != Agent::default() {
@@ -292,8 +294,8 @@ impl Driver for Local {
                 name,
                 Agent {
                     process,
-                    raft_data: RaftData::Absent,
                     answers,
+                    ..Agent::default()
                 },
             );
         }
@@ -341,6 +343,8 @@ impl Driver for Local {
                 self.move_aside(server, |agent| agent.cluster() == Some(*cluster))
                     .await?;
             }
+            Step::MoveAside { server, token } => self.move_aside_on(server, token).await?,
+            Step::RecoverQuorum(alone) => self.recover(alone).await?,
             Step::Join { .. }
             | Step::TransferLeader { .. }
             | Step::RemoveGhost { .. }

@@ -153,6 +153,13 @@ fn raft(stats: &Value) -> Result<Raft, Unreadable> {
             problem,
         })
     };
+    let older = |key: &'static str| {
+        if stats[key].is_null() {
+            Ok(0)
+        } else {
+            number(key)
+        }
+    };
     let role = match text("state")? {
         "Leader" => Role::Leader,
         "Candidate" => Role::Candidate,
@@ -163,6 +170,10 @@ fn raft(stats: &Value) -> Result<Raft, Unreadable> {
         role,
         term: number("term")?,
         num_peers: number("num_peers")?,
+        // Older agents do not tell these.
+        raft_id: stats["raft_id"].as_str().unwrap_or_default().to_owned(),
+        configuration_index: older("latest_configuration_index")?,
+        last_log_term: older("last_log_term")?,
         last_log_index: number("last_log_index")?,
         commit_index: number("commit_index")?,
     })
@@ -179,7 +190,9 @@ mod tests {
             "Config": {"NodeName": "a", "NodeID": "0e3c", "Version": "0.1.0", "Server": true},
             "Member": {"Name": "a", "Addr": "127.0.0.1", "Port": 8301, "Status": 1,
                 "Tags": {"role": "consul", "port": "8300", "bootstrap": "1", "cluster": "6f0b0b4e-6f77-4b8b-9a3b-0d8f0a1c2d3e"}},
-            "Stats": {"raft": {"state": "Leader", "term": "2", "num_peers": "0", "last_log_index": "7", "commit_index": "7"}},
+            "Stats": {"raft": {"state": "Leader", "term": "2", "num_peers": "0", "last_log_index": "7", "commit_index": "7",
+                "raft_id": "18446744073709551615", "last_log_term": "1",
+                "latest_configuration_index": "5"}},
         })
     }
 
@@ -198,6 +211,9 @@ mod tests {
                 role: Role::Leader,
                 term: 2,
                 num_peers: 0,
+                raft_id: "18446744073709551615".into(),
+                configuration_index: 5,
+                last_log_term: 1,
                 last_log_index: 7,
                 commit_index: 7
             })

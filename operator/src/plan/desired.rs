@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::crd::{ConsulCluster, PauseBefore, SERVER_COUNTS};
+use crate::crd::{ConsulCluster, PauseBefore, Recovery, SERVER_COUNTS};
 
 /// Highest number of servers, and so the number of seats that are looked at.
 pub const MAX_SERVERS: usize = SERVER_COUNTS[SERVER_COUNTS.len() - 1] as usize;
@@ -41,6 +41,8 @@ pub struct Desired {
     pub paused: bool,
     /// Whether the data of an accidental second bootstrap server may be moved aside.
     pub move_aside: bool,
+    /// What a person has said about a recovery.
+    pub recovery: Recovery,
 }
 
 /// Which agents a seat is for.
@@ -87,6 +89,7 @@ impl Desired {
             pause_before: spec.update_policy.pause_before,
             paused: spec.paused,
             move_aside: spec.recovery.move_aside_second_bootstrap,
+            recovery: spec.recovery.clone(),
             name,
         }
     }

@@ -185,10 +185,16 @@ fn quorum_lost(view: &View<'_>) -> Option<Step> {
         .filter(|seat| view.votes(seat) && view.server(seat).has_state())
         .count();
     let needed = voters / 2 + 1;
-    (voters > 0 && alive < needed).then_some(Step::Stalled(Stall::QuorumLost {
-        voters,
-        alive,
-        needed,
+    if voters == 0 || alive >= needed {
+        return None;
+    }
+    Some(super::recover::alone(view).unwrap_or_else(|offer| {
+        Step::Stalled(Stall::QuorumLost {
+            voters,
+            alive,
+            needed,
+            offer,
+        })
     }))
 }
 

@@ -23,6 +23,41 @@ pub struct Launch {
     pub bootstrap: bool,
 }
 
+/// One log that is gone on with alone, after the loss of a quorum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Alone {
+    /// Node name.
+    pub server: String,
+    /// Host or IP address that it is reached at.
+    pub address: String,
+    /// Consul node id.
+    pub node_id: String,
+    /// Cluster id, which stays.
+    pub cluster: Uuid,
+    /// Raft id of its folder.
+    pub raft_id: String,
+    /// Term of its log's last entry.
+    pub last_log_term: u64,
+    /// Index of its log's last entry.
+    pub last_log_index: u64,
+}
+
+/// A recovery that a person may confirm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Offer {
+    /// Node name of the server whose log has most.
+    pub survivor: String,
+    /// Index of its log's last entry.
+    pub last_log_index: u64,
+    /// What `spec.recovery.token` has to be.
+    pub code: String,
+    /// The survivor that the spec names, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+}
+
 /// The one next change. A driver carries it out and chooses nothing; it may carry it out twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -76,6 +111,15 @@ pub enum Step {
         /// Id of the one-node cluster that it formed.
         cluster: Uuid,
     },
+    /// Stop a server and move its `raft/` folder aside, as a person asked for.
+    MoveAside {
+        /// Node name.
+        server: String,
+        /// What the person called it.
+        token: String,
+    },
+    /// Let the server whose log has most go on alone, as a person confirmed: the others are lost for good.
+    RecoverQuorum(Alone),
     /// Hand leadership over before the leader is stopped.
     TransferLeader {
         /// Node name of the leader.
@@ -193,6 +237,14 @@ pub enum Stall {
         alive: usize,
         /// Those that are needed.
         needed: usize,
+        /// What a person may confirm. Absent: there is nothing to go on with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offer: Option<Offer>,
+    },
+    /// A person asked to move data aside that is in use.
+    DataInUse {
+        /// Node name, as the spec has it.
+        server: String,
     },
     /// A server holds data of another cluster, and it may not be moved aside.
     OtherCluster {
@@ -306,6 +358,17 @@ impl Display for Step {
                     "second bootstrap server: stop {server} (cluster {cluster}) and move its raft/ aside"
                 )
             }
+            Step::MoveAside { server, token } => {
+                write!(
+                    f,
+                    "stop {server} and move its raft/ aside, as spec.recovery.moveAside ({token}) asks for"
+                )
+            }
+            Step::RecoverQuorum(alone) => write!(
+                f,
+                "recover from the loss of a quorum: {} goes on alone with its log up to {}-{}",
+                alone.server, alone.last_log_term, alone.last_log_index
+            ),
             Step::TransferLeader { from, to, .. } => {
                 write!(f, "{from} hands leadership over to {to}")
             }
@@ -362,6 +425,29 @@ impl Display for Waiting {
     }
 }
 
+impl Display for Offer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Offer {
+            survivor,
+            last_log_index,
+            code,
+            expected,
+        } = self;
+        write!(
+            f,
+            ", or, if they are lost for good, confirm that {survivor}, which has most (up to index {last_log_index}), goes on \
+             alone, by {{\"spec\":{{\"recovery\":{{\"token\":\"{code}\"}}}}}}; writes that only the others have are lost then"
+        )?;
+        match expected {
+            Some(other) => write!(
+                f,
+                "; spec.recovery.survivor is {other}: take it away, or bring back what {other} had"
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Display for Stall {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -378,10 +464,18 @@ impl Display for Stall {
                 voters,
                 alive,
                 needed,
-            } => write!(
+                offer,
+            } => {
+                write!(
+                    f,
+                    "{alive} of {voters} voters still have their data and {needed} are needed: bring the others' data back"
+                )?;
+                offer.as_ref().map_or(Ok(()), |offer| write!(f, "{offer}"))
+            }
+            Stall::DataInUse { server } => write!(
                 f,
-                "{alive} of {voters} voters still have their data and {needed} are needed: bring the others' data back, \
-                 or recover with raft/peers.json"
+                "spec.recovery.moveAside asks for the data of {server}, which is no server here, does not run, or is well: \
+                 nothing is moved; take the field away"
             ),
             Stall::OtherCluster {
                 server,

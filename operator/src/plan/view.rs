@@ -13,6 +13,7 @@ use crate::observe::{
 static NOBODY: Agent = Agent {
     process: Process::Absent,
     raft_data: RaftData::Absent,
+    moved_aside: Vec::new(),
     answers: None,
 };
 
@@ -51,7 +52,38 @@ impl<'a> View<'a> {
         };
         view.cluster = view.our_cluster();
         view.leader = view.our_leader();
+        if view.has_lost_quorum() {
+            // Somebody may still believe that it leads: nothing that it is told can be committed.
+            view.leader = None;
+        }
         view
+    }
+
+    /// Voters that still have their data, also those that could be started with it.
+    pub fn voters_alive(&self) -> usize {
+        let alive = |peer: &&Peer| {
+            let seat = self
+                .seats()
+                .iter()
+                .find(|seat| self.peer(seat) == Some(*peer));
+            match (seat, self.leader) {
+                (Some(seat), _) => self.server(seat).has_state(),
+                (None, Some(leader)) => leader.answers.sees_alive(&peer.name),
+                (None, None) => false,
+            }
+        };
+        let voters = self.configuration().iter().filter(|peer| peer.voter);
+        voters.filter(alive).count()
+    }
+
+    /// Whether too few voters have their data to ever elect a leader, or to follow one.
+    fn has_lost_quorum(&self) -> bool {
+        let unknown = |seat: &Seat| {
+            let agent = self.server(seat);
+            agent.running().is_some() && agent.answers.is_none()
+        };
+        let voters = self.voters();
+        voters > 0 && !self.seats().iter().any(unknown) && self.voters_alive() < voters / 2 + 1
     }
 
     /// What was seen of that server.

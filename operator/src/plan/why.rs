@@ -34,6 +34,12 @@ pub fn why(step: &Step) -> &'static str {
         Step::RepairSecondBootstrap { .. } => {
             "it formed a cluster of its own, which nobody else belongs to; nothing is deleted, and it joins with an empty folder"
         }
+        Step::MoveAside { .. } => {
+            "a person asked for it, and the server does not come up or holds data of another cluster; nothing is deleted"
+        }
+        Step::RecoverQuorum(_) => {
+            "too few voters are left to ever elect a leader, and a person confirmed this survivor"
+        }
         Step::TransferLeader { .. } => {
             "the leader is stopped next, and hands over to a caught-up voter first"
         }

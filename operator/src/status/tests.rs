@@ -26,6 +26,7 @@ fn server(role: Role) -> Agent {
         num_peers: 2,
         last_log_index: 9,
         commit_index: 9,
+        ..Raft::default()
     };
     let seen = |name: &String| Seen {
         name: name.clone(),
@@ -50,6 +51,7 @@ fn server(role: Role) -> Agent {
         process: Process::Running(Running::default()),
         raft_data: RaftData::Present,
         answers: Some(answers),
+        ..Agent::default()
     }
 }
 

@@ -36,6 +36,8 @@ struct Folder {
     id: u32,
     cluster: Option<Uuid>,
     log: u64,
+    /// Nobody can start with it.
+    corrupt: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -45,6 +47,8 @@ struct Node {
     ran: bool,
     folder: Option<Folder>,
     aside: Vec<Folder>,
+    /// Tokens on which the folder was moved aside.
+    moved: Vec<String>,
     gossip: BTreeMap<String, Status>,
 }
 
@@ -69,6 +73,7 @@ pub(crate) struct Fake {
     pub(crate) desired: Desired,
     pub(crate) latch: Latch,
     pub(crate) formed: u128,
+    strangers: u128,
     pub(crate) steps: Vec<Step>,
     nodes: BTreeMap<String, Node>,
     clusters: BTreeMap<Uuid, Cluster>,
@@ -82,6 +87,7 @@ impl Fake {
             desired,
             latch: Latch::Open,
             formed: 0,
+            strangers: 0,
             steps: Vec::new(),
             nodes,
             clusters,
@@ -124,22 +130,28 @@ impl Fake {
         names.iter().for_each(|name| self.kill(name));
     }
 
-    /// Deletes a stopped server's `raft/` folder, if the others keep every committed entry on a quorum.
-    pub(crate) fn wipe(&mut self, name: &str) {
-        let full = |member: &Member, committed: u64| {
-            self.folder(&member.name)
-                .is_some_and(|f| f.id == member.folder && f.log >= committed)
-        };
-        let lost = self.clusters.values().any(|cluster| {
+    /// Whether this is the very folder that was added, with all that was committed.
+    fn full(&self, member: &Member, committed: u64) -> bool {
+        self.folder(&member.name)
+            .is_some_and(|f| f.id == member.folder && f.log >= committed && !f.corrupt)
+    }
+
+    /// Whether a quorum cannot do without that server's disk.
+    fn needs(&self, name: &str) -> bool {
+        self.clusters.values().any(|cluster| {
             let voters = cluster.config.iter().filter(|m| m.voter);
             let left = voters
                 .clone()
-                .filter(|m| m.name != name && full(m, cluster.committed))
+                .filter(|m| m.name != name && self.full(m, cluster.committed))
                 .count();
             let concerns = voters.clone().any(|m| m.name == name);
             concerns && left < voters.count() / 2 + 1
-        });
-        if !lost {
+        })
+    }
+
+    /// Deletes a stopped server's `raft/` folder, if the others keep every committed entry on a quorum.
+    pub(crate) fn wipe(&mut self, name: &str) {
+        if !self.needs(name) {
             self.kill(name);
             self.nodes.entry(name.to_owned()).or_default().folder = None;
         }
@@ -245,6 +257,7 @@ impl Fake {
             id: self.folders,
             cluster: Some(id),
             log: 3,
+            corrupt: false,
         };
         let member = Member {
             name: name.to_owned(),
@@ -291,6 +304,10 @@ impl Fake {
                 stopping: run.stop.is_some(),
                 trouble: String::new(),
             }),
+            None if node.folder.as_ref().is_some_and(|f| f.corrupt) => Process::Exited(Exited {
+                failed_starts: 3,
+                error: "corrupt".into(),
+            }),
             None if node.ran => Process::Exited(Exited::default()),
             None => Process::Absent,
         };
@@ -302,6 +319,7 @@ impl Fake {
         Agent {
             process,
             raft_data,
+            moved_aside: node.moved.clone(),
             answers: self.answers(name).then(|| self.say(name, node)),
         }
     }
@@ -316,6 +334,12 @@ impl Fake {
             term: truth.map_or(0, |c| c.term),
             num_peers: peers.iter().filter(|m| m.voter && m.name != name).count() as u64,
             last_log_index: node.folder.as_ref().map_or(0, |f| f.log),
+            raft_id: node
+                .folder
+                .as_ref()
+                .map_or_else(String::new, |f| f.id.to_string()),
+            last_log_term: 1,
+            configuration_index: truth.map_or(0, |c| c.term),
             commit_index: 0,
         };
         let mut members: Vec<_> = node
@@ -397,6 +421,15 @@ impl Fake {
                 self.move_aside(server);
             }
             Step::RepairSecondBootstrap { server, cluster } => self.repair(server, *cluster),
+            Step::MoveAside { server, token } => self.move_aside_on(server, token),
+            Step::RecoverQuorum(alone) => {
+                self.kill(&alone.server);
+                let (raft_id, index) = (&alone.raft_id, alone.last_log_index);
+                assert!(
+                    self.go_on_alone(&alone.server, raft_id, index),
+                    "another log"
+                );
+            }
             Step::TransferLeader { from, to, .. } => self.transfer(from, to),
             Step::ForgetServer { server, leader } => self.forget(server, leader),
             Step::RemoveGhost { server, .. } => {
@@ -426,6 +459,7 @@ impl Fake {
                 id: self.folders,
                 cluster: None,
                 log: 0,
+                corrupt: false,
             });
         }
     }

@@ -4,11 +4,11 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Cut, PLACE, World, turn};
+use super::{PLACE, World, turn};
 
-type Answer = (StatusCode, String);
+pub(super) type Answer = (StatusCode, String);
 
-fn refuse(status: StatusCode, reason: &str) -> Answer {
+pub(super) fn refuse(status: StatusCode, reason: &str) -> Answer {
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": reason, "reason": reason, "code": status.as_u16()});
     (status, body.to_string())
 }
@@ -73,7 +73,7 @@ fn selected(object: &Value, selector: &str) -> bool {
     })
 }
 
-fn decode(text: &str) -> String {
+pub(super) fn decode(text: &str) -> String {
     let mut out = Vec::new();
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -98,7 +98,8 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 }
 
 impl World {
-    pub(super) fn serve(&mut self, parts: &Parts, body: &[u8]) -> Answer {
+    /// What the call leads to, without any fault.
+    pub(super) fn carry_out(&mut self, parts: &Parts, body: &[u8]) -> Answer {
         let path = parts.uri.path().to_owned();
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let segments: Vec<String> = path
@@ -112,7 +113,7 @@ impl World {
         let rest: Vec<&str> = segments[at + 2..].iter().map(String::as_str).collect();
         if rest.get(2) == Some(&"proxy") {
             let raw = path.split_once("/proxy").map_or("", |(_, rest)| rest);
-            return self.proxy(&parts.method, rest[1], raw, &query);
+            return self.proxy(rest[1], raw, &query);
         }
         let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         if rest[0] == "events" {
@@ -129,49 +130,34 @@ impl World {
             self.reads += 1;
             return self.read(&rest, &query);
         }
-        self.writes
-            .push(format!("{} {}", parts.method, rest.join("/")));
-        let cut = match &mut self.cut {
-            Some((0, cut)) => Some(*cut),
-            Some((left, _)) => {
-                *left -= 1;
-                None
-            }
-            None => None,
-        };
-        if cut.is_some() {
-            self.cut = None;
-        }
-        if cut == Some(Cut::Before) {
-            return refuse(StatusCode::INTERNAL_SERVER_ERROR, "cut before");
-        }
         let apply = query.contains("fieldManager")
             && parts
                 .headers
                 .get("content-type")
                 .is_some_and(|t| t.to_str().unwrap().contains("apply-patch"));
-        let answer = self.write(&parts.method, &rest, &body, apply);
-        match cut {
-            Some(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "cut after"),
-            None => answer,
-        }
+        self.write(&parts.method, &rest, &body, apply)
     }
 
     fn read(&self, rest: &[&str], query: &str) -> Answer {
+        let objects = self.seen();
         if let Some(name) = rest.get(1) {
-            return match self.get(rest[0], name) {
+            return match objects.get(&(rest[0].to_owned(), (*name).to_owned())) {
                 Some(object) => ok(object),
                 None => refuse(StatusCode::NOT_FOUND, "NotFound"),
             };
         }
         let selector = parameter(query, "labelSelector").unwrap_or_default();
-        let mut items: Vec<_> = self
-            .list(rest[0])
-            .filter(|object| selected(object, &selector))
-            .cloned()
+        let mut items: Vec<_> = objects
+            .iter()
+            .filter(|((plural, _), object)| plural == rest[0] && selected(object, &selector))
+            .map(|(_, object)| object.clone())
             .collect();
         // As the real one: the elements of a list of a built-in kind do not say what they are.
+        let built_in = !rest[0].starts_with("consul");
         for item in items.iter_mut().filter_map(Value::as_object_mut) {
+            if !built_in {
+                continue;
+            }
             item.remove("kind");
             item.remove("apiVersion");
         }
@@ -193,7 +179,7 @@ impl World {
                 )
             }
             ("POST", Some(name), Some(&"eviction")) => self.evict(name, body),
-            ("PUT", Some(name), Some(&"status")) => self.put_status(name, body),
+            ("PUT", Some(name), Some(&"status")) => self.put_status(plural, name, body),
             ("PATCH", Some(name), None) => self.patch(plural, name, body, apply),
             ("DELETE", Some(name), None) => self.delete(plural, name, body),
             _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
@@ -205,7 +191,7 @@ impl World {
         self.made += 1;
         self.version += 1;
         let metadata = &mut object["metadata"];
-        metadata["uid"] = json!(format!("00000000-0000-0000-0000-{:012}", self.made));
+        metadata["uid"] = json!(format!("{0:08}-0000-0000-0000-{0:012}", self.made));
         metadata["resourceVersion"] = json!(self.version.to_string());
         if metadata["generation"].is_null() {
             metadata["generation"] = json!(1);
@@ -237,6 +223,7 @@ impl World {
             !apply || !turn::has_flag(&body["spec"]["template"]),
             "the flag is applied"
         );
+        self.check_scaled(plural, body);
         self.version += 1;
         let version = self.version.to_string();
         let object = self.edit(plural, name);
@@ -244,7 +231,15 @@ impl World {
         if !uid.is_null() && *uid != object["metadata"]["uid"] {
             return refuse(StatusCode::CONFLICT, "Conflict");
         }
+        let seen = &body["metadata"]["resourceVersion"];
+        if !seen.is_null() && *seen != object["metadata"]["resourceVersion"] {
+            return refuse(StatusCode::CONFLICT, "Conflict");
+        }
         let before = object.clone();
+        if apply && plural == "configmaps" {
+            // What its only manager does not apply any more goes.
+            object["data"] = body["data"].clone();
+        }
         merge(object, body);
         if *object == before {
             return ok(&before);
@@ -263,8 +258,28 @@ impl World {
         ok(&object.clone())
     }
 
-    fn put_status(&mut self, name: &str, body: &Value) -> Answer {
-        let Some(object) = self.get("consulclusters", name) else {
+    /// Whoever is scaled away was removed from the peers before.
+    fn check_scaled(&self, plural: &str, body: &Value) {
+        let Some(replicas) = body["spec"]["replicas"].as_u64() else {
+            return;
+        };
+        if plural != "statefulsets" || body["metadata"]["name"] != "demo-server" {
+            return;
+        }
+        let now = self
+            .get(plural, "demo-server")
+            .and_then(|set| set["spec"]["replicas"].as_u64());
+        for number in replicas..now.unwrap_or(0) {
+            let pod = format!("demo-server-{number}");
+            assert!(
+                !self.agents.counts(&pod),
+                "{pod} is a voter that runs, and is scaled away"
+            );
+        }
+    }
+
+    fn put_status(&mut self, plural: &str, name: &str, body: &Value) -> Answer {
+        let Some(object) = self.get(plural, name) else {
             return refuse(StatusCode::NOT_FOUND, "NotFound");
         };
         if object["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]
@@ -279,9 +294,23 @@ impl World {
                 "clusterID is written once",
             );
         }
+        let latch = &object["status"]["jobUID"];
+        if plural == "consulrestores" && !latch.is_null() && *latch != body["status"]["jobUID"] {
+            return refuse(StatusCode::UNPROCESSABLE_ENTITY, "jobUID is written once");
+        }
+        let ended = |phase: &Value| *phase == "Completed" || *phase == "Failed";
+        for (before, after) in [
+            (&object["status"]["phase"], &body["status"]["phase"]),
+            (
+                &object["status"]["restored"]["phase"],
+                &body["status"]["restored"]["phase"],
+            ),
+        ] {
+            assert!(!ended(before) || before == after, "what has ended goes on");
+        }
         self.version += 1;
         let version = self.version.to_string();
-        let object = self.edit("consulclusters", name);
+        let object = self.edit(plural, name);
         object["status"] = body["status"].clone();
         object["metadata"]["resourceVersion"] = json!(version);
         ok(&object.clone())
@@ -314,7 +343,7 @@ impl World {
         ok(&object)
     }
 
-    fn evict(&mut self, name: &str, body: &Value) -> Answer {
+    pub(super) fn evict(&mut self, name: &str, body: &Value) -> Answer {
         let Some(pod) = self.get("pods", name).cloned() else {
             return refuse(StatusCode::NOT_FOUND, "NotFound");
         };
@@ -337,15 +366,12 @@ impl World {
         (StatusCode::CREATED, body.to_string())
     }
 
-    fn proxy(&mut self, method: &Method, target: &str, path: &str, query: &str) -> Answer {
+    fn proxy(&mut self, target: &str, path: &str, query: &str) -> Answer {
         let pod = target.trim_end_matches(":8500").to_owned();
         let Some(answers) = self.agents.ask(&pod) else {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "no endpoints available");
         };
         let path = decode(path);
-        if *method != Method::GET {
-            self.writes.push(format!("{method} {pod}{path}"));
-        }
         let id = parameter(query, "id").unwrap_or_default();
         match path.as_str() {
             "/v1/agent/self" => return ok(&turn::own(&pod, &answers)),

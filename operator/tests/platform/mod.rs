@@ -3,11 +3,15 @@
 //! and speaks HTTP to it, so that a test can cut it off at any call.
 
 mod api;
+mod faults;
 mod turn;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,8 +22,11 @@ use operator::controller::{Counters, Options, Worker};
 use operator::driver::kube::agents::Reach;
 use operator::plan::Step;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::fake::{self, Fake};
+use faults::Fate;
+pub(crate) use faults::{CUTS, Cut, STALE_TURNS_MAX};
 
 /// Namespace and name of the cluster.
 pub(crate) const PLACE: (&str, &str) = ("prod", "demo");
@@ -27,17 +34,10 @@ pub(crate) const PLACE: (&str, &str) = ("prod", "demo");
 /// Plural and name.
 pub(crate) type Key = (String, String);
 
-/// When a call that changes something is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// It never arrives.
-    Before,
-    /// It is carried out, and the answer is lost.
-    After,
-}
+pub(crate) type Objects = BTreeMap<Key, Value>;
 
 pub(crate) struct World {
-    pub(crate) objects: BTreeMap<Key, Value>,
+    pub(crate) objects: Objects,
     pub(crate) agents: Fake,
     /// Calls that change something, as `METHOD plural/name`.
     pub(crate) writes: Vec<String>,
@@ -47,6 +47,15 @@ pub(crate) struct World {
     pub(crate) events: Vec<String>,
     /// The write that is cut, counted from now, and how.
     pub(crate) cut: Option<(usize, Cut)>,
+    /// Whether the operator that looks now has died in a call.
+    died: bool,
+    /// Whether a call waits for the gate.
+    parked: bool,
+    /// How many turns ago the reads of this look are from.
+    pub(crate) stale: usize,
+    /// The same, for the next look.
+    stale_next: usize,
+    history: VecDeque<Objects>,
     /// Image that cannot be pulled.
     pub(crate) bad_image: String,
     /// Number of the last object that was made.
@@ -56,7 +65,23 @@ pub(crate) struct World {
 
 /// Cloning gives another handle of the same world.
 #[derive(Clone)]
-pub(crate) struct Platform(Arc<Mutex<World>>);
+pub(crate) struct Platform {
+    world: Arc<Mutex<World>>,
+    gate: Arc<Notify>,
+}
+
+/// How a look of an operator ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Looked {
+    /// It took this step.
+    Step(Step),
+    /// It met an error.
+    Failed(String),
+    /// It died in the middle.
+    Died,
+    /// A call of it is under way for so long that others go on.
+    Parked,
+}
 
 impl Platform {
     pub(crate) fn new(spec: Value) -> Self {
@@ -70,17 +95,25 @@ impl Platform {
             reads: 0,
             events: Vec::new(),
             cut: None,
+            died: false,
+            parked: false,
+            stale: 0,
+            stale_next: 0,
+            history: VecDeque::new(),
             bad_image: "bad".into(),
             made: 0,
             version: 0,
         };
-        let platform = Platform(Arc::new(Mutex::new(world)));
+        let platform = Platform {
+            world: Arc::new(Mutex::new(world)),
+            gate: Arc::new(Notify::new()),
+        };
         platform.world().make_cluster(spec);
         platform
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it stands, for a test that fails.
@@ -101,7 +134,15 @@ impl Platform {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
-                let (status, answer) = platform.world().serve(&parts, &body);
+                let fate = platform.world().serve(&parts, &body);
+                let (status, answer) = match fate {
+                    Fate::Answer(answer) => answer,
+                    Fate::Dead => pending().await,
+                    Fate::Park => {
+                        platform.gate.notified().await;
+                        platform.world().resume(&parts, &body)
+                    }
+                };
                 let response = Response::builder()
                     .status(status)
                     .body(Full::<Bytes>::from(answer));
@@ -114,23 +155,63 @@ impl Platform {
             image: Some("agent:1".into()),
             reach: Reach::Proxy,
             identity: "test".into(),
-            leads: Box::new(|| true),
+            leads: Arc::new(|| true),
         };
         Worker::new(client, options, Arc::new(Counters::default()))
     }
 
-    /// One look of the operator, then one turn of everything else. None: the operator met an error.
+    /// One look of the operator, then one turn of everything else. None: the operator met an error, or died.
     pub(crate) async fn round(&self, operator: &Worker) -> Option<Step> {
-        let step = operator
-            .look(PLACE.0, PLACE.1)
-            .await
-            .ok()
-            .map(|(step, _)| step);
+        match self.round_beside(operator, operator).await {
+            Looked::Step(step) => Some(step),
+            Looked::Failed(_) | Looked::Died | Looked::Parked => None,
+        }
+    }
+
+    /// The same. While a call of the operator is under way for long, another one takes its turns.
+    pub(crate) async fn round_beside(&self, operator: &Worker, other: &Worker) -> Looked {
+        {
+            let mut world = self.world();
+            world.stale = std::mem::take(&mut world.stale_next).max(world.stale);
+        }
+        let mut look = pin!(operator.look(PLACE.0, PLACE.1));
+        let mut looked = Looked::Parked;
+        while looked == Looked::Parked {
+            looked = poll_fn(|cx| match look.as_mut().poll(cx) {
+                Poll::Ready(Ok((step, _))) => Poll::Ready(Looked::Step(step)),
+                Poll::Ready(Err(error)) => Poll::Ready(Looked::Failed(error.to_string())),
+                Poll::Pending => {
+                    let mut world = self.world();
+                    if std::mem::take(&mut world.died) {
+                        Poll::Ready(Looked::Died)
+                    } else if std::mem::take(&mut world.parked) {
+                        Poll::Ready(Looked::Parked)
+                    } else {
+                        Poll::Pending
+                    }
+                }
+            })
+            .await;
+            if looked == Looked::Parked {
+                self.world().stale = 0;
+                for _ in 0..PARKED_ROUNDS {
+                    let _ = other.look(PLACE.0, PLACE.1).await;
+                    self.pass(other);
+                }
+                self.gate.notify_one();
+            }
+        }
+        self.world().stale = 0;
+        self.pass(operator);
+        looked
+    }
+
+    /// A turn of everything but the operator.
+    fn pass(&self, operator: &Worker) {
         // As the watches would say.
         operator.touched(PLACE.0, PLACE.1);
         self.world().turn();
         self.world().check();
-        step
     }
 
     /// Rounds until all is as wanted and the status says so; false: never.
@@ -143,6 +224,9 @@ impl Platform {
         false
     }
 }
+
+/// Looks that another operator takes while a call of the first one is under way.
+const PARKED_ROUNDS: usize = 3;
 
 /// Far more than any way to a steady cluster takes.
 const ROUNDS_MAX: usize = 150;

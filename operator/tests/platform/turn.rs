@@ -38,6 +38,7 @@ fn number(set: &str, pod: &str) -> Option<u64> {
 impl World {
     /// Everything but the operator does what it does in a second or so.
     pub(crate) fn turn(&mut self) {
+        self.remember();
         for set in ["demo-server", "demo-client"] {
             self.turn_set(set);
         }
@@ -68,6 +69,12 @@ impl World {
         for pod in &pods {
             if number(set_name, pod).is_some_and(|number| number >= replicas) {
                 self.terminate(pod, false);
+                let gone =
+                    set["spec"]["persistentVolumeClaimRetentionPolicy"]["whenScaled"] == "Delete";
+                let claim = ("persistentvolumeclaims".to_owned(), format!("data-{pod}"));
+                if let Some(claim) = self.objects.get_mut(&claim).filter(|_| gone) {
+                    claim["metadata"]["deletionTimestamp"] = json!(NOW);
+                }
             }
         }
         for number in 0..replicas {
@@ -125,8 +132,15 @@ impl World {
         }
         let waiting = |reason: &str| json!({"waiting": {"reason": reason, "message": "not found"}});
         let bad = object["spec"]["containers"][0]["image"] == self.bad_image.as_str();
+        if !runs && !bad {
+            self.obey(pod, &object);
+        }
+        let mut restarts = 0;
         let state = if bad {
             waiting("ErrImagePull")
+        } else if self.agents.is_corrupt(pod) {
+            restarts = 5;
+            waiting("CrashLoopBackOff")
         } else {
             if !runs {
                 let uid = self.cluster()["metadata"]["uid"].clone();
@@ -144,9 +158,45 @@ impl World {
             self.made_at(&object) / 250,
             self.made_at(&object) % 250 + 1
         );
-        let container = json!({"name": "agent", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+        let container = json!({"name": "agent", "image": "", "imageID": "", "ready": false, "restartCount": restarts, "state": state});
         self.edit("pods", pod)["status"] =
             json!({"phase": "Running", "podIP": address, "containerStatuses": [container]});
+    }
+
+    /// What the agent reads before it starts: whether its data is to be moved aside, or to be gone on with alone.
+    fn obey(&mut self, pod: &str, object: &Value) {
+        let env = object["spec"]["containers"][0]["env"].as_array();
+        let asks = |name: &str| env.is_some_and(|env| env.iter().any(|var| var["name"] == name));
+        if !pod.starts_with("demo-server-") {
+            return;
+        }
+        let config = self
+            .get("configmaps", "demo-config")
+            .cloned()
+            .unwrap_or_default();
+        if let Some(cluster) = config["data"]["AGENT_SET_ASIDE_CLUSTER"].as_str()
+            && asks("AGENT_SET_ASIDE_CLUSTER")
+        {
+            self.agents.set_aside(pod, cluster.parse().unwrap());
+        }
+        let orders = config["data"]["recovery.json"].as_str().unwrap_or("{}");
+        let orders: Value = serde_json::from_str(orders).unwrap();
+        let (alone, aside) = (&orders["quorum_recovery"], &orders["raft_set_aside"]);
+        if aside["node_name"] == pod {
+            let token = aside["token"].as_str().unwrap();
+            self.agents.move_aside_on(pod, token);
+        }
+        if let Some(id) = alone["raft_id"].as_str() {
+            let index = alone["last_log_index"].as_u64().unwrap();
+            self.agents.go_on_alone(pod, id, index);
+        }
+    }
+
+    /// A person drains the host of a pod; false: the budget does not allow it now.
+    pub(crate) fn drain(&mut self, pod: &str) -> bool {
+        let uid = self.edit("pods", pod)["metadata"]["uid"].clone();
+        let body = json!({"deleteOptions": {"preconditions": {"uid": uid}}});
+        self.evict(pod, &body).0.is_success()
     }
 
     fn made_at(&self, object: &Value) -> u64 {
@@ -221,6 +271,7 @@ pub(super) fn own(name: &str, answers: &Answers) -> Value {
             Role::Follower => "Follower",
         };
         json!({"state": state, "term": raft.term.to_string(), "num_peers": raft.num_peers.to_string(),
+            "raft_id": raft.raft_id, "latest_configuration_index": raft.configuration_index.to_string(), "last_log_term": raft.last_log_term.to_string(),
             "last_log_index": raft.last_log_index.to_string(), "commit_index": raft.commit_index.to_string()})
     });
     let config = json!({"NodeName": name, "NodeID": answers.node_id, "Version": "1", "Server": answers.raft.is_some()});

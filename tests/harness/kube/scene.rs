@@ -77,9 +77,16 @@ impl Scene {
         };
         let kube = Arc::new(Kube::connect());
         LazyLock::force(&INSTALLED);
-        wait_for("the ConsulCluster resource is served", || {
-            kube.get("/apis/consulcluster.dev/v1alpha1/consulclusters")
-        });
+        for plural in [
+            "consulclusters",
+            "consulsnapshots",
+            "consulsnapshotschedules",
+            "consulrestores",
+        ] {
+            wait_for(&format!("{plural} are served"), || {
+                kube.get(&format!("/apis/consulcluster.dev/v1alpha1/{plural}"))
+            });
+        }
         let namespace = format!("{name}-{:05x}", rand::random::<u32>() & 0xF_FFFF);
         let object = json!({
             "apiVersion": "v1",

@@ -19,6 +19,7 @@ use crate::http::{self, Build, Parts, Process, Server};
 use crate::log::{Log, Monitor};
 use crate::metrics::{self, Metrics};
 use crate::node::Node;
+use crate::tls::Https;
 use crate::{REVISION, VERSION};
 
 /// Longest time that answers may take to be written once the node is gone: the one to the request that asked for the
@@ -28,6 +29,7 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 /// Addresses that are taken, but not served yet: connections wait.
 pub(super) struct Bound {
     http: Vec<Box<dyn Listener>>,
+    https: Vec<Box<dyn Listener>>,
     dns: dns::Bound,
 }
 
@@ -36,12 +38,14 @@ pub(super) struct Api {
     shutdown: CancellationToken,
     task: JoinHandle<()>,
     dns: JoinHandle<()>,
+    members: JoinHandle<()>,
 }
 
 /// Takes the addresses, before anything else of the node is started: one that is in use should cost nothing.
 pub(super) async fn bind(env: &Env, config: &Config) -> anyhow::Result<Bound> {
     Ok(Bound {
         http: http::bind(&*env.net, &config.http).await?,
+        https: http::bind(&*env.net, &config.https).await?,
         dns: dns::bind(&*env.net, &config.dns.addresses).await?,
     })
 }
@@ -68,6 +72,7 @@ impl Bound {
             shutdown.clone(),
         );
         let dns = tokio::spawn(dns.run(self.dns));
+        let members = tokio::spawn(node.clone().count_members(Arc::clone(&metrics)));
         let server = Server::new(Parts {
             api: node.clone(),
             settings: http::Settings::new(&config, node.id(), build),
@@ -76,11 +81,16 @@ impl Bound {
             process: Arc::new(Around { log, reloader }),
             shutdown: shutdown.clone(),
         });
-        let task = tokio::spawn(server.run(self.http));
+        let secured = self.https.into_iter().map(|listener| {
+            let https = Https::new(listener, Arc::clone(node.tls()));
+            Box::new(https) as Box<dyn Listener>
+        });
+        let task = tokio::spawn(server.run(self.http.into_iter().chain(secured).collect()));
         Api {
             shutdown,
             task,
             dns,
+            members,
         }
     }
 }
@@ -91,6 +101,7 @@ impl Api {
         self.shutdown.cancel();
         let task = self.task.abort_handle();
         self.dns.abort();
+        self.members.abort();
         if tokio::time::timeout(CLOSE_TIME_MAX, self.task)
             .await
             .is_err()

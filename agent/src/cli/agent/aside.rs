@@ -40,9 +40,53 @@ pub(super) fn set_aside(
     Ok(Some(aside))
 }
 
+/// Moves `raft/` aside, whatever is in it, unless something was moved on this token before; where to.
+///
+/// # Errors
+/// The file system's. Nothing is deleted in any case.
+pub(super) fn on_token(data_dir: &Path, token: &str, unix_ms: u64) -> io::Result<Option<PathBuf>> {
+    let raft = data_dir.join("raft");
+    let moved = format!("raft.aside-{token}-");
+    let entries = match fs::read_dir(data_dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        if entry?.file_name().to_string_lossy().starts_with(&moved) {
+            return Ok(None);
+        }
+    }
+    if !raft.exists() {
+        return Ok(None);
+    }
+    let aside = data_dir.join(format!("{moved}{unix_ms}"));
+    fs::rename(&raft, &aside)?;
+    File::open(data_dir)?.sync_all()?;
+    Ok(Some(aside))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_moves_one_folder_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let raft = dir.path().join("raft");
+        assert_eq!(on_token(dir.path(), "one", 1).expect("nothing there"), None);
+        assert_eq!(on_token(&raft, "one", 1).expect("no data dir yet"), None);
+        for (token, moves) in [("one", true), ("one", false), ("two", true), ("on", true)] {
+            let _ = fs::create_dir(&raft);
+            fs::write(raft.join("identity.json"), "not even JSON").expect("written");
+            let aside = on_token(dir.path(), token, 7).expect("a folder that can be moved");
+            assert_eq!(aside.is_some(), moves, "{token}");
+            assert_eq!(raft.exists(), !moves, "{token}");
+            if let Some(aside) = aside {
+                assert!(aside.join("identity.json").exists(), "moved, not deleted");
+            }
+        }
+    }
 
     #[test]
     fn only_the_named_cluster_is_moved_and_only_once() {

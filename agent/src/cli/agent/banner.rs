@@ -3,12 +3,21 @@
 use std::fmt::Write as _;
 
 use crate::cli::version::{AGENT_VERSION, BUILD_DATE};
-use crate::config::{Bootstrap, Config};
+use crate::config::{Bootstrap, Config, TlsInterface};
 use crate::{REVISION, VERSION};
 
 /// The banner. The node id is known only when the data folder has one already.
 pub(super) fn print(config: &Config, node_id: Option<&str>) -> String {
     let port = |port: Option<u16>| port.map_or("-1".to_owned(), |port| port.to_string());
+    let verified = |tls: &TlsInterface| {
+        let (incoming, outgoing) = (tls.verify_incoming, tls.verify_outgoing);
+        format!("Verify Incoming: {incoming}, Verify Outgoing: {outgoing}")
+    };
+    let rpc_tls = format!(
+        "{} (Verify Hostname: {})",
+        verified(&config.tls.rpc),
+        config.tls.verify_server_hostname
+    );
     let http: Vec<_> = config.http.iter().map(ToString::to_string).collect();
     let lines = [
         ("Version", format!("'{VERSION}'")),
@@ -39,21 +48,25 @@ pub(super) fn print(config: &Config, node_id: Option<&str>) -> String {
         (
             "Client Addr",
             format!(
-                "{http:?} (HTTP: {}, HTTPS: -1, DNS: {})",
+                "{http:?} (HTTP: {}, HTTPS: {}, DNS: {})",
                 port(config.ports.http),
+                port(config.ports.https),
                 port(config.ports.dns)
             ),
         ),
         (
             "Cluster Addr",
-            format!("{} (LAN: {})", config.advertise_addr, config.ports.serf_lan),
+            format!(
+                "{} (LAN: {}, WAN: {})",
+                config.advertise_addr,
+                config.ports.serf_lan,
+                port(config.ports.serf_wan)
+            ),
         ),
         ("Gossip Encryption", "false".to_owned()),
         ("ACL Enabled", "false".to_owned()),
-        (
-            "HTTPS TLS",
-            "Verify Incoming: false, Verify Outgoing: false".to_owned(),
-        ),
+        ("HTTPS TLS", verified(&config.tls.https)),
+        ("Internal RPC TLS", rpc_tls),
     ];
     let mut text = String::from("==> Starting Consul agent...\n");
     for (label, value) in lines {

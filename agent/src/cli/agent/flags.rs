@@ -16,6 +16,12 @@ struct AgentFlags {
     /// Address that other agents are told to use [default: -bind]
     #[arg(long)]
     advertise: Option<String>,
+    /// Address that servers of other datacenters are told to use [default: -advertise]
+    #[arg(long)]
+    advertise_wan: Option<String>,
+    /// Network from which the HTTP API takes writes, as 10.0.0.0/8; may be repeated [default: all]
+    #[arg(long)]
+    allow_write_http_from: Vec<String>,
     /// Address on which servers' RPC and gossip listen [default: 0.0.0.0]
     #[arg(long)]
     bind: Option<String>,
@@ -73,9 +79,15 @@ struct AgentFlags {
     /// Port of the HTTP API; -1 switches it off [default: 8500]
     #[arg(long)]
     http_port: Option<i64>,
+    /// Port of the HTTPS API, which needs a certificate; -1 switches it off [default: -1]
+    #[arg(long)]
+    https_port: Option<i64>,
     /// Address to join once at start; may be repeated
     #[arg(long)]
     join: Vec<String>,
+    /// Address of a server of another datacenter to join once at start; may be repeated
+    #[arg(long)]
+    join_wan: Vec<String>,
     /// File that gets every log line too
     #[arg(long)]
     log_file: Option<String>,
@@ -109,18 +121,33 @@ struct AgentFlags {
     /// Pause between two rounds of -retry-join [default: 30s]
     #[arg(long)]
     retry_interval: Option<GoDuration>,
+    /// Pause between two rounds of -retry-join-wan [default: 30s]
+    #[arg(long)]
+    retry_interval_wan: Option<GoDuration>,
     /// Address to join at start, tried again until one succeeds; may be repeated
     #[arg(long)]
     retry_join: Vec<String>,
+    /// Address of a server of another datacenter to join at start, tried again until one succeeds; may be repeated
+    #[arg(long)]
+    retry_join_wan: Vec<String>,
     /// Rounds of -retry-join after which the agent gives up; 0 is never [default: 0]
     #[arg(long)]
     retry_max: Option<i64>,
+    /// Rounds of -retry-join-wan after which the agent gives up; 0 is never [default: 0]
+    #[arg(long)]
+    retry_max_wan: Option<i64>,
     /// Address on which gossip listens [default: -bind]
     #[arg(long)]
     serf_lan_bind: Option<String>,
     /// Port of gossip, UDP and TCP [default: 8301]
     #[arg(long)]
     serf_lan_port: Option<i64>,
+    /// Address on which gossip with servers of other datacenters listens [default: -bind]
+    #[arg(long)]
+    serf_wan_bind: Option<String>,
+    /// Its port, UDP and TCP; -1 switches it off [default: 8302]
+    #[arg(long, allow_negative_numbers = true)]
+    serf_wan_port: Option<i64>,
     /// Run a server
     #[arg(long)]
     server: Option<bool>,
@@ -190,6 +217,8 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
     // Taken apart without `..`: a flag that nothing reads would be accepted and ignored.
     let AgentFlags {
         advertise,
+        advertise_wan,
+        allow_write_http_from,
         bind,
         bootstrap,
         bootstrap_permit: _,
@@ -209,7 +238,9 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         enable_script_checks,
         hcl: _,
         http_port,
+        https_port,
         join,
+        join_wan,
         log_file,
         log_json,
         log_level,
@@ -221,15 +252,21 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         recursor,
         rejoin,
         retry_interval,
+        retry_interval_wan,
         retry_join,
+        retry_join_wan,
         retry_max,
+        retry_max_wan,
         serf_lan_bind,
         serf_lan_port,
+        serf_wan_bind,
+        serf_wan_port,
         server,
         server_port,
     } = flags;
     let mut layer = Layer {
         advertise_addr: advertise,
+        advertise_addr_wan: advertise_wan,
         alt_domain,
         bind_addr: bind,
         bootstrap,
@@ -253,16 +290,24 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         recursors: recursor,
         rejoin_after_leave: rejoin,
         retry_interval,
+        retry_interval_wan,
         retry_join,
+        retry_join_wan,
         retry_max: retry_max.map(Number),
+        retry_max_wan: retry_max_wan.map(Number),
         serf_lan: serf_lan_bind,
+        serf_wan: serf_wan_bind,
         server,
         start_join: join,
+        start_join_wan: join_wan,
         ..Layer::default()
     };
+    layer.http_config.allow_write_http_from = allow_write_http_from;
     layer.ports.dns = dns_port.map(Number);
     layer.ports.http = http_port.map(Number);
+    layer.ports.https = https_port.map(Number);
     layer.ports.serf_lan = serf_lan_port.map(Number);
+    layer.ports.serf_wan = serf_wan_port.map(Number);
     layer.ports.server = server_port.map(Number);
     for pair in node_meta {
         let (key, value) = pair.split_once(':').unwrap_or((&pair, ""));
@@ -318,8 +363,9 @@ mod tests {
             "-server -bootstrap-expect 3 -node n -node-id 3e1ab0e5-2ed7-4d10-b2b6-d9cbb0a2ab31 -datacenter dc9 \
              -data-dir /d -bind 127.0.0.3 -advertise 127.0.0.4 -client 127.0.0.5 -http-port 1 -server-port 2 \
              -serf-lan-port 3 -serf-lan-bind 127.0.0.6 -dns-port 4 -join j -retry-join r -retry-interval 1s \
-             -retry-max 5 -rejoin -hcl raft_trailing_logs=7 -log-level debug -log-json -log-file /l -pid-file /p \
-             -node-meta a:b -check_output_max_size 9 -enable-script-checks -domain d -alt-domain e -recursor 9.9.9.9 -default-query-time 1s -max-query-time 2s",
+             -retry-max 5 -join-wan w -retry-join-wan w -retry-interval-wan 1s -retry-max-wan 2 -serf-wan-bind 127.0.0.7 \
+             -serf-wan-port 9 -advertise-wan 127.0.0.8 -rejoin -hcl raft_trailing_logs=7 -log-level debug -log-json -log-file /l -pid-file /p \
+             -node-meta a:b -allow-write-http-from 10.0.0.0/8 -check_output_max_size 9 -enable-script-checks -domain d -alt-domain e -recursor 9.9.9.9 -default-query-time 1s -max-query-time 2s",
         );
         let plain = config("-data-dir /x -bind 127.0.0.1");
         let diff = Config::reloadable_diff(&plain, &given);
@@ -333,6 +379,7 @@ mod tests {
             "bind_addr",
             "advertise_addr",
             "addresses.http",
+            "http_config",
             "ports",
             "serf_lan",
             "start_join",
@@ -349,6 +396,7 @@ mod tests {
             "max_query_time",
             "raft_trailing_logs",
             "check_output_max_size and the like",
+            "retry_join_wan and the like",
         ] {
             assert!(diff.restart.contains(&key), "{key}");
         }
@@ -358,6 +406,14 @@ mod tests {
             (given.ports.server, given.ports.serf_lan, given.ports.dns),
             (2, 3, Some(4))
         );
+        let (wan, default) = (&given.wan, &plain.wan);
+        assert_eq!(given.ports.serf_wan, Some(9));
+        assert_ne!((wan.bind, wan.advertise), (default.bind, default.advertise));
+        assert_eq!(
+            (&wan.start_join, &wan.retry_join),
+            (&vec!["w".to_owned()], &vec!["w".to_owned()])
+        );
+        assert_eq!((wan.retry_interval.as_secs(), wan.retry_max), (1, 2));
     }
 
     #[test]

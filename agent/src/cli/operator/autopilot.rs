@@ -75,6 +75,9 @@ pub(super) async fn get(args: &[String], io: &mut Io<'_>) -> Done {
 struct SetFlags {
     #[command(flatten)]
     api: ApiFlags,
+    /// Datacenter to ask; without it the agent's own
+    #[arg(long)]
+    datacenter: Option<String>,
     /// Whether failed servers are removed once that makes the cluster safer
     #[arg(long)]
     cleanup_dead_servers: Option<bool>,
@@ -146,6 +149,7 @@ impl SetFlags {
 pub(super) async fn set(args: &[String], io: &mut Io<'_>) -> Done {
     let flags: SetFlags = flags::parse("operator autopilot set-config", args)?;
     let client = flags.api.client(io)?;
+    let client = client.in_datacenter(flags.datacenter.as_deref());
     let mut settings: Configuration = client
         .get_json(CONFIGURATION)
         .await

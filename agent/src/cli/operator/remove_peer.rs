@@ -10,6 +10,9 @@ use crate::cli::{Done, Failure, Io, flags};
 struct Flags {
     #[command(flatten)]
     api: ApiFlags,
+    /// Datacenter to ask; without it the agent's own
+    #[arg(long)]
+    datacenter: Option<String>,
     /// RPC address of the server: IP:PORT
     #[arg(long, default_value = "")]
     address: String,
@@ -20,7 +23,12 @@ struct Flags {
 
 /// Runs the verb.
 pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
-    let Flags { api, address, id } = flags::parse("operator raft remove-peer", args)?;
+    let Flags {
+        api,
+        datacenter,
+        address,
+        id,
+    } = flags::parse("operator raft remove-peer", args)?;
     let failed = "Error removing peer";
     let (kind, name) = match (address.as_str(), id.as_str()) {
         ("", "") => {
@@ -35,7 +43,7 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
             )));
         }
     };
-    let client = api.client(io)?;
+    let client = api.client(io)?.in_datacenter(datacenter.as_deref());
     let removed = match kind {
         "address" => client.raft_remove_peer_by_address(name).await,
         _ => client.raft_remove_peer_by_id(name).await,

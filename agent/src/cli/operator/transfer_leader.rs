@@ -10,6 +10,9 @@ use crate::cli::{Done, Failure, Io, flags};
 struct Flags {
     #[command(flatten)]
     api: ApiFlags,
+    /// Datacenter to ask; without it the agent's own
+    #[arg(long)]
+    datacenter: Option<String>,
     /// Node id of the server that shall lead
     #[arg(long)]
     id: Option<String>,
@@ -19,6 +22,7 @@ struct Flags {
 pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let flags: Flags = flags::parse("operator raft transfer-leader", args)?;
     let client = flags.api.client(io)?;
+    let client = client.in_datacenter(flags.datacenter.as_deref());
     let id = flags.id.as_deref().filter(|id| !id.is_empty());
     client
         .raft_transfer_leader(id)

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use clap::Parser;
 use serde_json::json;
 
-use super::one_file;
-use crate::archive::{self, About};
+use super::place::Place;
+use super::{S3Flags, decode, one_file};
+use crate::archive::About;
 use crate::cli::{Done, Failure, Io, flags};
 use crate::state::Store;
 
@@ -26,7 +26,9 @@ struct Flags {
     /// pretty or json
     #[arg(long, default_value = "pretty")]
     format: String,
-    /// The file that `snapshot save` wrote
+    #[command(flatten)]
+    s3: S3Flags,
+    /// The file that `snapshot save` wrote, or s3://BUCKET/KEY
     file: Vec<String>,
 }
 
@@ -34,14 +36,13 @@ struct Flags {
 type Size = (String, usize, usize);
 
 /// Runs the verb.
-pub(super) fn run(args: &[String], io: &mut Io<'_>) -> Done {
+pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let flags: Flags = flags::parse("snapshot inspect", args)?;
     let file = one_file(&flags.file)?;
-    let opened = std::fs::read(file);
-    let bytes = Bytes::from(opened.map_err(Failure::because("Error opening snapshot file"))?);
-    let failed = "Error reading snapshot";
-    let (about, state) = archive::read(&bytes).map_err(Failure::because(failed))?;
-    let store = Store::decode(&state).map_err(Failure::because(failed))?;
+    let opening = "Error opening snapshot file";
+    let place = Place::new(file, &flags.s3, io).map_err(Failure::because(opening))?;
+    let bytes = place.read().await.map_err(Failure::because(opening))?;
+    let (about, store) = decode(&bytes).map_err(Failure::because("Error reading snapshot"))?;
     let kinds: Vec<Size> = store
         .sizes()
         .into_iter()

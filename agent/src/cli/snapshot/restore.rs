@@ -1,12 +1,13 @@
 //! `agent snapshot restore`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Parser;
+use serde_json::json;
 
-use super::one_file;
-use crate::archive;
+use super::place::Place;
+use super::{S3Flags, decode, one_file, report, sha256};
 use crate::cli::api::{ApiFlags, ServerFlags};
 use crate::cli::{Done, Failure, Io, flags};
 use crate::client::query;
@@ -21,7 +22,15 @@ struct Flags {
     api: ApiFlags,
     #[command(flatten)]
     server: ServerFlags,
-    /// The file that `snapshot save` wrote
+    #[command(flatten)]
+    s3: S3Flags,
+    /// Only put it back when this is its SHA-256, in hexadecimal
+    #[arg(long)]
+    sha256: Option<String>,
+    /// Write what was done to this file, as JSON
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// The file that `snapshot save` wrote, or s3://BUCKET/KEY
     file: Vec<String>,
 }
 
@@ -29,10 +38,17 @@ struct Flags {
 pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let flags: Flags = flags::parse("snapshot restore", args)?;
     let file = one_file(&flags.file)?;
-    let opened = std::fs::read(file);
-    let bytes = Bytes::from(opened.map_err(Failure::because("Error opening snapshot file"))?);
+    let opening = "Error opening snapshot file";
+    let place = Place::new(file, &flags.s3, io).map_err(Failure::because(opening))?;
+    let bytes = place.read().await.map_err(Failure::because(opening))?;
     let failed = "Error restoring snapshot";
-    archive::read(&bytes).map_err(Failure::because(failed))?;
+    let found = sha256(&bytes);
+    if let Some(wanted) = flags.sha256.filter(|wanted| *wanted != found) {
+        let text = format!("{failed}: {file} has SHA-256 {found}, not {wanted}");
+        return Err(Failure::Message(text));
+    }
+    let (about, _) = decode(&bytes).map_err(Failure::because(failed))?;
+    let size = bytes.len();
     let client = flags.api.client(io)?.with_timeout(TIME_MAX);
     let path = format!("/v1/snapshot{}", query(flags.server.params()));
     let response = client
@@ -41,5 +57,7 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
         .map_err(Failure::because(failed))?;
     response.success().map_err(Failure::because(failed))?;
     writeln!(io.out, "Restored snapshot")?;
+    let done = json!({"Location": file, "Index": about.index, "Term": about.term, "Size": size, "SHA256": found});
+    report(flags.report.as_ref(), &done)?;
     Ok(0)
 }

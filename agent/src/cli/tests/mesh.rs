@@ -145,9 +145,65 @@ fn rtt_is_what_the_coordinates_say() {
         bad("rtt a zz", &[(200, places)]),
         "Could not find a coordinate for node \"zz\"\n"
     );
+    let datacenters: &str = format!(
+        r#"[{{"Datacenter":"dc1","Coordinates":[{}]}},{{"Datacenter":"dc2","Coordinates":[{}]}}]"#,
+        place("a", 0.01),
+        place("a", 0.05)
+    )
+    .leak();
+    let (out, _) = good("rtt -wan a.dc1 a.dc2", &[(200, datacenters)]);
+    assert_eq!(
+        out,
+        "Estimated a.dc1 <-> a.dc2 rtt: 42.000 ms (using WAN coordinates)\n"
+    );
     assert!(bad("rtt", &[]).starts_with("One or two node names must be specified"));
     assert_eq!(
         bad("rtt -wan a b", &[]),
         "Node names must be specified as <node name>.<datacenter> with -wan\n"
     );
+}
+
+#[test]
+fn the_certificate_authority_is_shown_and_changed() {
+    let config = r#"{"Provider":"consul","Config":{"LeafCertTTL":"72h"},"State":null,"ForceWithoutCrossSigning":false,"CreateIndex":5,"ModifyIndex":5}"#;
+    let (out, sent) = good("connect ca get-config", &[(200, config)]);
+    assert_eq!(sent, ["GET /v1/connect/ca/configuration"]);
+    assert!(
+        out.starts_with(
+            "{\n\t\"Provider\": \"consul\",\n\t\"Config\": {\n\t\t\"LeafCertTTL\": \"72h\"\n\t},"
+        ),
+        "{out}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.json");
+    std::fs::write(&file, config).unwrap();
+    let command = format!("connect ca set-config -config-file {}", file.display());
+    let set = ran(&command, &[(200, "")]);
+    assert_eq!(
+        (set.code, set.out.as_str()),
+        (0, "Configuration updated!\n")
+    );
+    assert_eq!(set.sent, ["PUT /v1/connect/ca/configuration"]);
+    let sent: serde_json::Value = serde_json::from_str(&set.bodies[0]).unwrap();
+    assert_eq!(sent["Config"]["LeafCertTTL"], "72h");
+    assert_eq!(sent["ForceWithoutCrossSigning"], false);
+    let forced = ran(
+        &format!("{command} -force-without-cross-signing"),
+        &[(200, "")],
+    );
+    assert!(forced.bodies[0].contains(r#""ForceWithoutCrossSigning":true"#));
+    assert_eq!(
+        bad(&command, &[(500, "unknown CA provider \"x\"")]),
+        "Error setting CA configuration: Unexpected response code: 500 (unknown CA provider \"x\")\n"
+    );
+    assert_eq!(
+        bad("connect ca set-config", &[]),
+        "The -config-file flag is required\n"
+    );
+    let absent = bad("connect ca set-config -config-file /nowhere/x", &[]);
+    assert!(
+        absent.starts_with("Error reading config file: "),
+        "{absent}"
+    );
+    assert!(bad("connect ca zz", &[]).starts_with("There is no subcommand \"zz\"."));
 }

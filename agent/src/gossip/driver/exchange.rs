@@ -10,6 +10,7 @@ use super::super::codec::{Entry, Exchange, FrameKind, Hello, Item};
 use super::super::events::{collision, takes_part};
 use super::super::identity::Identity;
 use super::super::ledger::Intent;
+use super::super::settings::ALL_DATACENTERS;
 use super::super::swim::{DEAD_KEPT, Due};
 use super::super::{JoinError, Status, sync};
 use super::{Command, Driver, Phase, Why, log_failure};
@@ -75,7 +76,7 @@ impl Driver {
             instance: self.instance,
             identity: self.identity.clone(),
             to,
-            datacenter: self.settings.datacenter.clone(),
+            datacenter: self.settings.pool.clone(),
         };
         Exchange {
             hello,
@@ -132,15 +133,19 @@ impl Driver {
         if hello.instance == self.instance {
             return Ok(false);
         }
-        if hello.datacenter != self.settings.datacenter {
+        if hello.datacenter != self.settings.pool {
+            let place = |pool: &str| match pool {
+                ALL_DATACENTERS => "in the pool of all datacenters".to_owned(),
+                datacenter => format!("in datacenter '{datacenter}'"),
+            };
             return Err(format!(
-                "'{}' at {} is in datacenter '{}', '{}' at {} in '{}'",
+                "'{}' at {} is {}, '{}' at {} {}",
                 hello.identity.name,
                 hello.identity.addr,
-                hello.datacenter,
+                place(&hello.datacenter),
                 own.name,
                 own.addr,
-                self.settings.datacenter
+                place(&self.settings.pool),
             ));
         }
         if hello.identity.id == own.id {

@@ -1,5 +1,6 @@
 //! What readers see: members, events about them, and where this node is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -49,6 +50,12 @@ impl Driver {
         let mut unit = || (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         self.vivaldi
             .update(sample.peer, &sample.place, sample.rtt, &mut unit);
+        if self.settings.keep_places && sample.place.is_valid() {
+            let mut places = BTreeMap::clone(&self.shared.places.load());
+            places.retain(|id, _| self.view.member(*id).is_some());
+            places.insert(sample.peer, sample.place);
+            self.shared.places.store(Arc::new(places));
+        }
         let place = self.vivaldi.coordinate();
         self.outbox.set_place(place);
         self.shared.coordinate.store(Arc::new(*place));

@@ -96,7 +96,7 @@ async fn a_node_id_in_use_under_another_name_is_refused() {
 #[tokio::test]
 async fn another_datacenter_is_refused() {
     let a = Peer::new("A").await;
-    let b = Peer::with("B", |s| s.datacenter = "dc2".to_owned()).await;
+    let b = Peer::with("B", |s| s.pool = "dc2".to_owned()).await;
     let error = b.join(&a).await.unwrap_err();
     assert!(matches!(error, JoinError::Refused { .. }), "{error}");
     assert!(error.to_string().contains("dc2"), "{error}");
@@ -204,4 +204,37 @@ async fn a_port_in_use_is_an_error_of_the_start() {
     settings.bind = a.settings.bind;
     let error = start(Env::real(), settings).await.err().unwrap();
     assert!(matches!(error, StartError::Bind { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn the_pool_of_all_datacenters_and_a_datacenters_own_refuse_each_other() {
+    let a = Peer::new("A").await;
+    let all = crate::gossip::settings::ALL_DATACENTERS;
+    let b = Peer::with("A.dc1", |s| s.pool = all.to_owned()).await;
+    for (one, other) in [(&a, &b), (&b, &a)] {
+        let error = one.join(other).await.unwrap_err();
+        assert!(matches!(error, JoinError::Refused { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("in the pool of all datacenters"), "{text}");
+        assert!(text.contains("in datacenter 'dc1'"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn places_of_others_are_known_once_they_have_answered_a_probe_where_that_is_asked_for() {
+    let a = Peer::with("A", |s| s.keep_places = true).await;
+    let b = Peer::new("B").await;
+    a.join(&b).await.unwrap();
+    let known = async {
+        while a.gossip.places().is_empty() || b.gossip.coordinate().error >= 1.5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(HANG, known).await.unwrap();
+    let places = a.gossip.places();
+    assert_eq!(places.keys().collect::<Vec<_>>(), [&b.settings.id]);
+    assert!(
+        b.gossip.places().is_empty(),
+        "B has measured, but keeps nothing"
+    );
 }

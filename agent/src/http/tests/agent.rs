@@ -68,7 +68,6 @@ async fn requests_reach_the_node_as_they_were_meant() {
 #[tokio::test]
 async fn refusals_are_told_in_consuls_words() {
     let bench = Bench::new();
-    let wan = "WAN federation is not supported by this agent";
     for (method, path, status, text) in [
         (
             "PUT",
@@ -83,9 +82,12 @@ async fn refusals_are_told_in_consuls_words() {
             500,
             "agent.json:1:2: unexpected end",
         ),
-        ("PUT", "/v1/agent/join/x?wan", 500, wan),
-        ("GET", "/v1/agent/members?wan=1", 500, wan),
-        ("PUT", "/v1/agent/force-leave/b?wan", 500, wan),
+        (
+            "PUT",
+            "/v1/agent/join/client?wan=1",
+            500,
+            "Must be a server to join WAN cluster",
+        ),
         ("PUT", "/v1/agent/force-leave/", 400, "Missing node name"),
         (
             "PUT",
@@ -170,6 +172,8 @@ async fn metrics_count_requests_by_endpoint() {
         (&found["Name"], &found["Count"]),
         (&json!("consul.api.http"), &json!(1))
     );
+    let found = samples.iter().find(|s| s["Name"] == "consul.kvs.apply");
+    assert_eq!(found.unwrap()["Count"], 1);
     let off = bench.get("/v1/agent/metrics?format=prometheus").await;
     off.is(200, "");
     assert_eq!(

@@ -47,9 +47,9 @@ async fn what_is_registered_is_shown_as_consul_shows_it() {
         .get("/v1/catalog/datacenters")
         .await
         .is(200, r#"["dc1"]"#);
-    let stale = bench.get("/v1/catalog/nodes?stale&cached").await;
+    let stale = bench.get("/v1/catalog/services?stale&cached").await;
     assert_eq!(stale.header("x-consul-effective-consistency"), "stale");
-    assert_eq!(stale.header("x-cache"), "MISS");
+    assert_eq!(stale.header("x-cache"), "HIT");
     let consistent = bench.get("/v1/catalog/nodes?consistent").await;
     assert_eq!(
         consistent.header("x-consul-effective-consistency"),

@@ -5,9 +5,17 @@ use super::*;
 const SPLITTER: &str =
     r#"{"kind": "service-splitter", "name": "web", "splits": [{"weight": 100}]}"#;
 
+/// A node on which every service speaks HTTP, as splitters need it.
+async fn speaking_http() -> Bench {
+    let bench = Bench::new();
+    let entry = r#"{"Kind": "proxy-defaults", "Name": "global", "Config": {"protocol": "http"}}"#;
+    bench.put("/v1/config", entry).await.is(200, "true");
+    bench
+}
+
 #[tokio::test]
 async fn an_entry_is_written_read_listed_and_removed() {
-    let bench = Bench::new();
+    let bench = speaking_http().await;
     bench.put("/v1/config", SPLITTER).await.is(200, "true");
     let one = bench.get("/v1/config/service-splitter/web").await;
     let index = one.index();
@@ -39,7 +47,7 @@ async fn an_entry_is_written_read_listed_and_removed() {
             .as_array()
             .unwrap()
             .len(),
-        2
+        3
     );
     let filtered = bench
         .get("/v1/config/service-defaults?filter=Protocol%20==%20tcp")
@@ -64,7 +72,7 @@ async fn an_entry_is_written_read_listed_and_removed() {
 
 #[tokio::test]
 async fn changes_may_depend_on_an_index() {
-    let bench = Bench::new();
+    let bench = speaking_http().await;
     bench
         .put("/v1/config?cas=7", SPLITTER)
         .await
@@ -97,7 +105,7 @@ async fn changes_may_depend_on_an_index() {
 
 #[tokio::test]
 async fn a_change_wakes_who_waits_for_it() {
-    let bench = Bench::new();
+    let bench = speaking_http().await;
     let index = bench.get("/v1/config/service-splitter").await.index();
     let path = format!("/v1/config/service-splitter?index={index}&wait=10m");
     let (woken, _) = tokio::join!(bench.get(&path), bench.put("/v1/config", SPLITTER));
@@ -155,7 +163,7 @@ async fn bad_requests_are_refused_in_consuls_words() {
 
 #[tokio::test]
 async fn entries_are_part_of_a_saved_state() {
-    let bench = Bench::new();
+    let bench = speaking_http().await;
     bench.put("/v1/config", SPLITTER).await.is(200, "true");
     let saved = bench.fake.shared.load().encode();
     let store = Store::decode(&saved).unwrap();

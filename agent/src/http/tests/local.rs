@@ -242,3 +242,38 @@ async fn proxies_are_kept_and_found_by_their_destination() {
     let expected = json!({"Mode": "", "MeshGateway": {}, "Expose": {}, "DestinationServiceName": "web", "Config": {"A_b": {"C_d": 1}}});
     assert_eq!(shown[0]["ServiceProxy"], expected);
 }
+
+#[tokio::test]
+async fn a_sidecar_is_registered_shown_and_removed_with_its_service() {
+    let bench = Bench::new();
+    let body =
+        r#"{"ID":"web1","Name":"web","Port":80,"Tags":["a"],"Connect":{"SidecarService":{}}}"#;
+    bench
+        .put("/v1/agent/service/register", body)
+        .await
+        .is(200, "");
+    let services = bench.get("/v1/agent/services").await.json();
+    assert_eq!(services["web1"].get("Connect"), None);
+    let sidecar = &services["web1-sidecar-proxy"];
+    assert_eq!(sidecar["Kind"], "connect-proxy");
+    assert_eq!(sidecar["Port"], 21000);
+    assert_eq!(sidecar["Tags"], json!(["a"]));
+    assert_eq!(sidecar["Proxy"]["DestinationServiceID"], "web1");
+    let checks = bench.get("/v1/agent/checks").await.json();
+    assert_eq!(
+        checks["service:web1-sidecar-proxy:2"]["Name"],
+        "Connect Sidecar Aliasing web1"
+    );
+    let refused = r#"{"Name":"x","Connect":{"SidecarService":{"ID":"y"}}}"#;
+    let refused = bench.put("/v1/agent/service/register", refused).await;
+    refused.is(
+        400,
+        "Validation failed: 1 error occurred:\n\t* A SidecarService cannot specify an ID as this is managed by the agent\n\n",
+    );
+    bench
+        .put("/v1/agent/service/deregister/web1", "")
+        .await
+        .is(200, "");
+    bench.get("/v1/agent/services").await.is(200, "{}");
+    bench.get("/v1/agent/checks").await.is(200, "{}");
+}

@@ -76,7 +76,7 @@ const PARAMS: [&str; 42] = [
 ];
 
 /// Bodies that some route takes.
-const BODIES: [&str; 9] = [
+const BODIES: [&str; 11] = [
     "hello",
     r#"{"Node":"n","Address":"10.0.0.1","Service":{"ID":"s","Service":"s","Port":80,"Tags":["t"],"Meta":{"a":"b"}},"Check":{"CheckID":"c","Name":"c","Status":"passing"}}"#,
     r#"{"Node":"n","ServiceID":"s","CheckID":"c"}"#,
@@ -86,6 +86,8 @@ const BODIES: [&str; 9] = [
     r#"{"Name":"q","Service":{"Service":"s","Failover":{"NearestN":1,"Datacenters":["dc2"]},"OnlyPassing":true,"Tags":["t"]},"DNS":{"TTL":"10s"}}"#,
     r#"[{"KV":{"Verb":"set","Key":"k","Value":"dg==","Flags":1}},{"Node":{"Verb":"set","Node":{"Node":"n","Address":"10.0.0.1"}}}]"#,
     r#"{"CleanupDeadServers":true,"LastContactThreshold":"200ms","MaxTrailingLogs":250,"MinQuorum":0,"ServerStabilizationTime":"10s"}"#,
+    r#"{"Provider":"consul","Config":{"LeafCertTTL":"72h","PrivateKeyType":"ec","PrivateKeyBits":384,"CSRMaxPerSecond":50},"State":{}}"#,
+    r#"{"Target":"web","ClientCertURI":"spiffe://x.consul/ns/default/dc/dc1/svc/db","ClientCertSerial":"1"}"#,
 ];
 
 struct Maker(SeededRandom);
@@ -183,6 +185,8 @@ fn state(bench: &Bench) -> Vec<Answer> {
         Query::Sessions,
         Query::PreparedQueries,
         Query::Autopilot,
+        Query::CaRoots,
+        Query::CaConfig,
     ];
     queries.iter().map(|query| store.query(query)).collect()
 }
@@ -208,8 +212,12 @@ async fn ask(
 }
 
 /// What Consul, too, answers with 500 although the request is at fault: whatever its servers refuse, and not the agent.
-const CONSULS: [&str; 19] = [
+const CONSULS: [&str; 28] = [
     "3 errors occurred:",
+    "4 errors occurred:\n\t* WAN error: ",
+    "rpc error: code = FailedPrecondition desc = peering must be enabled",
+    "CA is uninitialized",
+    "EC key length must be one of ",
     "Failed to create boolean expression evaluator: ",
     "ID must be empty when creating a new intention",
     "Invalid Behavior setting '",
@@ -221,11 +229,16 @@ const CONSULS: [&str; 19] = [
     "Must provide service name with ID",
     "No path to datacenter",
     "Session TTL '",
+    "error decoding config: ",
     "failed prepared query lookup: ",
     "incompatible coordinate",
     "invalid config entry kind: ",
+    "leaf cert TTL must be ",
+    "private key type must be either ",
     "raft apply failed: ",
     "strconv.ParseUint: ",
+    "the CA configuration was changed by somebody else",
+    "unknown CA provider ",
     "user event exceeds configured limit of ",
     // The bed's configuration, which cannot be read again.
     "agent.json:1:2: unexpected end",
@@ -236,12 +249,16 @@ async fn no_malformed_request_gets_through_or_breaks_anything() {
     let mut refused = 0;
     for (number, endpoint) in ENDPOINTS.iter().enumerate() {
         // It never ends.
-        if endpoint.route == Route::Agent(Agent::Monitor) {
+        if matches!(
+            endpoint.route,
+            Route::Agent(Agent::Monitor | Agent::MetricsStream)
+        ) {
             continue;
         }
         for method in endpoint.methods {
             let bench = Bench::new();
             bench.register("a");
+            bench.start_ca();
             let maker = Maker(SeededRandom::new(number as u64));
             for _ in 0..EACH {
                 let rest = match endpoint.pattern.ends_with('/') {

@@ -15,8 +15,15 @@ pub(in crate::http) struct Form {
     pub(in crate::http) without_body: bool,
 }
 
-/// Appends the head, and the body if it is there as a whole. `date` is the value of `Date`.
-pub(in crate::http) fn encode(response: &Response, form: Form, date: &str, out: &mut Vec<u8>) {
+/// Appends the head, and the body if it is there as a whole. `date` is the value of `Date`; of `more` headers those are
+/// added that the response does not have.
+pub(in crate::http) fn encode(
+    response: &Response,
+    form: Form,
+    date: &str,
+    more: &[(String, String)],
+    out: &mut Vec<u8>,
+) {
     let status = response.status;
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
@@ -33,6 +40,14 @@ pub(in crate::http) fn encode(response: &Response, form: Form, date: &str, out: 
             Value::Text(text) => out.extend(text.bytes().map(|b| if b < b' ' { b' ' } else { b })),
         }
         out.extend_from_slice(b"\r\n");
+    }
+    for (name, value) in more {
+        let is = |(known, _): &(&str, Value)| known.eq_ignore_ascii_case(name);
+        if !response.headers.iter().any(is) {
+            for part in [name, ": ", value, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
     }
     out.extend_from_slice(b"Date: ");
     out.extend_from_slice(date.as_bytes());
@@ -86,7 +101,9 @@ mod tests {
             without_body: false,
         };
         let mut out = Vec::new();
-        encode(response, form, "now", &mut out);
+        let more = [("X-Own", "1"), ("location", "never")];
+        let more = more.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        encode(response, form, "now", &more, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -97,7 +114,7 @@ mod tests {
         response.set("Location", Value::Text("/a\r\nX: y".to_owned()));
         assert_eq!(
             encoded(&response, false, true),
-            "HTTP/1.1 200 OK\r\nX-Consul-Index: 7\r\nLocation: /a  X: y\r\nDate: now\r\nContent-Length: 4\r\n\r\ntrue"
+            "HTTP/1.1 200 OK\r\nX-Consul-Index: 7\r\nLocation: /a  X: y\r\nX-Own: 1\r\nDate: now\r\nContent-Length: 4\r\n\r\ntrue"
         );
         let closes = encoded(&response, false, false);
         assert!(closes.contains("\r\nConnection: close\r\n"), "{closes}");

@@ -20,6 +20,10 @@ pub(in crate::http) struct Head {
     pub(in crate::http) length: Length,
     /// `Expect: 100-continue`: it wants to hear something before it sends the body.
     pub(in crate::http) asks_permission: bool,
+    /// `Accept-Encoding` has gzip in it.
+    pub(in crate::http) gzip: bool,
+    /// `Cache-Control: max-age`, in seconds; 0 with `must-revalidate`.
+    pub(in crate::http) max_age: Option<u32>,
     /// `X-Consul-Namespace` is there and not empty.
     pub(in crate::http) namespace: bool,
     /// `X-Consul-Partition` is there and not empty.
@@ -55,16 +59,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, StatusCode> {
         return Err(bad);
     };
     let old = version == 0;
-    let mut head = Head {
-        method: Method::from_bytes(method.as_bytes()).map_err(|_| bad)?,
-        target: origin(target)?,
-        old,
-        keep_alive: !old,
-        length: Length::Known(0),
-        asks_permission: false,
-        namespace: false,
-        partition: false,
-    };
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| bad)?;
+    let mut head = bare(method, origin(target)?, old);
     let mut lengths = None;
     for field in request.headers.iter() {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
@@ -78,6 +74,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, StatusCode> {
                     head.keep_alive = true;
                 }
             }
+            13 if is("cache-control") => head.max_age = max_age(field.value).or(head.max_age),
             14 if is("content-length") => {
                 let length = number(field.value).ok_or(bad)?;
                 if lengths.is_some_and(|other| other != length) {
@@ -85,6 +82,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, StatusCode> {
                 }
                 lengths = Some(length);
             }
+            15 if is("accept-encoding") => head.gzip |= crate::http::gzip::accepts(field.value),
             17 if is("transfer-encoding") => {
                 if old || head.length == Length::Chunked {
                     return Err(bad);
@@ -106,6 +104,33 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, StatusCode> {
         (None, _) => {}
     }
     Ok(Some((head, used)))
+}
+
+/// What a head says without any fields.
+fn bare(method: Method, target: String, old: bool) -> Head {
+    Head {
+        method,
+        target,
+        old,
+        keep_alive: !old,
+        length: Length::Known(0),
+        asks_permission: false,
+        gzip: false,
+        max_age: None,
+        namespace: false,
+        partition: false,
+    }
+}
+
+/// How old a cached answer may be.
+fn max_age(field: &[u8]) -> Option<u32> {
+    let field = std::str::from_utf8(field).ok()?;
+    let mut directives = field.split(',').map(str::trim);
+    directives.find_map(|directive| match directive.split_once('=') {
+        Some(("max-age", seconds)) => seconds.parse().ok(),
+        None if directive == "must-revalidate" => Some(0),
+        _ => None,
+    })
 }
 
 /// Path and query of a target: nearly always the target itself, else without scheme and host.

@@ -4,7 +4,7 @@ use super::*;
 
 fn pair() -> (DuplexStream, Wire) {
     let (client, server) = duplex(1 << 20);
-    (client, Wire::new(Box::new(server)))
+    (client, Wire::new(Box::new(server), 65536))
 }
 
 async fn next(wire: &Wire) -> Head {

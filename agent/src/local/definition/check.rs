@@ -87,6 +87,13 @@ pub enum Kind {
         /// Program and arguments.
         args: Vec<String>,
     },
+    /// The exit code of a program inside of a container.
+    Docker {
+        /// The container's id or name.
+        container: String,
+        /// Program and arguments.
+        args: Vec<String>,
+    },
     /// A unit of the system's service manager.
     OsService {
         /// Its name.
@@ -140,6 +147,7 @@ impl Kind {
             Kind::Grpc { .. } => "grpc",
             Kind::H2ping { .. } => "h2ping",
             Kind::Script { .. } => "script",
+            Kind::Docker { .. } => "docker",
             Kind::OsService { .. } => "os_service",
             Kind::Alias { .. } => "alias",
             Kind::Maintenance => "maintenance",
@@ -152,14 +160,16 @@ impl CheckDefinition {
     pub fn timeout(&self) -> Duration {
         match (self.timeout_given.is_zero(), &self.kind) {
             (false, _) => self.timeout_given,
-            (true, Kind::Script { .. } | Kind::OsService { .. }) => SCRIPT_TIMEOUT,
+            (true, Kind::Script { .. } | Kind::Docker { .. } | Kind::OsService { .. }) => {
+                SCRIPT_TIMEOUT
+            }
             (true, _) => TIMEOUT,
         }
     }
 
     /// Whether a program is run for it.
     pub fn runs_a_program(&self) -> bool {
-        matches!(self.kind, Kind::Script { .. })
+        matches!(self.kind, Kind::Script { .. } | Kind::Docker { .. })
     }
 
     /// The catalog's row of it, without a result yet.
@@ -212,6 +222,7 @@ struct Fields {
     outputmaxsize: i64,
     scriptargs: Vec<String>,
     serviceid: String,
+    shell: String,
     status: String,
     successbeforepassing: u32,
     tcp: String,
@@ -376,6 +387,16 @@ fn kind(fields: &Fields) -> Result<Kind, Error> {
     } else if !fields.osservice.is_empty() {
         let name = fields.osservice.clone();
         Kind::OsService { name }
+    } else if !fields.dockercontainerid.is_empty() {
+        if !fields.shell.is_empty() {
+            // It ran what was not split into arguments, which Consul does not take any more.
+            tracing::warn!(
+                target: "agent",
+                "check {:?}: Shell has no effect, Args are run as they are", fields.name
+            );
+        }
+        let (container, args) = (fields.dockercontainerid.clone(), args.clone());
+        Kind::Docker { container, args }
     } else {
         Kind::Script { args: args.clone() }
     })
@@ -385,8 +406,11 @@ fn kind(fields: &Fields) -> Result<Kind, Error> {
 fn contradiction(fields: &Fields, is_run: bool, alias: bool) -> Option<&'static str> {
     let (Time(interval), Time(ttl)) = (fields.interval, fields.ttl);
     Some(match (is_run, alias) {
-        _ if !fields.dockercontainerid.is_empty() => {
-            "this agent does not run checks inside of Docker containers"
+        _ if !fields.dockercontainerid.is_empty()
+            && fields.args.is_empty()
+            && fields.scriptargs.is_empty() =>
+        {
+            "Args must be set for Docker checks: the program to run in the container"
         }
         _ if !interval.is_zero() && !ttl.is_zero() => "Interval and TTL cannot both be specified",
         (true, true) => "Interval cannot be set for Alias checks",

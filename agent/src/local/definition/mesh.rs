@@ -70,6 +70,8 @@ pub(super) fn named(value: Value) -> Value {
                 let name = known.map_or(key, |name| (*name).to_owned());
                 let value = match name.as_str() {
                     "Config" | "Arguments" | "Meta" => value,
+                    // A service's definition, with a form of its own.
+                    "SidecarService" => value,
                     _ => named(value),
                 };
                 (name, value)

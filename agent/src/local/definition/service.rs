@@ -13,6 +13,8 @@ pub struct ServiceDefinition {
     pub service: Service,
     /// Its checks, each with an id and this service's.
     pub checks: Vec<CheckDefinition>,
+    /// Whether it was made from the short form in another service's definition, and goes with that service.
+    pub sidecar: bool,
 }
 
 /// Largest weight, as a DNS answer can hold it.
@@ -29,6 +31,7 @@ struct Fields {
     enabletagoverride: bool,
     id: String,
     kind: String,
+    locallyregisteredassidecar: bool,
     meta: BTreeMap<String, String>,
     name: String,
     port: u16,
@@ -114,7 +117,11 @@ pub(super) fn read(value: &Value) -> Result<ServiceDefinition, Error> {
         own_check(value, &service, number)
     });
     let checks = checks.collect::<Result<_, _>>()?;
-    Ok(ServiceDefinition { service, checks })
+    Ok(ServiceDefinition {
+        service,
+        checks,
+        sidecar: fields.locallyregisteredassidecar,
+    })
 }
 
 /// A check of a service, with an id and a name if its definition gives none.

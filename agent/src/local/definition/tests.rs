@@ -201,6 +201,13 @@ fn every_kind_of_check_is_read() {
             },
         ),
         (
+            json!({"DockerContainerID": "web", "Shell": "/bin/bash", "Args": ["/c", "-a"]}),
+            Kind::Docker {
+                container: "web".into(),
+                args: vec!["/c".into(), "-a".into()],
+            },
+        ),
+        (
             json!({"OSService": "ssh"}),
             Kind::OsService { name: "ssh".into() },
         ),
@@ -212,6 +219,18 @@ fn every_kind_of_check_is_read() {
         assert_eq!(found.kind, kind, "{value}");
         assert_eq!(found.interval, Duration::from_secs(1), "the least");
     }
+    // It may run where scripts may, and only there.
+    let docker = json!({"Name": "c", "DockerContainerID": "web", "Args": ["/c"], "Interval": "5s"});
+    let docker = check(docker).expect("valid");
+    assert!(docker.runs_a_program());
+    assert_eq!(docker.row("n").kind, "docker");
+    let without = json!({"Name": "c", "DockerContainerID": "web", "Interval": "5s"});
+    assert_eq!(
+        check(without),
+        Err(Error::Check(
+            "Args must be set for Docker checks: the program to run in the container".into()
+        ))
+    );
     let alias = check(json!({"Name": "c", "AliasNode": "n", "AliasService": "s"})).expect("valid");
     assert_eq!(alias.kind.word(), "alias");
     let http = json!({"Name": "c", "http": "http://x", "interval": "1m", "header": {"X-A": ["1"], "X-B": "2"}, "method": "POST"});

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Table;
-use crate::state::{Check, Command, Deregister, Node, Register, SERF_HEALTH, Service};
+use super::{OwnService, Table};
+use crate::state::{
+    CONSUL_VIRTUAL, Check, Command, Deregister, Node, Register, SERF_HEALTH, Service,
+};
 
 /// Most services, and most checks, that go with one command.
 const BATCH: usize = 64;
@@ -87,6 +89,9 @@ impl Table {
                     if own.row.enable_tag_override && own.row.tags != theirs.tags {
                         // Who writes tags to the catalog has the say.
                         Arc::make_mut(&mut own.row).tags.clone_from(&theirs.tags);
+                    }
+                    if theirs.mesh_target().is_some() && own.row.mesh == theirs.mesh {
+                        follow_address(own, theirs);
                     }
                     let theirs = Service {
                         create_index: 0,
@@ -194,6 +199,19 @@ impl Table {
             }
         }
     }
+}
+
+/// The address that stands for a service is the servers' to say.
+fn follow_address(own: &mut OwnService, theirs: &Service) {
+    let said = theirs.tagged_addresses.get(CONSUL_VIRTUAL);
+    if own.row.tagged_addresses.get(CONSUL_VIRTUAL) == said {
+        return;
+    }
+    let addresses = &mut Arc::make_mut(&mut own.row).tagged_addresses;
+    match said {
+        Some(said) => addresses.insert(CONSUL_VIRTUAL.to_owned(), said.clone()),
+        None => addresses.remove(CONSUL_VIRTUAL),
+    };
 }
 
 /// Whether the catalog has a check as it is, but for what the store fills in; on demand without its output.

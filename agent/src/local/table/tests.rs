@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use super::results::NoHeartbeat;
 use super::{Rules, Source, Table};
 use crate::local::definition::{Raw, ServiceDefinition};
-use crate::state::{Answer, Check, CheckStatus, Command, Node, Query, Stamped, Store};
+use crate::state::{
+    Answer, CONSUL_VIRTUAL, Check, CheckStatus, Command, Node, Query, Stamped, Store, VirtualStep,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -115,6 +117,22 @@ impl Bed {
 }
 
 use CheckStatus::{Critical, Passing, Warning};
+
+#[test]
+fn the_address_that_stands_for_a_service_is_the_servers_to_say() {
+    let mut bed = Bed::new();
+    bed.apply(Command::Virtual(VirtualStep::Begin));
+    bed.sync();
+    let sidecar = json!({"Name": "web-proxy", "Kind": "connect-proxy", "Port": 20000,
+                         "Proxy": {"DestinationServiceName": "web"}});
+    bed.put(sidecar.clone());
+    assert_eq!(bed.push(), 1);
+    assert_eq!((bed.sync(), bed.sync()), (0, 0));
+    let row = &bed.table.services["web-proxy"].row;
+    assert_eq!(row.tagged_addresses[CONSUL_VIRTUAL].address, "240.0.0.1");
+    bed.put(sidecar);
+    assert_eq!((bed.push(), bed.sync()), (0, 0), "the same again");
+}
 
 #[test]
 fn what_is_registered_is_written_once_and_then_nothing() {

@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// What has been proposed by the deadline may be committed later; what still waits for its turn then never is.
-    pub(super) async fn propose(
+    pub(in crate::node) async fn propose(
         &self,
         command: Bytes,
         deadline: Instant,
@@ -80,6 +80,21 @@ impl Server {
                 Some(self.reply(query, age))
             }
         }
+    }
+
+    /// Whether [`Server::read_at_once`] would give what it gave with this index.
+    pub(super) fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool {
+        let is = || self.index(query) == index;
+        match options.consistency {
+            Consistency::Default => self.consensus.leased(is).unwrap_or(false),
+            Consistency::Consistent => false,
+            Consistency::Stale => self.fresh_contact(options).is_some() && is(),
+        }
+    }
+
+    /// What a reply to this query carries as its index.
+    fn index(&self, query: &Query) -> u64 {
+        self.shared.load().index_of(query).max(1)
     }
 
     /// Waits for a change until that moment at the longest.
@@ -112,6 +127,11 @@ impl Server {
             Ok(result) => Ok(result?),
             Err(_) => Err(Error::NoLeader),
         }
+    }
+
+    /// Waits until this leader has applied what was acknowledged.
+    pub(in crate::node) async fn up_to_date(&self, deadline: Instant) -> Result<(), Error> {
+        self.linearize(false, deadline).await
     }
 
     /// How long ago the leader was heard of, if that is not too long ago for this read.
@@ -176,6 +196,8 @@ impl Server {
                 false => Err(Error::Busy),
             },
             Request::Health => Ok(Answer::Health(self.health(&status, node))),
+            Request::SignLeaf(csr) => self.sign_leaf(csr, node).await,
+            Request::SetCa(update) => self.set_ca(update, node, deadline).await,
             _ => Err(Error::Refused("not a request to the leader".to_owned())),
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::table::{Catalog, NodeRow, ServiceRow, lower};
 use super::{Check, CheckStatus, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
+use crate::entries::gateways::Known;
 use crate::state::Indexes;
 use crate::state::command::{Outcome, Refusal};
 
@@ -90,6 +91,24 @@ impl Catalog {
         health_of(self.rows_of(self.mesh.get(&*lower(service))), tags, passing)
     }
 
+    /// Services that are neither proxies nor gateways, as gateways may stand for them.
+    pub(in crate::state) fn known(&self) -> Vec<Known> {
+        let names = self.services.keys();
+        names.filter_map(|name| self.known_one(name)).collect()
+    }
+
+    pub(in crate::state) fn known_one(&self, service: &str) -> Option<Known> {
+        let mut instances = self.instance_rows(service);
+        let first = instances.find(|(_, service)| service.kind.is_empty())?.1;
+        let is_native = |service: &Service| service.mesh.as_ref().is_some_and(|mesh| mesh.native);
+        let outside = |service: &Service| service.kind.is_empty() && !is_native(service);
+        Some(Known {
+            name: first.service.clone(),
+            in_mesh: self.mesh.contains_key(&*lower(service)),
+            outside: outside(first) || instances.any(|(_, service)| outside(service)),
+        })
+    }
+
     pub(in crate::state) fn services_on(&self, name: &str) -> Option<ServicesOfNode> {
         self.node_row(name).map(|row| ServicesOfNode {
             node: row.node.clone(),
@@ -105,11 +124,7 @@ impl Catalog {
     /// The checks of a service itself, without those of its nodes.
     pub(in crate::state) fn checks_of(&self, service: &str) -> Vec<Arc<Check>> {
         self.instance_rows(service)
-            .flat_map(|(row, service)| {
-                row.checks
-                    .values()
-                    .filter(move |check| check.service_id == service.id)
-            })
+            .flat_map(|(row, service)| row.checks.of(&service.id))
             .cloned()
             .collect()
     }
@@ -219,12 +234,7 @@ fn health_of<'a>(
         .map(|(row, service)| ServiceHealth {
             node: row.node.clone(),
             service: service.clone(),
-            checks: row
-                .checks
-                .values()
-                .filter(|c| c.service_id.is_empty() || c.service_id == service.id)
-                .cloned()
-                .collect(),
+            checks: row.checks.concerning(&service.id),
         })
         .filter(passes)
         .collect()

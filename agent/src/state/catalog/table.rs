@@ -4,7 +4,10 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use uuid::Uuid;
 
+use super::addresses::keep_virtual;
+use super::checks::Checks;
 use super::{Check, CheckStatus, Node, SERF_HEALTH, Service};
+use crate::entries::gateways::TERMINATING;
 use crate::state::Change;
 use crate::state::command::{Deregister, Outcome, Refusal, Register};
 
@@ -28,7 +31,7 @@ pub(in crate::state) struct Catalog {
 pub(in crate::state) struct NodeRow {
     pub(in crate::state) node: Arc<Node>,
     pub(in crate::state) services: OrdMap<Arc<str>, Arc<Service>>,
-    pub(in crate::state) checks: OrdMap<Arc<str>, Arc<Check>>,
+    pub(in crate::state) checks: Checks,
     pub(in crate::state) index: u64,
 }
 
@@ -51,7 +54,7 @@ pub(in crate::state) struct TableIndexes {
 }
 
 impl TableIndexes {
-    pub(super) fn any(&self) -> u64 {
+    pub(in crate::state) fn any(&self) -> u64 {
         self.nodes.max(self.services).max(self.checks)
     }
 }
@@ -102,7 +105,7 @@ impl Catalog {
             let mut row = NodeRow {
                 node: dump.node,
                 services: OrdMap::new(),
-                checks: OrdMap::new(),
+                checks: Checks::default(),
                 index: dump.index,
             };
             for service in dump.services {
@@ -111,7 +114,7 @@ impl Catalog {
                 row.services.insert(id, service);
             }
             for check in dump.checks {
-                row.checks.insert(check.check_id.as_str().into(), check);
+                row.checks.insert(check);
             }
             catalog.nodes.insert(name, row);
         }
@@ -262,7 +265,7 @@ impl Catalog {
                 let row = NodeRow {
                     node: fresh,
                     services: OrdMap::new(),
-                    checks: OrdMap::new(),
+                    checks: Checks::default(),
                     index: change.index,
                 };
                 self.nodes.insert(name.clone(), row);
@@ -307,11 +310,13 @@ impl Catalog {
             return;
         };
         let existing = row.services.get(service.id.as_str()).cloned();
-        let fresh = Service {
+        let mut fresh = Service {
             create_index: existing.as_ref().map_or(change.index, |s| s.create_index),
             modify_index: existing.as_ref().map_or(change.index, |s| s.modify_index),
             ..service.clone()
         };
+        keep_virtual(existing.as_deref(), &mut fresh);
+        change.mesh.extend(fresh.mesh_target().map(Arc::from));
         if existing.as_deref() == Some(&fresh) {
             return;
         }
@@ -371,13 +376,10 @@ impl Catalog {
             .collect();
         if let Some(row) = self.nodes.get_mut(name) {
             let modify_index = change.index;
-            row.checks.insert(
-                fresh.check_id.as_str().into(),
-                Arc::new(Check {
-                    modify_index,
-                    ..fresh
-                }),
-            );
+            row.checks.insert(Arc::new(Check {
+                modify_index,
+                ..fresh
+            }));
         }
         self.check_changed(change, name, &services);
         Ok(())
@@ -420,17 +422,12 @@ impl Catalog {
         let Some((id, service)) = row.services.remove_with_key(id) else {
             return;
         };
-        let checks: Vec<Arc<str>> = row
-            .checks
-            .iter()
-            .filter(|(_, check)| *check.service_id == *id)
-            .map(|(id, _)| id.clone())
-            .collect();
+        let checks = row.checks.of(&id).to_vec();
         self.unlink(change, name, &id, &service);
         self.services_changed(change);
         self.touch_node(change, name);
         for check in checks {
-            self.drop_check(change, name, &check, unhealthy);
+            self.drop_check(change, name, &check.check_id, unhealthy);
         }
     }
 
@@ -444,7 +441,7 @@ impl Catalog {
         let Some(row) = self.nodes.get_mut(name) else {
             return;
         };
-        let Some((id, check)) = row.checks.remove_with_key(id) else {
+        let Some((id, check)) = row.checks.remove(id) else {
             return;
         };
         unhealthy.checks.push((name.clone(), id));
@@ -455,7 +452,7 @@ impl Catalog {
         self.check_changed(change, name, &BTreeSet::from([check.service_id.clone()]));
     }
 
-    fn services_changed(&mut self, change: &mut Change<'_>) {
+    pub(super) fn services_changed(&mut self, change: &mut Change<'_>) {
         self.index.services = change.index;
         change.touched.services();
     }
@@ -476,7 +473,7 @@ impl Catalog {
         }
     }
 
-    fn touch_node(&mut self, change: &mut Change<'_>, name: &Arc<str>) {
+    pub(super) fn touch_node(&mut self, change: &mut Change<'_>, name: &Arc<str>) {
         if let Some(row) = self.nodes.get_mut(name) {
             row.index = change.index;
         }
@@ -491,6 +488,9 @@ impl Catalog {
         for service in services {
             names.insert(lower(&service.service));
             targets.extend(service.mesh_target());
+            if service.kind == TERMINATING {
+                change.touched.all_mesh();
+            }
         }
         for service in &names {
             self.touch_service(change, service);
@@ -502,10 +502,13 @@ impl Catalog {
     }
 
     /// Notes a change of an instance, for those who ask for its service, and for those who connect through it.
-    fn touch_instance(&mut self, change: &mut Change<'_>, service: &Service) {
+    pub(super) fn touch_instance(&mut self, change: &mut Change<'_>, service: &Service) {
         self.touch_service(change, &lower(&service.service));
         if let Some(target) = service.mesh_target() {
             self.touch_mesh(change, target);
+        }
+        if service.kind == TERMINATING {
+            change.touched.all_mesh();
         }
     }
 
@@ -547,6 +550,7 @@ impl Catalog {
         if remove_instance(&mut self.services, &service_name, &instance) {
             self.index.services_gone = change.index;
         }
+        change.mesh.extend(service.mesh_target().map(Arc::from));
         if let Some(target) = service.mesh_target()
             && remove_instance(&mut self.mesh, &target, &instance)
         {

@@ -1,6 +1,6 @@
 use super::*;
 
-fn restore(f: &mut Fixture, id: u128, saved: &[u8]) -> Outcome {
+pub(super) fn restore(f: &mut Fixture, id: u128, saved: &[u8]) -> Outcome {
     let id = Uuid::from_u128(id);
     let mut parts = 0;
     for bytes in saved.chunks(50) {

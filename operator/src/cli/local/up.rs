@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::progress::Progress;
-use super::{down, folder};
+use super::{down, folder, saved};
 use crate::crd::{ConsulCluster, ConsulClusterStatus, warnings, warnings_local};
 use crate::driver::Driver;
 use crate::driver::local::store::Store;
@@ -33,8 +33,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 const KEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Time for which an address may be in use: an agent that was just killed keeps its own for a moment.
 const ADDRESS_TIME_MAX: Duration = Duration::from_secs(1);
-/// Ports that every agent listens on: server RPC, gossip, HTTP.
-const PORTS: [u16; 3] = [8300, 8301, 8500];
+/// Ports that a server listens on: server RPC, gossip, gossip between datacenters, HTTP.
+const PORTS: [u16; 4] = [8300, 8301, 8302, 8500];
 
 /// What to bring up.
 #[derive(Debug, clap::Args)]
@@ -165,9 +165,10 @@ impl Up {
         let fresh = state.base.is_none() && found.is_empty();
         let known = folder::base(&state, &found);
         let base = match args.bind_base {
-            Some(base) if !fresh && base != known => {
+            // Servers know each other by id, not by address; but one that runs keeps the address that it has.
+            Some(base) if !fresh && base != known && !found.is_empty() => {
                 bail!(
-                    "the servers in {} have addresses from {known} on, and keep them",
+                    "the servers in {} run with addresses from {known} on, and keep them until `operator local down`",
                     store.dir().display()
                 )
             }
@@ -179,6 +180,7 @@ impl Up {
             .as_ref()
             .and_then(|before| before.status.clone());
         let cluster = ConsulCluster { status, ..cluster };
+        saved::check_wanted(&cluster)?;
         let mut local = Local::new(store, state, program, base, cluster);
         check_addresses(&mut local)?;
         // From here on the folder is known to be a cluster's, whatever happens next.
@@ -220,6 +222,9 @@ impl Up {
             self.keep(&observed, &step)?;
             let pause = match &step {
                 Step::Steady => {
+                    if let Some(said) = saved::start_from(&mut self.local, &observed).await? {
+                        self.progress.step(&said);
+                    }
                     self.now_steady(&observed);
                     if self.detach {
                         return Ok(());

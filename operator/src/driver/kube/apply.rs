@@ -42,6 +42,8 @@ impl Kube {
             Step::RepairSecondBootstrap { server, cluster } => {
                 self.set_aside(server, *cluster).await
             }
+            Step::MoveAside { server, token } => self.move_aside(server, token).await,
+            Step::RecoverQuorum(alone) => self.recover(alone).await,
             Step::RemoveServer { server } => self.remove(server).await,
             Step::StartClients(_) => self.start_clients().await,
             Step::StopClient { client } => self.stop_client(client).await,
@@ -99,7 +101,7 @@ impl Kube {
         found.ok_or_else(|| Error::Changed(format!("{node} does not run any more")))
     }
 
-    fn number(&self, server: &str) -> Result<usize, Error> {
+    pub(super) fn number(&self, server: &str) -> Result<usize, Error> {
         let number = self.seat_number(server);
         number.ok_or_else(|| {
             Error::Changed(format!("{server} is no server of this cluster any more"))
@@ -207,7 +209,8 @@ impl Kube {
     pub(super) async fn put_servers(&self, replicas: usize) -> Result<(), Error> {
         let image = self.image()?;
         let live = self.snapshot.servers.as_ref();
-        let (set, _) = objects::servers(&self.cluster, &image, replicas, live);
+        let (mut set, _) = objects::servers(&self.cluster, &image, replicas, live);
+        set.over(live);
         self.put(&set).await
     }
 
@@ -271,6 +274,11 @@ impl Kube {
         let mut config = objects::config(&self.cluster);
         config.value["data"][names::SET_ASIDE] = serde_json::json!(cluster.to_string());
         self.put(&config).await?;
+        self.make_anew(number).await
+    }
+
+    /// The pod of a server that no quorum needs, or that none is left of: no budget protects it.
+    pub(super) async fn make_anew(&self, number: usize) -> Result<(), Error> {
         let Some(set) = self
             .snapshot
             .servers
@@ -281,7 +289,6 @@ impl Kube {
         };
         Self::check_seen_by_controller(set)?;
         match self.pod(number).filter(stays) {
-            // It has no vote in the cluster that it is to belong to, so no budget protects it.
             Some(pod) => {
                 self.delete(
                     Kind::Pod,

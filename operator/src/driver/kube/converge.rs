@@ -21,24 +21,24 @@ pub struct Surroundings {
     /// Whether the bootstrap is over.
     pub bootstrapped: bool,
     recorded: bool,
+    /// Whether every server that is wanted is a caught-up voter: nobody is waited for who was given an order.
+    whole: bool,
 }
 
 impl Kube {
     /// What the objects around the servers should follow.
     pub fn surroundings(&self, observed: &Observed) -> Surroundings {
         let view = View::new(&self.desired, observed);
-        let alone = view.flagged().is_some()
-            && !self
-                .desired
-                .wanted()
-                .iter()
-                .all(|seat| view.caught_up(seat));
+        let wanted = self.desired.wanted();
+        let whole = wanted.iter().all(|seat| view.caught_up(seat));
+        let alone = view.flagged().is_some() && !whole;
         Surroundings {
             generation: self.cluster.metadata.generation,
             // While the first server holds the only copy, nobody may take it away.
             evictable: if alone { 0 } else { 1 },
             bootstrapped: view.bootstrapped(),
             recorded: matches!(observed.bootstrap, Latch::Done(_)),
+            whole,
         }
     }
 
@@ -55,7 +55,8 @@ impl Kube {
         let find = |kind: Kind, name: &str| live.get(&(kind, name.to_owned()));
         for object in &objects {
             let live = find(object.kind, object.name());
-            if live.is_some_and(|live| holds(live, &object.value)) {
+            let order = live.is_some_and(|live| !live["data"][names::RECOVERY].is_null());
+            if live.is_some_and(|live| holds(live, &object.value)) && !(order && wanted.whole) {
                 continue;
             }
             if live.is_some() {
@@ -128,9 +129,13 @@ impl Kube {
             .as_ref()
             .filter(|set| bootstrapped || !see::set_flagged(set))
         {
-            let (object, _) =
+            let (mut object, _) =
                 objects::servers(&self.cluster, &image, replica_count(set), Some(set));
-            wanted.push((object, serde_json::to_value(set).unwrap_or_default()));
+            let live = serde_json::to_value(set).unwrap_or_default();
+            if !holds(&live, &object.value) {
+                object.over(Some(set));
+            }
+            wanted.push((object, live));
         }
         if let Some(set) = &self.snapshot.clients {
             let (mut object, _) = objects::client_set(&self.cluster, &image);

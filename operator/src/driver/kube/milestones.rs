@@ -175,6 +175,8 @@ pub fn step(step: &Step, observed: &Observed) -> Option<Milestone> {
         Step::RestartFirstWithoutBootstrap { .. } => "RestartWithoutBootstrap",
         Step::StopUnformed { .. } => "StopUnformed",
         Step::RepairSecondBootstrap { .. } => "RepairSecondBootstrap",
+        Step::MoveAside { .. } => "MoveAside",
+        Step::RecoverQuorum(_) => "RecoverQuorum",
         Step::TransferLeader { .. } => "TransferLeader",
         Step::RemoveServer { .. } => "RemoveServer",
         Step::ForgetServer { .. } => "ForgetServer",

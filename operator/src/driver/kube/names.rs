@@ -28,6 +28,12 @@ pub const CONTAINER: &str = "agent";
 pub const PERMIT: &str = "AGENT_BOOTSTRAP_PERMIT";
 /// Environment variable that names a cluster whose data is moved aside, and key of the ConfigMap that it comes from.
 pub const SET_ASIDE: &str = "AGENT_SET_ASIDE_CLUSTER";
+/// Key of the agents' ConfigMap, and so a file of their configuration, that holds what a person has asked one server for.
+pub const RECOVERY: &str = "recovery.json";
+/// On claims: the token on which the server was last told to move its data aside.
+pub const MOVED_ASIDE: &str = "consulcluster.dev/moved-aside";
+/// User and group of the agents: nobody's on any distribution.
+pub const USER: i64 = 65532;
 /// Port of every agent's HTTP API.
 pub const HTTP_PORT: u16 = 8500;
 

@@ -5,6 +5,7 @@ mod pods;
 mod sets;
 mod support;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::api::ApiResource;
 use serde_json::{Value, json};
 
@@ -27,6 +28,16 @@ impl Object {
     /// Its name.
     pub fn name(&self) -> &str {
         self.value["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    /// Says that it is to replace the very state that was seen: applied over any other, it is refused. What it says was
+    /// computed from that state, the number of replicas above all.
+    pub fn over(&mut self, live: Option<&StatefulSet>) {
+        if let Some(live) = live {
+            let StatefulSet { metadata, .. } = live;
+            self.value["metadata"]["uid"] = json!(metadata.uid);
+            self.value["metadata"]["resourceVersion"] = json!(metadata.resource_version);
+        }
     }
 }
 
@@ -51,6 +62,8 @@ pub enum Kind {
     StatefulSet,
     /// Client agents, one per host.
     DaemonSet,
+    /// What `spec.restoreFrom` becomes.
+    ConsulRestore,
 }
 
 impl Kind {
@@ -78,6 +91,12 @@ impl Kind {
             Kind::Pod => ("", "v1", "Pod", "pods"),
             Kind::StatefulSet => ("apps", "v1", "StatefulSet", "statefulsets"),
             Kind::DaemonSet => ("apps", "v1", "DaemonSet", "daemonsets"),
+            Kind::ConsulRestore => (
+                "consulcluster.dev",
+                "v1alpha1",
+                "ConsulRestore",
+                "consulrestores",
+            ),
         }
     }
 

@@ -31,6 +31,27 @@ pub fn rules() -> Vec<PolicyRule> {
             &["consulclusters/finalizers"],
             &["update"],
         ),
+        // Saved states. A schedule makes snapshots, and deletes those whose file it has deleted; `restoreFrom` makes a
+        // restore. Secrets are read by the pods of the jobs only.
+        rule(
+            "consulcluster.dev",
+            &["consulsnapshots"],
+            &with(&["create", "delete"]),
+        ),
+        rule("consulcluster.dev", &["consulsnapshotschedules"], &READ),
+        rule("consulcluster.dev", &["consulrestores"], &with(&["create"])),
+        rule(
+            "consulcluster.dev",
+            &[
+                "consulsnapshots/status",
+                "consulsnapshotschedules/status",
+                "consulrestores/status",
+                "consulsnapshots/finalizers",
+                "consulrestores/finalizers",
+            ],
+            &["update"],
+        ),
+        rule("batch", &["jobs"], &with(&["create", "patch", "delete"])),
         rule(
             "apps",
             &["statefulsets", "daemonsets"],

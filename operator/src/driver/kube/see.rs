@@ -118,6 +118,7 @@ impl Snapshot {
             let agent = Agent {
                 process,
                 raft_data: self.raft_data(cluster, &latch, &seat.name, number),
+                moved_aside: self.moved_aside(own, number),
                 answers: answers.remove(&seat.name),
             };
             if agent != Agent::default() {
@@ -142,8 +143,8 @@ impl Snapshot {
             );
             let agent = Agent {
                 process,
-                raft_data: RaftData::Absent,
                 answers: answers.remove(&seat),
+                ..Agent::default()
             };
             if agent != Agent::default() {
                 observed.clients.insert(seat, agent);
@@ -178,6 +179,14 @@ impl Snapshot {
             stopping: false,
             trouble: self.refusal.clone().unwrap_or_default(),
         })
+    }
+
+    /// The token on which the server was last told to move its data aside.
+    fn moved_aside(&self, own: &str, number: usize) -> Vec<String> {
+        let claim = self.claim(own, number);
+        let notes = claim.and_then(|claim| claim.metadata.annotations.as_ref());
+        let token = notes.and_then(|notes| notes.get(names::MOVED_ASIDE));
+        token.into_iter().cloned().collect()
     }
 
     /// What the claim tells of the data on it: that there may be some, unless it was made for the bootstrap that is on

@@ -14,6 +14,11 @@ use crate::observe::{Latch, RaftData};
 const STATE: &str = "state.json";
 const LOCK: &str = "lock";
 
+/// What the name of a folder that was moved aside begins with; a token may follow, and then the time.
+const ASIDE: &str = "raft.aside-";
+/// What ends the token: a character that no token has.
+const TOKEN_END: char = '@';
+
 /// What the operator keeps between runs. A cache: who runs is found in `/proc`, and whether a cluster was formed is
 /// told by the servers' own data.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -210,13 +215,65 @@ impl Store {
     /// # Errors
     /// The file system's.
     pub fn move_aside(&self, name: &str, now: Timestamp) -> Result<Option<PathBuf>, StoreError> {
+        self.move_raft(name, ASIDE, now)
+    }
+
+    /// The same, on a token of a person's, unless something was moved on it before.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn move_aside_on(
+        &self,
+        name: &str,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Option<PathBuf>, StoreError> {
+        if self.moved_aside(name).iter().any(|moved| moved == token) {
+            return Ok(None);
+        }
+        self.move_raft(name, &format!("{ASIDE}{token}{TOKEN_END}"), now)
+    }
+
+    /// Tokens on which that server's folder was moved aside.
+    pub fn moved_aside(&self, name: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.data(name))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let token = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let (token, _time) = name.strip_prefix(ASIDE)?.split_once(TOKEN_END)?;
+            Some(token.to_owned())
+        };
+        let mut tokens: Vec<_> = entries.filter_map(token).collect();
+        tokens.sort();
+        tokens
+    }
+
+    /// Puts a `peers.json` into that server's `raft/` folder. It must not run.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write_peers(&self, name: &str, text: &[u8]) -> Result<(), StoreError> {
+        let raft = self.data(name).join("raft");
+        self.write(&raft.join("peers.json"), text)?;
+        let synced = File::open(&raft).and_then(|folder| folder.sync_all());
+        synced.map_err(disk("sync", &raft))
+    }
+
+    fn move_raft(
+        &self,
+        name: &str,
+        begin: &str,
+        now: Timestamp,
+    ) -> Result<Option<PathBuf>, StoreError> {
         let data = self.data(name);
         let raft = data.join("raft");
         if !raft.exists() {
             return Ok(None);
         }
         let time = now.strftime("%Y-%m-%dT%H-%M-%S.%3fZ").to_string();
-        let aside = data.join(format!("raft.aside-{time}"));
+        let aside = data.join(format!("{begin}{time}"));
         let moved = || {
             fs::rename(&raft, &aside)?;
             File::open(&data)?.sync_all()

@@ -5,8 +5,6 @@ use serde_json::{Map, Value, json};
 use super::{names, own_name};
 use crate::crd::{ConsulCluster, ConsulClusterSpec};
 
-/// User and group of the agents: nobody's on any distribution.
-const USER: i64 = 65532;
 /// Where the data volume is.
 const DATA: &str = "/consul/data";
 /// Where the configuration is.
@@ -67,9 +65,9 @@ fn unnamed(cluster: &ConsulCluster, image: &str, what: For) -> Value {
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": true,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
+            "runAsUser": names::USER,
+            "runAsGroup": names::USER,
+            "fsGroup": names::USER,
             // Without it each start would walk the whole volume.
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},

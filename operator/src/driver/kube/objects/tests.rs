@@ -104,6 +104,7 @@ fn no_field_is_unknown_to_its_kind() {
             Kind::PersistentVolumeClaim => lossless::<PersistentVolumeClaim>(object),
             Kind::StatefulSet => lossless::<StatefulSet>(object),
             Kind::DaemonSet => lossless::<DaemonSet>(object),
+            Kind::ConsulRestore => lossless::<crate::crd::ConsulRestore>(object),
             Kind::Pod => panic!("the operator makes no pods"),
         }
     }

@@ -1,0 +1,438 @@
+//! Making certificates: roots, roots signed by the ones before, requests, and what answers those.
+
+use std::time::Duration;
+
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PublicKeyData as _, SanType, SignatureAlgorithm, SubjectPublicKeyInfo,
+};
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use serde::{Deserialize, Serialize};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+};
+use uuid::Uuid;
+use x509_parser::asn1_rs::Tag;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::x509::X509Name;
+
+use super::settings::{KeyKind, Settings};
+use super::{Error, spiffe};
+use crate::state::CaRoot;
+
+/// How long before now a certificate begins to be good: clocks differ. Consul's.
+const DRIFT_MS: u64 = 60_000;
+
+/// What a certificate is made with, beside who asks for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamp {
+    /// Milliseconds since the Unix epoch.
+    pub(super) now_ms: u64,
+    /// Random.
+    pub(super) serial: u64,
+}
+
+impl Stamp {
+    /// A positive number of 63 bits, which every reader of certificates takes.
+    fn serial(self) -> u64 {
+        (self.serial >> 1).max(1)
+    }
+
+    fn begin_ms(self) -> u64 {
+        whole_seconds(self.now_ms.saturating_sub(DRIFT_MS))
+    }
+
+    fn end_ms(self, life: Duration) -> u64 {
+        let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        whole_seconds(self.now_ms.saturating_add(life).min(END_OF_TIME_MS))
+    }
+
+    fn params(self, begin_ms: u64, end_ms: u64) -> CertificateParams {
+        let at = |ms| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(ms);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.serial_number = Some(self.serial().to_be_bytes().to_vec().into());
+        params.not_before = at(begin_ms);
+        params.not_after = at(end_ms);
+        params.use_authority_key_identifier_extension = true;
+        params
+    }
+}
+
+/// The last second that a certificate can name: of the year 9999.
+const END_OF_TIME_MS: u64 = 253_402_300_799_000;
+
+/// Certificates count in seconds.
+fn whole_seconds(ms: u64) -> u64 {
+    ms - ms % 1000
+}
+
+/// A new root: made here, or the one that the settings bring.
+pub(super) fn root(settings: &Settings, cluster_id: Uuid, stamp: Stamp) -> Result<CaRoot, Error> {
+    let key = match settings.private_key.as_str() {
+        "" => KeyPair::generate_for(algorithm(settings.key))?,
+        pem => read_key(pem)?,
+    };
+    let pem = match settings.root_cert.as_str() {
+        "" => make_root(settings, cluster_id, &key, stamp)?,
+        pem => {
+            check_root(pem, &key, stamp)?;
+            pem.to_owned()
+        }
+    };
+    let der = read_cert(&pem)?;
+    let cert = parse(&der)?;
+    let ms = |at: x509_parser::time::ASN1Time| u64::try_from(at.timestamp()).unwrap_or(0) * 1000;
+    let (kind, bits) = kind_of(&key);
+    Ok(CaRoot {
+        id: colons(digest(&SHA1_FOR_LEGACY_USE_ONLY, &der).as_ref()),
+        name: "Consul CA Primary Cert".to_owned(),
+        serial_number: u64::try_from(&cert.serial).unwrap_or(0),
+        signing_key_id: key_id(&cert).map(colons).unwrap_or_default(),
+        external_trust_domain: cluster_id.to_string(),
+        not_before_ms: ms(cert.validity().not_before),
+        not_after_ms: ms(cert.validity().not_after),
+        root_cert: pem,
+        private_key_type: kind.to_owned(),
+        private_key_bits: bits,
+        signing_key: key.serialize_pem(),
+        active: true,
+        ..CaRoot::default()
+    })
+}
+
+/// Finds out whether a key and a root that an operator brings can be used at any time.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_brought(settings: &Settings) -> Result<(), Error> {
+    if settings.private_key.is_empty() {
+        return Ok(());
+    }
+    let key = read_key(&settings.private_key)?;
+    let stamp = Stamp {
+        now_ms: 0,
+        serial: 0,
+    };
+    match settings.root_cert.as_str() {
+        "" => Ok(()),
+        pem => check_root(pem, &key, stamp),
+    }
+}
+
+fn make_root(
+    settings: &Settings,
+    cluster_id: Uuid,
+    key: &KeyPair,
+    stamp: Stamp,
+) -> Result<String, Error> {
+    let mut params = stamp.params(stamp.begin_ms(), stamp.end_ms(settings.root_ttl));
+    let (number, cluster) = (stamp.serial() as u32, cluster_id.to_string());
+    let name = format!("pri-{number:08x}.consul.ca.{}.consul", &cluster[..8]);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names = vec![uri(&spiffe::of_authority(cluster_id))?];
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = SIGNS.to_vec();
+    Ok(params.self_signed(key)?.pem())
+}
+
+const SIGNS: [KeyUsagePurpose; 3] = [
+    KeyUsagePurpose::KeyCertSign,
+    KeyUsagePurpose::CrlSign,
+    KeyUsagePurpose::DigitalSignature,
+];
+
+/// Finds out whether a root that an operator brings can sign.
+fn check_root(pem: &str, key: &KeyPair, stamp: Stamp) -> Result<(), Error> {
+    let refuse = |why: &str| Err(Error::Settings(format!("RootCert: {why}")));
+    let der = read_cert(pem)?;
+    let cert = parse(&der)?;
+    if !cert.is_ca() {
+        return refuse("it is not the certificate of a certificate authority");
+    }
+    if cert.public_key().raw != key.subject_public_key_info() {
+        return refuse("it does not belong to the PrivateKey");
+    }
+    let now = i64::try_from(stamp.now_ms / 1000).unwrap_or(i64::MAX);
+    if cert.validity().not_after.timestamp() <= now {
+        return refuse("it is not good any more");
+    }
+    if key_id(&cert).is_none() {
+        return refuse("it names no key (extension Subject Key Identifier)");
+    }
+    // What is signed must name this subject byte for byte, or nobody finds the root to it.
+    let issuer = Issuer::from_ca_cert_der(&der, key)?;
+    let trial = stamp.params(stamp.begin_ms(), stamp.end_ms(Duration::from_secs(60)));
+    let trial = trial.signed_by(key, &issuer)?;
+    if parse(trial.der())?.issuer().as_raw() != cert.subject().as_raw() {
+        return refuse("its subject has a form that this version cannot write");
+    }
+    Ok(())
+}
+
+/// The new root's key signed by the old root, for those who know only that.
+pub(super) fn cross_sign(
+    new: &CaRoot,
+    old: &CaRoot,
+    life: Duration,
+    stamp: Stamp,
+) -> Result<String, Error> {
+    let der = read_cert(&new.root_cert)?;
+    let cert = parse(&der)?;
+    let end = stamp.end_ms(life).min(old.not_after_ms);
+    let mut params = stamp.params(stamp.begin_ms(), end);
+    params.distinguished_name = name(cert.subject())?;
+    let names = cert.subject_alternative_name().ok().flatten();
+    for name in names.iter().flat_map(|names| &names.value.general_names) {
+        if let x509_parser::extensions::GeneralName::URI(text) = name {
+            params.subject_alt_names.push(uri(text)?);
+        }
+    }
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = SIGNS.to_vec();
+    let id = key_id(&cert).unwrap_or_default().to_vec();
+    params.key_identifier_method = KeyIdMethod::PreSpecified(id);
+    let key = SubjectPublicKeyInfo::from_der(cert.public_key().raw)?;
+    let issuer =
+        Issuer::from_ca_cert_der(&read_cert(&old.root_cert)?, read_key(&old.signing_key)?)?;
+    Ok(params.signed_by(&key, &issuer)?.pem())
+}
+
+/// A key with the request to certify it.
+pub struct Requested {
+    /// PEM; it stays where it was made.
+    pub private_key: String,
+    /// The request (PKCS #10, DER).
+    pub csr: Vec<u8>,
+}
+
+/// Makes a key, of the same kind as that of the root, and a request for a certificate with this name.
+///
+/// # Errors
+/// When the name cannot stand in a certificate.
+pub fn request(name: &str, root: &CaRoot) -> Result<Requested, Error> {
+    let kind = match (root.private_key_type.as_str(), root.private_key_bits) {
+        ("ec", 384) => KeyKind::P384,
+        _ => KeyKind::P256,
+    };
+    let key = KeyPair::generate_for(algorithm(kind))?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = vec![uri(name)?];
+    Ok(Requested {
+        csr: params.serialize_request(&key)?.der().to_vec(),
+        private_key: key.serialize_pem(),
+    })
+}
+
+/// A certificate of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// In hexadecimal with colons.
+    pub serial_number: String,
+    /// PEM, and behind it what leads from it to a root.
+    pub cert: String,
+    /// Whose it is.
+    pub uri: String,
+    /// Milliseconds since the Unix epoch.
+    pub valid_after_ms: u64,
+    /// Likewise.
+    pub valid_before_ms: u64,
+    /// Which root signed it.
+    pub root_id: String,
+    /// The state's index when it was signed.
+    pub index: u64,
+}
+
+/// Answers a request from the active root. `now_ms` is the time, `serial` random.
+///
+/// # Errors
+/// [`Error::Request`] when it asks for what is not given: another name than one of a service of this datacenter.
+pub fn sign(
+    csr: &[u8],
+    root: &CaRoot,
+    trust_domain: &str,
+    datacenter: &str,
+    ttl: Duration,
+    (now_ms, serial): (u64, u64),
+) -> Result<Signed, Error> {
+    let refuse = |why: String| Err(Error::Request(why));
+    let csr = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+        .map_err(|error| Error::Request(format!("invalid CSR: {error}")))?;
+    let [SanType::URI(name)] = &csr.params.subject_alt_names[..] else {
+        return refuse("CSR must name one URI, and nothing else".to_owned());
+    };
+    let name = name.as_str();
+    let Some(spiffe::Id::Service(id)) = spiffe::parse(name) else {
+        return refuse("SPIFFE ID in CSR must be a service ID".to_owned());
+    };
+    if !id.host.eq_ignore_ascii_case(trust_domain) {
+        let host = &id.host;
+        return refuse(format!(
+            "SPIFFE ID in CSR from a different trust domain: {host}, we are {trust_domain}"
+        ));
+    }
+    if id.datacenter != datacenter {
+        let other = &id.datacenter;
+        return refuse(format!(
+            "SPIFFE ID in CSR from a different datacenter: {other}, we are {datacenter}"
+        ));
+    }
+    let stamp = Stamp { now_ms, serial };
+    let (begin, end) = (stamp.begin_ms(), stamp.end_ms(ttl).min(root.not_after_ms));
+    let mut params = stamp.params(begin, end);
+    params.subject_alt_names = vec![uri(name)?];
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyEncipherment,
+        KeyUsagePurpose::DataEncipherment,
+        KeyUsagePurpose::KeyAgreement,
+    ];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ClientAuth,
+        ExtendedKeyUsagePurpose::ServerAuth,
+    ];
+    let issuer =
+        Issuer::from_ca_cert_der(&read_cert(&root.root_cert)?, read_key(&root.signing_key)?)?;
+    let mut cert = params.signed_by(&csr.public_key, &issuer)?.pem();
+    cert.extend(root.intermediate_certs.iter().map(String::as_str));
+    Ok(Signed {
+        serial_number: colons(&stamp.serial().to_be_bytes()),
+        cert,
+        uri: name.to_owned(),
+        valid_after_ms: begin,
+        valid_before_ms: end,
+        root_id: root.id.clone(),
+        index: 0,
+    })
+}
+
+fn uri(text: &str) -> Result<SanType, Error> {
+    Ok(SanType::URI(Ia5String::try_from(text)?))
+}
+
+fn algorithm(kind: KeyKind) -> &'static SignatureAlgorithm {
+    match kind {
+        KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+    }
+}
+
+/// Consul's words for a key, and its length.
+fn kind_of(key: &KeyPair) -> (&'static str, u32) {
+    match key.algorithm() {
+        alg if *alg == rcgen::PKCS_ECDSA_P256_SHA256 => ("ec", 256),
+        alg if *alg == rcgen::PKCS_ECDSA_P384_SHA384 => ("ec", 384),
+        // The raw key is the modulus with its length, the exponent, and theirs: 270 bytes for 2048 bits.
+        alg if *alg == rcgen::PKCS_RSA_SHA256 => {
+            let bytes = u32::try_from(key.public_key_raw().len()).unwrap_or(0);
+            ("rsa", (bytes / 128) * 1024)
+        }
+        _ => ("ed25519", 256),
+    }
+}
+
+/// Reads a private key: PKCS #8, or what OpenSSL writes of EC and RSA keys by default.
+fn read_key(pem: &str) -> Result<KeyPair, Error> {
+    let refuse = || {
+        Error::Settings(
+            "PrivateKey: not a key in PEM (PKCS #8, EC or RSA) of a kind that this version can sign with"
+                .to_owned(),
+        )
+    };
+    let pkcs8 = match PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| refuse())? {
+        PrivateKeyDer::Pkcs8(key) => return KeyPair::try_from(&key).map_err(|_| refuse()),
+        PrivateKeyDer::Sec1(key) => vec![
+            wrapped(&EC_P256, key.secret_sec1_der()),
+            wrapped(&EC_P384, key.secret_sec1_der()),
+        ],
+        PrivateKeyDer::Pkcs1(key) => vec![wrapped(&RSA, key.secret_pkcs1_der())],
+        _ => return Err(refuse()),
+    };
+    let mut keys = pkcs8
+        .into_iter()
+        .filter_map(|der| KeyPair::try_from(&PrivatePkcs8KeyDer::from(der)).ok());
+    keys.next().ok_or_else(refuse)
+}
+
+/// Names of kinds of keys, in DER: `ecPublicKey` with its curve, `rsaEncryption`.
+const EC_P256: [u8; 21] = [
+    0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
+    0xce, 0x3d, 0x03, 0x01, 0x07,
+];
+const EC_P384: [u8; 18] = [
+    0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04,
+    0x00, 0x22,
+];
+const RSA: [u8; 15] = [
+    0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+];
+
+/// A key in the envelope that names its kind (PKCS #8, RFC 5958), the only form that ring reads.
+fn wrapped(kind: &[u8], key: &[u8]) -> Vec<u8> {
+    const VERSION: [u8; 3] = [0x02, 0x01, 0x00];
+    element(0x30, &[&VERSION[..], kind, &element(0x04, key)].concat())
+}
+
+/// A value in DER.
+fn element(tag: u8, value: &[u8]) -> Vec<u8> {
+    let length = value.len().to_be_bytes();
+    let significant = length.iter().position(|byte| *byte != 0).unwrap_or(7);
+    let length = &length[significant..];
+    let mut der = vec![tag];
+    if value.len() >= 128 {
+        der.push(0x80 | length.len() as u8);
+    }
+    der.extend_from_slice(length);
+    der.extend_from_slice(value);
+    der
+}
+
+fn read_cert(pem: &str) -> Result<CertificateDer<'static>, Error> {
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| Error::Settings("RootCert: not a certificate in PEM".to_owned()))
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Error> {
+    match x509_parser::parse_x509_certificate(der) {
+        Ok(([], cert)) => Ok(cert),
+        _ => Err(Error::Settings("RootCert: not a certificate".to_owned())),
+    }
+}
+
+fn key_id<'a>(cert: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
+    use x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier;
+    cert.iter_extensions()
+        .find_map(|extension| match extension.parsed_extension() {
+            SubjectKeyIdentifier(id) => Some(id.0),
+            _ => None,
+        })
+}
+
+/// A name as rcgen has it. That it comes out as it went in was found by [`check_root`], or it was made here.
+fn name(of: &X509Name<'_>) -> Result<DistinguishedName, Error> {
+    let unknown = || Error::Settings("RootCert: its subject cannot be read".to_owned());
+    let mut name = DistinguishedName::new();
+    for attribute in of.iter_attributes() {
+        let kind: Vec<u64> = attribute.attr_type().iter().ok_or_else(unknown)?.collect();
+        let value = attribute.attr_value();
+        let text = std::str::from_utf8(value.data).map_err(|_| unknown())?;
+        let value = match value.header.tag() {
+            Tag::Utf8String => DnValue::Utf8String(text.to_owned()),
+            Tag::PrintableString => DnValue::PrintableString(text.try_into()?),
+            Tag::Ia5String => DnValue::Ia5String(text.try_into()?),
+            _ => return Err(unknown()),
+        };
+        name.push(DnType::from_oid(&kind), value);
+    }
+    Ok(name)
+}
+
+fn colons(bytes: &[u8]) -> String {
+    let bytes: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    bytes.join(":")
+}

@@ -1,0 +1,41 @@
+//! Verbs of features that this version does not have: they say so, instead of "no such command".
+
+use super::{Done, Failure};
+
+/// The verbs, with what is to be known of each.
+const VERBS: &[(&str, &str)] = &[
+    (
+        "acl",
+        "ACL support disabled: this version has no ACLs, so there are no tokens, policies and roles, and requests need none",
+    ),
+    (
+        "keyring",
+        "error: this version cannot encrypt gossip, so there are no keys to list or to change",
+    ),
+    (
+        "login",
+        "Error logging in: ACL support disabled: this version has no ACLs, so that nobody needs a token",
+    ),
+    (
+        "logout",
+        "Error destroying token: ACL support disabled: this version has no ACLs, so that nobody has a token",
+    ),
+    (
+        "resource",
+        "resource is not supported: Consul's resource API (v2) was experimental and is gone from its later versions",
+    ),
+    (
+        "troubleshoot",
+        "troubleshoot is not supported: it reads the configuration of Envoy, which this version does not give out",
+    ),
+];
+
+/// Says that it is not there.
+pub(super) fn run(verb: &str, args: &[String]) -> Done {
+    let found = VERBS.iter().find(|(name, _)| *name == verb);
+    let text = found.map_or("not supported", |(_, text)| text);
+    match args.iter().any(|arg| super::is_help(arg)) {
+        true => Err(Failure::Help(format!("Usage: agent {verb}\n\n{text}\n"))),
+        false => Err(Failure::Message(text.to_owned())),
+    }
+}

@@ -1,0 +1,113 @@
+//! How members come and go, counted under Serf's names.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Node;
+use crate::gossip::{Member, Status};
+use crate::metrics::Metrics;
+
+/// A failed member that is back within this time has flapped. Serf's.
+const FLAP: Duration = Duration::from_secs(60);
+
+/// What was last seen of the members, by name.
+#[derive(Default)]
+struct Seen {
+    members: BTreeMap<String, Status>,
+    failed: BTreeMap<String, Instant>,
+}
+
+impl Seen {
+    /// What has happened since the last look, as names of counters.
+    fn look(&mut self, members: &[Arc<Member>], now: Instant) -> Vec<&'static str> {
+        let mut counted = Vec::new();
+        for member in members {
+            let old = self.members.insert(member.name.clone(), member.status);
+            match member.status {
+                Status::Alive if old != Some(Status::Alive) => {
+                    counted.push("serf.member.join");
+                    let failed = self.failed.remove(&member.name);
+                    if failed.is_some_and(|since| now.duration_since(since) < FLAP) {
+                        counted.push("serf.member.flap");
+                    }
+                }
+                Status::Left if old.is_some_and(|old| old != Status::Left) => {
+                    counted.push("serf.member.left");
+                }
+                Status::Failed if old.is_some_and(|old| old != Status::Failed) => {
+                    counted.push("serf.member.failed");
+                    self.failed.insert(member.name.clone(), now);
+                }
+                _ => {}
+            }
+        }
+        let is_there = |name: &String| members.iter().any(|member| member.name == *name);
+        if self.members.len() > members.len() {
+            self.members.retain(|name, _| is_there(name));
+            self.failed.retain(|name, _| is_there(name));
+        }
+        counted
+    }
+}
+
+impl Node {
+    /// Counts until gossip ends.
+    pub async fn count_members(self, metrics: Arc<Metrics>) {
+        let mut changes = self.inner.gossip.watch();
+        let mut seen = Seen::default();
+        loop {
+            changes.mark_unchanged();
+            for name in seen.look(&self.members(), Instant::now()) {
+                metrics.count(name, &[]);
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn members(all: &[(&str, Status)]) -> Vec<Arc<Member>> {
+        let member = |(name, status): &(&str, Status)| {
+            Arc::new(Member {
+                name: (*name).to_owned(),
+                id: Uuid::nil(),
+                addr: ([127, 0, 0, 1], 8301).into(),
+                generation: 1,
+                status: *status,
+                tags: Default::default(),
+            })
+        };
+        all.iter().map(member).collect()
+    }
+
+    #[test]
+    fn changes_are_counted_once_and_a_quick_return_is_a_flap() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        let mut look = |all: &[(&str, Status)], at: u64| {
+            seen.look(&members(all), now + Duration::from_secs(at))
+        };
+        let (alive, failed, left) = (Status::Alive, Status::Failed, Status::Left);
+        assert_eq!(look(&[("a", alive), ("b", left)], 0), ["serf.member.join"]);
+        assert_eq!(look(&[("a", alive), ("b", left)], 1), [""; 0]);
+        assert_eq!(look(&[("a", failed)], 2), ["serf.member.failed"]);
+        assert_eq!(
+            look(&[("a", alive)], 30),
+            ["serf.member.join", "serf.member.flap"]
+        );
+        assert_eq!(look(&[("a", failed)], 31), ["serf.member.failed"]);
+        assert_eq!(look(&[("a", alive)], 100), ["serf.member.join"]);
+        assert_eq!(look(&[("a", left)], 101), ["serf.member.left"]);
+        assert_eq!(look(&[], 102), [""; 0]);
+        assert_eq!(look(&[("a", alive)], 103), ["serf.member.join"]);
+    }
+}

@@ -1,0 +1,171 @@
+use super::Row;
+use super::Standing::{Differs, Missing, Ours, Same};
+
+/// What holds for every endpoint.
+pub(super) const EVERYWHERE: &[&str] = &[
+    "Paths, verbs, codes, headers, bodies and error texts are Consul's, as a 1.19 agent was seen to answer.",
+    "Answers are never compressed, whatever `Accept-Encoding` says; Consul sends gzip when it is asked.",
+    "There is no cache: `?cached` asks a server, and says `X-Cache: MISS`.",
+    "Bounds on what is under way: what is over them is refused at once with 429 or 503 and `Retry-After`.",
+    "Enterprise's parameters (`ns`, `partition`, `segment`) mean nothing, as in Consul's community edition.",
+];
+
+const fn same(method: &'static str, path: &'static str, by: &'static str) -> Row {
+    Row {
+        method,
+        path,
+        standing: Same,
+        note: "",
+        by,
+    }
+}
+
+const fn differs(
+    method: &'static str,
+    path: &'static str,
+    by: &'static str,
+    note: &'static str,
+) -> Row {
+    Row {
+        method,
+        path,
+        standing: Differs,
+        note,
+        by,
+    }
+}
+
+const fn ours(
+    method: &'static str,
+    path: &'static str,
+    by: &'static str,
+    note: &'static str,
+) -> Row {
+    Row {
+        method,
+        path,
+        standing: Ours,
+        note,
+        by,
+    }
+}
+
+const fn missing(method: &'static str, path: &'static str, note: &'static str) -> Row {
+    Row {
+        method,
+        path,
+        standing: Missing,
+        note,
+        by: "",
+    }
+}
+
+/// Every method of every endpoint, by path; then what only Consul has.
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    same("PUT", "/v1/agent/check/deregister/", "go"),
+    same("PUT", "/v1/agent/check/fail/", "go prometheus"),
+    same("PUT", "/v1/agent/check/pass/", "go prometheus"),
+    same("PUT", "/v1/agent/check/register", "go"),
+    same("PUT", "/v1/agent/check/update/", "go"),
+    same("PUT", "/v1/agent/check/warn/", "go curl"),
+    same("GET", "/v1/agent/checks", "go"),
+    differs("PUT", "/v1/agent/force-leave/", "go", "no `?wan`"),
+    same("GET", "/v1/agent/health/service/id/", "go curl"),
+    same("GET", "/v1/agent/health/service/name/", "go curl"),
+    same("GET", "/v1/agent/host", "go"),
+    differs("PUT", "/v1/agent/join/", "go", "no `?wan`: one datacenter"),
+    same("PUT", "/v1/agent/leave", "go"),
+    same("PUT", "/v1/agent/maintenance", "go"),
+    differs("GET", "/v1/agent/members", "go node", "no `?wan`: one datacenter"),
+    differs("GET", "/v1/agent/metrics", "go curl", "Consul's names for what there is; none of the Go runtime. No `/v1/agent/metrics/stream`"),
+    same("GET", "/v1/agent/monitor", "go"),
+    ours("GET", "/v1/agent/ready", "", "what a readiness probe asks"),
+    same("PUT", "/v1/agent/reload", "go"),
+    differs("GET", "/v1/agent/self", "go python prometheus", "`DebugConfig` has what is configured here, under Consul's names; no `xDS`"),
+    same("GET", "/v1/agent/service/", "go curl"),
+    same("PUT", "/v1/agent/service/deregister/", "go prometheus curl"),
+    same("PUT", "/v1/agent/service/maintenance/", "go curl"),
+    same("PUT", "/v1/agent/service/register", "go prometheus curl"),
+    same("GET", "/v1/agent/services", "go curl"),
+    same("GET", "/v1/agent/version", "go"),
+    same("GET", "/v1/catalog/connect/", "go"),
+    differs("GET", "/v1/catalog/datacenters", "go", "one datacenter"),
+    same("PUT", "/v1/catalog/deregister", "go python prometheus curl"),
+    differs("GET", "/v1/catalog/gateway-services/", "", "always empty: gateways are kept as config entries, and nothing acts on them yet"),
+    same("GET", "/v1/catalog/node-services/", "go"),
+    same("GET", "/v1/catalog/node/", "go"),
+    same("GET", "/v1/catalog/nodes", "go node curl"),
+    same("PUT", "/v1/catalog/register", "go python prometheus curl"),
+    same("GET", "/v1/catalog/service/", "go python curl"),
+    same("GET", "/v1/catalog/services", "go python prometheus"),
+    differs("PUT", "/v1/config", "go", "every kind is checked and kept, but only intentions are acted on; rules across entries are not checked"),
+    same("GET", "/v1/config/", "go"),
+    same("DELETE", "/v1/config/", "go"),
+    same("GET", "/v1/connect/intentions", "go"),
+    same("POST", "/v1/connect/intentions", "go"),
+    same("GET", "/v1/connect/intentions/", "go"),
+    same("PUT", "/v1/connect/intentions/", "go"),
+    same("DELETE", "/v1/connect/intentions/", "go"),
+    same("GET", "/v1/coordinate/datacenters", "go"),
+    same("GET", "/v1/coordinate/node/", "go"),
+    same("GET", "/v1/coordinate/nodes", "go"),
+    same("PUT", "/v1/coordinate/update", "go"),
+    same("PUT", "/v1/event/fire/", "go"),
+    same("GET", "/v1/event/list", "go"),
+    same("GET", "/v1/health/checks/", "go"),
+    same("GET", "/v1/health/connect/", "go"),
+    differs("GET", "/v1/health/ingress/", "", "always empty, as `/v1/catalog/gateway-services/`"),
+    same("GET", "/v1/health/node/", "go"),
+    same("GET", "/v1/health/service/", "go python prometheus curl"),
+    same("GET", "/v1/health/state/", "go"),
+    same("GET", "/v1/kv/", "go python node curl"),
+    same("PUT", "/v1/kv/", "go python node curl"),
+    same("DELETE", "/v1/kv/", "go node curl"),
+    differs("GET", "/v1/operator/autopilot/configuration", "go", "a new server may vote as soon as it has caught up: `ServerStabilizationTime` is 0 s by default"),
+    same("PUT", "/v1/operator/autopilot/configuration", "go"),
+    same("GET", "/v1/operator/autopilot/health", "go"),
+    same("GET", "/v1/operator/autopilot/state", "go"),
+    same("GET", "/v1/operator/raft/configuration", "go"),
+    same("DELETE", "/v1/operator/raft/peer", "go"),
+    ours("PUT", "/v1/operator/raft/transfer-leader", "", "the same as POST"),
+    same("POST", "/v1/operator/raft/transfer-leader", "go"),
+    same("GET", "/v1/query", "go"),
+    same("POST", "/v1/query", "go"),
+    same("GET", "/v1/query/", "go"),
+    same("PUT", "/v1/query/", "go"),
+    same("DELETE", "/v1/query/", "go"),
+    differs("PUT", "/v1/session/create", "go python node curl", "a lock delay outlives a change of the leader"),
+    same("PUT", "/v1/session/destroy/", "go python node curl"),
+    same("GET", "/v1/session/info/", "go"),
+    same("GET", "/v1/session/list", "go"),
+    same("GET", "/v1/session/node/", "go"),
+    same("PUT", "/v1/session/renew/", "go python node"),
+    differs("GET", "/v1/snapshot", "go curl", "a format of its own, with a checksum"),
+    differs("PUT", "/v1/snapshot", "go curl", "takes what this agent saved; Consul's archives are refused. All rows get the index of the restore"),
+    same("GET", "/v1/status/leader", "go python node"),
+    same("GET", "/v1/status/peers", "go python node curl"),
+    same("PUT", "/v1/txn", "go python node curl"),
+    missing("GET", "/v1/agent/metrics/stream", "to come"),
+    missing("POST", "/v1/agent/connect/authorize", "no mesh yet"),
+    missing("GET", "/v1/agent/connect/ca/leaf/", "no mesh yet"),
+    missing("GET", "/v1/agent/connect/ca/roots", "no mesh yet"),
+    missing("PUT", "/v1/agent/token/", "access control is not there yet"),
+    missing("PUT", "/v1/acl/bootstrap", "access control is not there yet"),
+    missing("GET", "/v1/acl/tokens", "as all of `/v1/acl/`"),
+    missing("PUT", "/v1/acl/token", "as all of `/v1/acl/`"),
+    missing("GET", "/v1/acl/policies", "as all of `/v1/acl/`"),
+    missing("PUT", "/v1/acl/login", "as all of `/v1/acl/`"),
+    missing("GET", "/v1/connect/ca/configuration", "no mesh yet"),
+    missing("PUT", "/v1/connect/ca/configuration", "no mesh yet"),
+    missing("GET", "/v1/connect/ca/roots", "no mesh yet"),
+    missing("GET", "/v1/discovery-chain/", "no mesh yet"),
+    missing("GET", "/v1/exported-services", "no peering yet"),
+    missing("GET", "/v1/internal/ui/services", "no UI"),
+    missing("PUT", "/v1/internal/service-virtual-ip", "no mesh yet"),
+    missing("GET", "/v1/operator/keyring", "gossip is not encrypted yet"),
+    missing("GET", "/v1/operator/usage", "to come"),
+    missing("GET", "/v1/peerings", "no peering yet"),
+    missing("POST", "/v1/peering/token", "no peering yet"),
+    missing("GET", "/debug/pprof/heap", "profiles of the Go runtime"),
+];
