@@ -233,7 +233,7 @@ fn took(cluster: &Cluster, requests: usize, work: impl FnOnce()) -> Took {
     let (before, begun) = (used(), Instant::now());
     work();
     let time = begun.elapsed();
-    let cpu = used().iter().sum::<Duration>() - before.iter().sum();
+    let cpu = used().iter().sum::<Duration>() - before.iter().sum::<Duration>();
     Took {
         requests,
         time,
