@@ -369,19 +369,19 @@ fn the_agent_is_named_by_flag_then_environment() {
     );
     for (line, env, wanted) in [
         (
-            "members -http-addr=https://a",
+            "members -http-addr=ftp://a",
             &[][..],
-            "https://a: this version has no TLS; use http://",
+            "unknown scheme; expected HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix://PATH",
         ),
         (
-            "members",
+            "members -http-addr=127.0.0.1:1",
             &[("CONSUL_HTTP_SSL", "true")],
-            "CONSUL_HTTP_SSL is not supported: this version has no TLS",
+            "Get \"https://127.0.0.1:1/v1/agent/members\": dial tcp 127.0.0.1:1: connect: connection refused",
         ),
         (
             "members -ca-file=x",
             &[],
-            "-ca-file is not supported: this version has no TLS",
+            "Error connecting to Consul agent: cannot read certificates x: No such file or directory",
         ),
         (
             "members -namespace=x",

@@ -263,7 +263,7 @@ fn the_wire_form_of_commands_does_not_change() {
         cas: 3,
     });
     let authority = encoded(authority);
-    assert_eq!(authority[..5], [1, 1, 16, 0, 16]);
+    assert_eq!(authority[..5], [1, 1, 18, 0, 16]);
     // An empty cluster id, three empty texts and two indexes; no roots.
     assert_eq!(authority[5..], [&[0; 21][..], &[0, 3]].concat());
 }

@@ -177,7 +177,7 @@ fn the_manifest_carries_names_subresources_columns_and_rules() {
             rules(&schema["properties"]["spec"]),
             rules(&spec["servers"])
         ),
-        (1, 12, 2)
+        (1, 11, 2)
     );
     let size = &spec["storage"]["properties"]["size"];
     assert_eq!((rules(&spec["extraArgs"]), rules(size)), (1, 1));

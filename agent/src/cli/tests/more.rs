@@ -99,7 +99,6 @@ fn verbs_of_what_is_not_there_say_so() {
         ("login -method=x", "ACL support disabled"),
         ("logout", "ACL support disabled"),
         ("keyring -list", "cannot encrypt gossip"),
-        ("tls ca create", "no TLS"),
         ("troubleshoot upstreams", "Envoy"),
         ("resource list", "resource API"),
         ("snapshot agent", "Consul Enterprise"),

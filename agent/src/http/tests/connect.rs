@@ -259,10 +259,14 @@ async fn intentions_decide_who_may_connect() {
     let entry = json!({"Kind": "service-intentions", "Name": "db", "Sources": [
         {"Name": "web", "Action": "deny"}, {"Name": "*", "Action": "allow"},
         {"Name": "l7", "Permissions": [{"Action": "allow", "HTTP": {"PathExact": "/"}}]}]});
-    bench
-        .put("/v1/config", entry.to_string())
-        .await
-        .is(200, "true");
+    // What is allowed by its requests needs a protocol that has some.
+    let protocol = json!({"Kind": "service-defaults", "Name": "db", "Protocol": "http"});
+    for entry in [protocol, entry] {
+        bench
+            .put("/v1/config", entry.to_string())
+            .await
+            .is(200, "true");
+    }
     for (source, authorized, reason) in [
         (
             "web",
