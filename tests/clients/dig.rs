@@ -75,7 +75,7 @@ fn named() -> Cluster {
     cluster["E"].wait_until_up();
     cluster["E"].wait_for_leader();
     let d = &cluster["D"];
-    let web = json!({"Name": "web", "Port": 80, "Tags": ["v1"]});
+    let web = json!({"Name": "web", "Port": 80, "Tags": ["v1"], "Connect": {"Native": true}});
     let reply = d.http().put("/v1/agent/service/register", web.to_string());
     assert_eq!(reply.expect("an answer").status, 200);
     for n in 1..=MANY {
@@ -95,6 +95,14 @@ fn named() -> Cluster {
         "Service": {"Service": "outside", "Address": "www.example.com", "Port": 443},
     });
     d.put("/v1/catalog/register", &host.to_string());
+    let gateway = json!({
+        "Node": "in", "Address": "10.1.0.2",
+        "Service": {"Kind": "ingress-gateway", "Service": "in", "Port": 9},
+    });
+    d.put("/v1/catalog/register", &gateway.to_string());
+    let listener = json!({"Port": 9, "Protocol": "tcp", "Services": [{"Name": "web"}]});
+    let entry = json!({"Kind": "ingress-gateway", "Name": "in", "Listeners": [listener]});
+    d.put("/v1/config", &entry.to_string());
     let query = json!({"Name": "best", "Service": {"Service": "many"}});
     let reply = d
         .http()
@@ -102,8 +110,8 @@ fn named() -> Cluster {
     assert_eq!(reply.expect("an answer").status, 200);
     for name in ["D", "E"] {
         eventually("the last registrations are seen", || {
-            let found = ["web", "outside"]
-                .map(|of| dig(&cluster[name], &format!("{of}.service.consul SRV")));
+            let names = ["web.service", "outside.service", "web.ingress"];
+            let found = names.map(|of| dig(&cluster[name], &format!("{of}.consul SRV")));
             match found.iter().all(|shown| shown.status() == "NOERROR") {
                 true => Ok(()),
                 false => Err("not yet"),

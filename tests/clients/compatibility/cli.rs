@@ -16,8 +16,8 @@ const ROWS: &[(&str, Standing, &str)] = &[
     ("event", Same, ""),
     (
         "exec",
-        Differs,
-        "refused: this agent runs nobody's commands. Consul's is off by default",
+        Same,
+        "agents run nothing unless `disable_remote_exec` is false",
     ),
     ("force-leave", Same, ""),
     (
@@ -37,7 +37,7 @@ const ROWS: &[(&str, Standing, &str)] = &[
     (
         "operator",
         Differs,
-        "`raft` and `autopilot`; no `area`, no `usage`",
+        "`raft`, `autopilot` and `usage`; `area` and `utilization` are Enterprise's",
     ),
     ("reload", Same, ""),
     ("rtt", Same, ""),
@@ -49,29 +49,37 @@ const ROWS: &[(&str, Standing, &str)] = &[
     ),
     ("validate", Same, ""),
     ("version", Same, ""),
+    ("watch", Same, ""),
+    ("acl", Differs, "says that there are no ACLs yet"),
     (
-        "watch",
+        "connect",
         Differs,
-        "no `connect_roots`, `connect_leaf`, `agent_service`",
+        "`ca get-config|set-config`; no `envoy`, no `proxy`, `redirect-traffic`, `expose`",
     ),
-    ("acl", Missing, "access control is not there yet"),
-    ("connect", Missing, "no sidecars, no certificate authority"),
+    ("debug", Differs, "no profiles of the Go runtime"),
     (
-        "debug",
-        Missing,
-        "what it collects are profiles of the Go runtime",
+        "keyring",
+        Differs,
+        "says that gossip cannot be encrypted yet",
     ),
-    ("keyring", Missing, "gossip is not encrypted yet"),
-    ("login", Missing, "as `acl`"),
-    ("logout", Missing, "as `acl`"),
-    ("peering", Missing, "one cluster only"),
+    ("login", Differs, "as `acl`"),
+    ("logout", Differs, "as `acl`"),
+    (
+        "peering",
+        Differs,
+        "lists none, refuses the rest: no peering",
+    ),
     (
         "resource",
-        Missing,
-        "Consul's second catalog, an experiment there",
+        Differs,
+        "says that there is none: an experiment of Consul's",
     ),
-    ("tls", Missing, "use openssl or any other tool"),
-    ("troubleshoot", Missing, "of Envoy's proxies"),
+    ("tls", Same, ""),
+    (
+        "troubleshoot",
+        Differs,
+        "says that there is none: of Envoy's proxies",
+    ),
 ];
 
 pub(super) fn missing() -> impl Iterator<Item = &'static str> {
