@@ -24,6 +24,7 @@ use crate::tls::ClientTls;
 
 mod address;
 mod api;
+mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -32,6 +33,7 @@ pub use api::{
     AgentMember, AgentSelf, KvPair, KvPut, MemberStatus, RaftConfiguration, RaftPeer, SelfConfig,
     escape_path, query,
 };
+pub use stream::Stream;
 
 /// Longest time for a connection to be made. A refused one fails at once; this bounds silence.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -575,34 +577,6 @@ impl Call {
             method: self.method.clone(),
             url: self.url.clone(),
             reason,
-        }
-    }
-}
-
-/// The body of an answer that has no end.
-pub struct Stream {
-    body: Incoming,
-    call: Call,
-    /// hyper closes the connection when this is gone.
-    _sender: SendRequest<Full<Bytes>>,
-}
-
-impl Stream {
-    /// The next bytes, as they come; `None` when the agent ended the answer. Cancel safe.
-    ///
-    /// # Errors
-    /// [`Error::Transport`] when the connection broke.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        loop {
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(Err(e)) => return Err(self.call.transport(&e)),
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
-            }
         }
     }
 }

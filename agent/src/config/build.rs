@@ -1,6 +1,6 @@
 //! From sources to a checked [`Config`]. Pure.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -16,8 +16,8 @@ use super::names;
 use super::services;
 use super::unsupported::Found;
 use super::{
-    Autopilot, Bootstrap, Config, Error, HttpAddress, Limits, LogSettings, Machine, Ports,
-    QuorumRecovery, RaftSetAside, RaftSettings, Tls, wan,
+    Autopilot, Bootstrap, Config, Error, Limits, LogSettings, Machine, Ports, QuorumRecovery,
+    RaftSetAside, RaftSettings, wan,
 };
 use crate::duration::{self, GoDuration};
 
@@ -197,10 +197,10 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         bind_addr,
         serf_lan_bind,
         advertise_addr,
-        http: check_http(&layer, "addresses.http", &layer.addresses.http, ports.http)?,
+        http: super::http::addresses(&layer, "addresses.http", &layer.addresses.http, ports.http)?,
         http_config: super::http::check(&layer)?,
         enable_debug: layer.enable_debug.unwrap_or(false),
-        https: check_https(&layer, ports.https, &tls)?,
+        https: super::http::secured(&layer, ports.https, &tls)?,
         tls,
         dns: super::dns::check(&layer, ports.dns)?,
         ports,
@@ -437,42 +437,6 @@ fn only<T: Copy>(kind: &str, found: &[T]) -> Result<T, Error> {
         [] => invalid(format!("No {kind} address found. {advice}")),
         _ => invalid(format!("Multiple {kind} addresses found. {advice}")),
     }
-}
-
-fn check_https(layer: &Layer, port: Option<u16>, tls: &Tls) -> Result<Vec<HttpAddress>, Error> {
-    let addresses = check_http(layer, "addresses.https", &layer.addresses.https, port)?;
-    if !addresses.is_empty() && !tls.https.has_certificate() {
-        return invalid(
-            "ports.https is set, and no certificate: set cert_file and key_file in tls.https or tls.defaults",
-        );
-    }
-    Ok(addresses)
-}
-
-fn check_http(
-    layer: &Layer,
-    key: &'static str,
-    addresses: &Option<String>,
-    port: Option<u16>,
-) -> Result<Vec<HttpAddress>, Error> {
-    let Some(port) = port else {
-        return Ok(Vec::new());
-    };
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
-    let (key, text) = match (given(addresses), given(&layer.client_addr)) {
-        (Some(text), _) => (key, text),
-        (None, Some(text)) => ("client_addr", text),
-        (None, None) => ("client_addr", Ipv4Addr::LOCALHOST.to_string()),
-    };
-    text.split_whitespace()
-        .map(|text| match text.strip_prefix("unix://") {
-            Some("") => invalid(format!("{key}: unix:// needs a path")),
-            Some(_) if key == "client_addr" => invalid("client_addr cannot be a unix socket"),
-            Some(path) => Ok(HttpAddress::Unix(path.into())),
-            None => parsed(key, text, "an ip address")
-                .map(|ip| HttpAddress::Tcp(SocketAddr::new(ip, port))),
-        })
-        .collect()
 }
 
 pub(super) fn check_join(key: &str, addresses: &[String]) -> Result<Vec<String>, Error> {

@@ -1,9 +1,11 @@
-//! The block `http_config`. Pure.
+//! The HTTP API: where it listens, and the block `http_config`. Pure.
 
-use super::build::{invalid, within};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::build::{invalid, parsed, within};
 use super::cidr::Cidr;
 use super::layer::{Layer, Number};
-use super::{Error, HttpConfig};
+use super::{Error, HttpAddress, HttpConfig, Tls};
 
 /// What Go's server takes beside the number that it is given.
 const SLOP_BYTES: usize = 4096;
@@ -48,4 +50,46 @@ pub(super) fn check(layer: &Layer) -> Result<HttpConfig, Error> {
         response_headers: http.response_headers.clone(),
         use_cache: http.use_cache.unwrap_or(true),
     })
+}
+
+/// Where the HTTPS API listens.
+pub(super) fn secured(
+    layer: &Layer,
+    port: Option<u16>,
+    tls: &Tls,
+) -> Result<Vec<HttpAddress>, Error> {
+    let addresses = addresses(layer, "addresses.https", &layer.addresses.https, port)?;
+    if !addresses.is_empty() && !tls.https.has_certificate() {
+        return invalid(
+            "ports.https is set, and no certificate: set cert_file and key_file in tls.https or tls.defaults",
+        );
+    }
+    Ok(addresses)
+}
+
+/// Where the HTTP API listens.
+pub(super) fn addresses(
+    layer: &Layer,
+    key: &'static str,
+    addresses: &Option<String>,
+    port: Option<u16>,
+) -> Result<Vec<HttpAddress>, Error> {
+    let Some(port) = port else {
+        return Ok(Vec::new());
+    };
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let (key, text) = match (given(addresses), given(&layer.client_addr)) {
+        (Some(text), _) => (key, text),
+        (None, Some(text)) => ("client_addr", text),
+        (None, None) => ("client_addr", Ipv4Addr::LOCALHOST.to_string()),
+    };
+    text.split_whitespace()
+        .map(|text| match text.strip_prefix("unix://") {
+            Some("") => invalid(format!("{key}: unix:// needs a path")),
+            Some(_) if key == "client_addr" => invalid("client_addr cannot be a unix socket"),
+            Some(path) => Ok(HttpAddress::Unix(path.into())),
+            None => parsed(key, text, "an ip address")
+                .map(|ip| HttpAddress::Tcp(SocketAddr::new(ip, port))),
+        })
+        .collect()
 }

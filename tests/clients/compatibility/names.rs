@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::Standing::{self, Differs, Missing, Same};
+use super::Standing::{self, Missing, Same};
 use super::word;
 
 /// Kinds of names of Consul's DNS: the kind, an example of it in the catalog of the test with `dig`, and the type to ask.
