@@ -4,18 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::client::danger::{
-    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-};
-use tokio_rustls::rustls::crypto::{self, CryptoProvider};
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{
-    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
-};
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{Outcome, critical, other, passing};
 use crate::env::{BoxStream, Env};
 use crate::local::definition::Tls;
+use crate::tls::ClientTls;
 
 /// A connection must be accepted.
 pub(super) async fn tcp(env: &Env, address: &str, tls: Option<&Tls>) -> Outcome {
@@ -101,69 +96,13 @@ async fn secure(
         name => name,
     };
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    let provider = Arc::new(crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let mut config = match tls.skip_verify {
-        true => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-            .with_no_client_auth(),
-        false => builder
-            .with_root_certificates(roots())
-            .with_no_client_auth(),
+    let settings = ClientTls {
+        skip_verify: tls.skip_verify,
+        ..ClientTls::default()
     };
+    let config = settings.load().map_err(io::Error::other)?;
+    let mut config = ClientConfig::clone(&config);
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let connector = TlsConnector::from(Arc::new(config));
     Ok(Box::new(connector.connect(name, stream).await?))
-}
-
-/// The system's certificate authorities; those that cannot be read are left out, and then nobody they vouch for is
-/// trusted.
-fn roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
-}
-
-/// Trusts everybody, as `tls_skip_verify` asks for. Signatures are still checked.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let known = &self.0.signature_verification_algorithms;
-        crypto::verify_tls12_signature(message, certificate, signed, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let known = &self.0.signature_verification_algorithms;
-        crypto::verify_tls13_signature(message, certificate, signed, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
