@@ -9,6 +9,6 @@ mod session_timers;
 mod upkeep;
 
 pub use catalog::own_row;
-pub use duties::{Duties, KNOWS_CA};
+pub use duties::{Duties, KNOWS_MESH};
 pub use places::PendingPlaces;
 pub use session_timers::SessionTimers;

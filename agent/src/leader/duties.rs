@@ -31,8 +31,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(20);
 /// Time between two lines about the same stranger.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// Tag of servers that understand commands about the certificate authority.
-pub const KNOWS_CA: &str = "ft_ca";
+/// Tag of servers that understand the commands of the service mesh, which a leader writes by itself.
+pub const KNOWS_MESH: &str = "ft_mesh";
 
 /// Everything that the leader works with.
 pub struct Duties {
@@ -206,14 +206,7 @@ impl Duties {
             self.propose(first).await?;
             return Ok(true);
         }
-        if let Some(entry) = self.entries.get(memory.entries_done) {
-            self.bootstrap(entry).await?;
-            memory.entries_done += 1;
-            return Ok(true);
-        }
-        if let Some((step, done)) = self.ca_step(cluster, &members, &mut memory.no_ca) {
-            self.propose(Command::Ca(step)).await?;
-            tracing::info!(target: "connect", "{done}");
+        if know_mesh(&members) && self.look_after_mesh(cluster, memory).await? {
             return Ok(true);
         }
         if status.membership_committed
@@ -247,13 +240,35 @@ impl Duties {
         if store.cluster_id() != Some(cluster) {
             return Some(Command::SetClusterId(cluster));
         }
-        if store.autopilot().is_none() {
-            return Some(Command::SetAutopilot {
-                config: Box::new(self.autopilot.clone()),
-                cas: Some(0),
-            });
+        let first = || Command::SetAutopilot {
+            config: Box::new(self.autopilot.clone()),
+            cas: Some(0),
+        };
+        store.autopilot().is_none().then(first)
+    }
+
+    /// What is due of the service mesh: its addresses, entries of the configuration, its certificate authority. Whether
+    /// something was done.
+    async fn look_after_mesh(
+        &self,
+        cluster: Uuid,
+        memory: &mut Memory,
+    ) -> Result<bool, raft::Error> {
+        if !self.shared.load().has_virtual_ips() {
+            self.propose(Command::Virtual(VirtualStep::Begin)).await?;
+            return Ok(true);
         }
-        (!store.has_virtual_ips()).then_some(Command::Virtual(VirtualStep::Begin))
+        if let Some(entry) = self.entries.get(memory.entries_done) {
+            self.bootstrap(entry).await?;
+            memory.entries_done += 1;
+            return Ok(true);
+        }
+        if let Some((step, done)) = self.ca_step(cluster, &mut memory.no_ca) {
+            self.propose(Command::Ca(step)).await?;
+            tracing::info!(target: "connect", "{done}");
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Writes a configured entry, unless there is one; then, or when it does not fit the others, nothing changes.
@@ -286,7 +301,6 @@ impl Duties {
     fn ca_step(
         &self,
         cluster: Uuid,
-        members: &[Arc<Member>],
         said: &mut Option<ca::Error>,
     ) -> Option<(CaStep, &'static str)> {
         if !self.connect.enabled {
@@ -296,12 +310,6 @@ impl Duties {
         if store.ca_config().is_some() {
             let step = ca::due(&store, now_ms)?;
             return Some((step, "pruned old unused root CA"));
-        }
-        // The command stops a server that does not understand it: one of before, while a cluster is being upgraded.
-        let servers = members.iter().filter(|m| server_addr(m).is_some());
-        let mut alive = servers.filter(|m| m.status == gossip::Status::Alive);
-        if alive.any(|m| !m.tags.contains_key(KNOWS_CA)) {
-            return None;
         }
         match ca::first(&self.connect.ca, cluster, now_ms, &*self.env.random) {
             Ok(step) => Some((
@@ -394,5 +402,43 @@ impl Duties {
             );
             reported.insert(stranger, now);
         }
+    }
+}
+
+/// Whether every server that lives understands the commands of the mesh. One of before stops at a command that it does not
+/// know, as it would while a cluster is being upgraded.
+fn know_mesh(members: &[Arc<Member>]) -> bool {
+    members
+        .iter()
+        .filter(|m| m.status == gossip::Status::Alive && server_addr(m).is_some())
+        .all(|m| m.tags.contains_key(KNOWS_MESH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gossip::Status;
+
+    fn member(tags: &[&str], status: Status) -> Arc<Member> {
+        let tags = tags
+            .iter()
+            .map(|tag| ((*tag).to_owned(), "8300".to_owned()));
+        Arc::new(Member {
+            name: "m".into(),
+            id: Uuid::nil(),
+            addr: ([127, 0, 0, 1], 8301).into(),
+            generation: 0,
+            status,
+            tags: tags.collect(),
+        })
+    }
+
+    #[test]
+    fn one_living_server_of_before_holds_the_mesh_up() {
+        let new = || member(&["port", KNOWS_MESH], Status::Alive);
+        let old = |status| member(&["port"], status);
+        let client = || member(&[], Status::Alive);
+        assert!(know_mesh(&[new(), client(), old(Status::Left)]));
+        assert!(!know_mesh(&[new(), old(Status::Alive)]));
     }
 }

@@ -18,7 +18,7 @@ use crate::config::{Bootstrap, Config};
 use crate::env::{Env, write_atomic};
 use crate::gossip::{self, Gossip, JoinError, Tags};
 use crate::leader::peers::server_addr;
-use crate::leader::{Duties, KNOWS_CA};
+use crate::leader::{Duties, KNOWS_MESH};
 use crate::local::Local;
 use crate::raft::{self, AddressBook, Consensus};
 use crate::rpc::{Pool, Purpose};
@@ -470,7 +470,7 @@ fn tags(config: &Config, node_id: Uuid) -> Tags {
     put("role", "consul".to_owned());
     put("port", config.ports.server.to_string());
     put("raft_vsn", "3".to_owned());
-    put(KNOWS_CA, "1".to_owned());
+    put(KNOWS_MESH, "1".to_owned());
     put("segment", String::new());
     if let Some(wan) = config.wan_bind() {
         put(WAN_JOIN_PORT, wan.port().to_string());
