@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::formation::{Formation, peer_of};
 use super::wan::{WAN_JOIN_PORT, Wan};
-use super::{Inner, Node, Phase, Server, listen};
+use super::{Inner, Node, Phase, Server, join, listen};
 use crate::config::{Bootstrap, Config};
 use crate::env::{Env, write_atomic};
 use crate::gossip::{self, Gossip, JoinError, Tags};
@@ -173,7 +173,8 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
         node.start_server(server, listener, was_asked);
     }
     let joined = async {
-        node.start_join().await?;
+        node.start_join(join::Pool::Lan, &node.config().start_join)
+            .await?;
         node.start_join_wan().await
     };
     if let Err(error) = joined.await {
@@ -250,28 +251,6 @@ impl Node {
             let why = consensus.failure().await;
             node.fail(why);
         });
-    }
-
-    /// `-join`: at least one address must answer.
-    async fn start_join(&self) -> Result<(), StartError> {
-        let addresses = &self.inner.config.start_join;
-        let (mut contacted, mut last) = (0, None);
-        for address in addresses {
-            match self.join(address).await {
-                Ok(nodes) => contacted += nodes,
-                Err(error) => {
-                    tracing::warn!(target: "agent", "(LAN) couldn't join: {address}: {error}");
-                    last = Some(error);
-                }
-            }
-        }
-        match last {
-            Some(last) if contacted == 0 => Err(StartError::Join {
-                addresses: addresses.clone(),
-                last,
-            }),
-            _ => Ok(()),
-        }
     }
 }
 

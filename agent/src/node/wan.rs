@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::join_all;
 use uuid::Uuid;
 
-use super::{Error, Node, Phase, StartError};
+use super::join::Pool;
+use super::{Error, Node, StartError};
 use crate::config::Config;
 use crate::env::Env;
 use crate::gossip::{self, Gossip, JoinError, Member, Status, Tags};
@@ -187,72 +187,13 @@ impl Node {
 
     /// `-join-wan`: at least one address must answer.
     pub(super) async fn start_join_wan(&self) -> Result<(), StartError> {
-        let addresses = &self.inner.config.wan.start_join;
-        if addresses.is_empty() || self.inner.wan.is_none() {
-            return Ok(());
-        }
-        let (mut contacted, mut last) = (0, None);
-        for address in addresses {
-            match self.join_wan(address).await {
-                Ok(servers) => contacted += servers,
-                Err(error) => {
-                    tracing::warn!(target: "agent", "(WAN) couldn't join: {address}: {error}");
-                    last = Some(error);
-                }
+        match self.inner.wan {
+            Some(_) => {
+                let addresses = &self.inner.config.wan.start_join;
+                self.start_join(Pool::Wan, addresses).await
             }
+            None => Ok(()),
         }
-        match last {
-            Some(last) if contacted == 0 => Err(StartError::Join {
-                addresses: addresses.clone(),
-                last,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Contacts the servers that this one remembers, then goes on with `retry_join_wan` until somebody answers.
-    pub(super) async fn join_wan_at_start(self) {
-        let Some(wan) = &self.inner.wan else {
-            return;
-        };
-        let remembered = wan.gossip.rejoin().await;
-        if remembered > 0 {
-            tracing::info!(target: "serf", "re-joined to previously known nodes: number_of_nodes={remembered}");
-        }
-        let config = &self.inner.config.wan;
-        if config.retry_join.is_empty() {
-            return;
-        }
-        let addresses = &config.retry_join;
-        tracing::info!(target: "agent", "(WAN) joining: wan_addresses={addresses:?}");
-        let mut tries = 0;
-        loop {
-            let joined = self.join_all_wan(addresses).await;
-            tries += 1;
-            if joined > 0 {
-                tracing::info!(target: "agent", "(WAN) joined: number_of_nodes={joined}");
-                return;
-            }
-            if config.retry_max > 0 && tries >= config.retry_max {
-                let why = format!(
-                    "(WAN) max join retry exhausted, exiting: tried {tries} times {addresses:?}"
-                );
-                self.inner.phase.send_replace(Phase::Failed(why));
-                return;
-            }
-            tracing::warn!(target: "agent", "(WAN) join failed, will retry: retry_interval={:?}", config.retry_interval);
-            tokio::time::sleep(config.retry_interval).await;
-        }
-    }
-
-    async fn join_all_wan(&self, addresses: &[String]) -> usize {
-        let tries = join_all(addresses.iter().map(|address| async move {
-            self.join_wan(address).await.unwrap_or_else(|error| {
-                tracing::warn!(target: "agent", "(WAN) couldn't join: {address}: {error}");
-                0
-            })
-        }));
-        tries.await.into_iter().sum()
     }
 
     /// Joins the servers of the own datacenter to the pool of all, whenever one turns up that is not in it.
