@@ -3,7 +3,6 @@
 //! Requests are signed by `rusty-s3`, which sends nothing itself; each goes over a connection of its own.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,12 +15,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use url::Url;
 
 use super::S3Flags;
 use crate::archive::ARCHIVE_BYTES_MAX;
 use crate::env::BoxStream;
+use crate::tls::ClientTls;
 
 /// Longest time for one request, with its body.
 const TIME_MAX: Duration = Duration::from_secs(600);
@@ -224,17 +223,10 @@ async fn connect(url: &Url) -> io::Result<BoxStream> {
     if url.scheme() != "https" {
         return Ok(Box::new(stream));
     }
-    let mut roots = RootCertStore::empty();
-    // SSL_CERT_FILE, where it is set, is read instead of the system's.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    // SSL_CERT_FILE, where it is set, is read instead of the system's authorities.
+    let config = ClientTls::default().load().map_err(io::Error::other)?;
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    let connector = TlsConnector::from(Arc::new(config));
+    let connector = TlsConnector::from(config);
     Ok(Box::new(connector.connect(name, stream).await?))
 }
 

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Outcome, connect, critical, other};
-use crate::env::Env;
+use crate::env::{BoxStream, Env};
 use crate::state::CheckStatus;
 
 /// Where the engine listens unless `DOCKER_HOST` says otherwise.
@@ -100,27 +100,19 @@ impl Engine<'_> {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(io::Error::other)?;
-        let (mut sender, driver) = match self.engine.split_once("://") {
-            Some(("unix", path)) => {
-                let stream = UnixStream::connect(path).await?;
-                let (sender, connection) = http1::handshake(TokioIo::new(stream))
-                    .await
-                    .map_err(io::Error::other)?;
-                (sender, AbortOnDropHandle::new(tokio::spawn(connection)))
-            }
-            Some(("tcp" | "http", address)) => {
-                let stream = connect::open(self.env, address, None, &[]).await?;
-                let (sender, connection) = http1::handshake(TokioIo::new(stream))
-                    .await
-                    .map_err(io::Error::other)?;
-                (sender, AbortOnDropHandle::new(tokio::spawn(connection)))
-            }
+        let stream: BoxStream = match self.engine.split_once("://") {
+            Some(("unix", path)) => Box::new(UnixStream::connect(path).await?),
+            Some(("tcp" | "http", address)) => connect::open(self.env, address, None, &[]).await?,
             _ => {
                 return Err(other(
                     "DOCKER_HOST must begin with unix:// or tcp://, without TLS",
                 ));
             }
         };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        let driver = AbortOnDropHandle::new(tokio::spawn(connection));
         let response = sender
             .send_request(request)
             .await
