@@ -10,8 +10,6 @@ mod fleet;
 mod services;
 mod watchers;
 
-use tests::{Cluster, SERVERS, write_until_accepted};
-
 /// The environment of the process that has a network of its own for the agents.
 pub(crate) const INSIDE: &str = "BENCH_FLEET_INSIDE";
 
@@ -68,28 +66,6 @@ fn print(title: &str, rows: &[Row]) -> bool {
     }
     rows.iter()
         .all(|row| row.goal.is_nan() || row.ours <= row.goal)
-}
-
-/// Three servers that take any number of connections.
-fn servers() -> Cluster {
-    let mut cluster = Cluster::new();
-    let addresses = SERVERS.map(|name| cluster.address(name));
-    let mut flags = vec![
-        "-server",
-        "-bootstrap-expect=3",
-        "-retry-interval=100ms",
-        "-hcl",
-        "limits { http_max_conns_per_client = 20000 }",
-    ];
-    for address in &addresses {
-        flags.extend(["-retry-join", address]);
-    }
-    for name in SERVERS {
-        cluster[name].start(&flags);
-    }
-    write_until_accepted(&cluster.https(&SERVERS), "first");
-    cluster.wait_for_voters(&SERVERS);
-    cluster
 }
 
 fn median(mut all: Vec<f64>) -> f64 {

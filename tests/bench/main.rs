@@ -150,6 +150,28 @@ fn cluster() -> bool {
     rows.iter().all(|row| row.ours <= row.goal)
 }
 
+/// Three servers that take any number of connections.
+fn servers() -> Cluster {
+    let mut cluster = Cluster::new();
+    let addresses = SERVERS.map(|name| cluster.address(name));
+    let mut flags = vec![
+        "-server",
+        "-bootstrap-expect=3",
+        "-retry-interval=100ms",
+        "-hcl",
+        "limits { http_max_conns_per_client = 20000 }",
+    ];
+    for address in &addresses {
+        flags.extend(["-retry-join", address]);
+    }
+    for name in SERVERS {
+        cluster[name].start(&flags);
+    }
+    write_until_accepted(&cluster.https(&SERVERS), "first");
+    cluster.wait_for_voters(&SERVERS);
+    cluster
+}
+
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| {
         text.parse()

@@ -5,7 +5,7 @@ use operator::plan::Launch;
 
 use uuid::Uuid;
 
-use super::{Cluster, Fake, Folder, Member};
+use super::{Cluster, Fake, Member};
 
 impl Fake {
     /// Whether an agent runs here.
@@ -116,26 +116,7 @@ impl Fake {
         self.lose(name);
         self.strangers += 1;
         let id = Uuid::from_u128(1_000_000 + self.strangers);
-        self.folders += 1;
-        let folder = Folder {
-            id: self.folders,
-            cluster: Some(id),
-            log: 3,
-            corrupt: false,
-        };
-        let member = Member {
-            name: name.to_owned(),
-            folder: folder.id,
-            voter: true,
-        };
-        let cluster = Cluster {
-            config: vec![member],
-            committed: 3,
-            term: 1,
-            leader: None,
-        };
-        self.clusters.insert(id, cluster);
-        self.nodes.entry(name.to_owned()).or_default().folder = Some(folder);
+        self.found(name, id, None);
     }
 
     /// Clusters of ours whose last committed entry is not on a quorum of disks any more.

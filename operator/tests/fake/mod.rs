@@ -252,6 +252,11 @@ impl Fake {
     fn form(&mut self, name: &str) {
         self.formed += 1;
         let id = Uuid::from_u128(self.formed);
+        self.found(name, id, Some(name.to_owned()));
+    }
+
+    /// A cluster of this one server, on a new folder of its disk.
+    fn found(&mut self, name: &str, id: Uuid, leader: Option<String>) {
         self.folders += 1;
         let folder = Folder {
             id: self.folders,
@@ -264,16 +269,13 @@ impl Fake {
             folder: folder.id,
             voter: true,
         };
-        let leader = Some(name.to_owned());
-        self.clusters.insert(
-            id,
-            Cluster {
-                config: vec![member],
-                committed: 3,
-                term: 1,
-                leader,
-            },
-        );
+        let cluster = Cluster {
+            config: vec![member],
+            committed: 3,
+            term: 1,
+            leader,
+        };
+        self.clusters.insert(id, cluster);
         self.nodes.entry(name.to_owned()).or_default().folder = Some(folder);
     }
 

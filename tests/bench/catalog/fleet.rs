@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tests::{Agent, Block, Cluster, Connection, Http, SERVERS, eventually};
 
-use super::{INSIDE, Row, print, row, servers};
+use super::{INSIDE, Row, print, row};
 use crate::core::{Usage, memory};
-use crate::{REQUEST_LIMIT, setting};
+use crate::{REQUEST_LIMIT, servers, setting};
 
 /// Agents that register all the services.
 const REGISTERING: usize = 100;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tests::{Cluster, Connection, SERVERS};
 
-use super::{Row, median, print, row, servers};
+use super::{Row, median, print, row};
 use crate::core::Usage;
-use crate::{REQUEST_LIMIT, setting};
+use crate::{REQUEST_LIMIT, servers, setting};
 
 /// Nodes that register services, each over a connection of its own.
 const NODES: usize = 100;

@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::{median, print, row, servers};
+use super::{median, print, row};
 use crate::core::{Usage, memory};
-use crate::setting;
+use crate::{servers, setting};
 
 /// Instances of the service that is watched.
 const INSTANCES: usize = 10;

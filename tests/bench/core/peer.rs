@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
-use tests::{Block, Cluster, Process, SERVERS, eventually, write_until_accepted};
+use tests::{Block, Cluster, Process, SERVERS, eventually};
 
 use super::load::{self, Op, Plan, Reached};
 
@@ -32,23 +32,7 @@ pub(super) struct Ours {
 
 impl Ours {
     pub(super) fn start() -> Self {
-        let mut cluster = Cluster::new();
-        let addresses = SERVERS.map(|name| cluster.address(name));
-        let mut flags = vec![
-            "-server",
-            "-bootstrap-expect=3",
-            "-retry-interval=100ms",
-            "-hcl",
-            "limits { http_max_conns_per_client = 20000 }",
-        ];
-        for address in &addresses {
-            flags.extend(["-retry-join", address]);
-        }
-        for name in SERVERS {
-            cluster[name].start(&flags);
-        }
-        write_until_accepted(&cluster.https(&SERVERS), "first");
-        cluster.wait_for_voters(&SERVERS);
+        let cluster = crate::servers();
         let leader = cluster.leader_among(&SERVERS);
         let mut names = SERVERS.to_vec();
         names.sort_by_key(|name| *name != leader);
