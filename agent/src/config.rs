@@ -52,6 +52,9 @@ pub use reload::Diff;
 pub use tls::{Tls, TlsInterface, TlsVersion};
 pub use wan::Wan;
 
+pub(crate) use hcl::parse as parse_document;
+pub(crate) use tree::{Entry, Node, Position, Value};
+
 /// Everything that an agent is started with, checked.
 ///
 /// Each field names its key in a configuration file and its flag, where they are not the field's own name.

@@ -3,6 +3,7 @@
 //! One process is either a *server*, which takes part in Raft and holds the state, or a *client*, which only
 //! gossips and forwards. Layers, each knowing only those below it, are drawn in `agent/DESIGN.md`.
 
+pub mod acl;
 pub mod archive;
 pub mod ca;
 pub mod cli;

@@ -1,0 +1,123 @@
+//! Access control: which rules there are, what they allow, and what every command and query needs. Pure.
+//!
+//! A *token* carries *policies*, by name or through roles and identities; a policy is a list of [`Rules`]; all rules of a token
+//! together with the default make an [`Authorizer`]. Names, precedence and texts are Consul's.
+
+mod authorizer;
+mod rules;
+
+use std::fmt;
+
+pub use authorizer::{Authorizer, DefaultPolicy};
+pub use rules::{Invalid, RULES_BYTES_MAX, Rules};
+
+/// What a rule is about, and what a denial names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// Tokens, policies, roles, auth methods; and snapshots, which hold them.
+    Acl,
+    /// An agent by its node's name: what it says of itself and is told to do.
+    Agent,
+    /// User events by name.
+    Event,
+    /// Workload identities by name.
+    Identity,
+    /// Intentions by their destination.
+    Intention,
+    /// Keys.
+    Key,
+    /// Keys of gossip encryption.
+    Keyring,
+    /// Config entries of the whole mesh.
+    Mesh,
+    /// Nodes of the catalog by name.
+    Node,
+    /// The cluster's own matters: Raft, autopilot, and config entries without a service.
+    Operator,
+    /// Peerings.
+    Peering,
+    /// Prepared queries by name.
+    Query,
+    /// Services by name.
+    Service,
+    /// Sessions by their node's name.
+    Session,
+}
+
+impl Resource {
+    /// As rules and denials spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Resource::Acl => "acl",
+            Resource::Agent => "agent",
+            Resource::Event => "event",
+            Resource::Identity => "identity",
+            Resource::Intention => "intention",
+            Resource::Key => "key",
+            Resource::Keyring => "keyring",
+            Resource::Mesh => "mesh",
+            Resource::Node => "node",
+            Resource::Operator => "operator",
+            Resource::Peering => "peering",
+            Resource::Query => "query",
+            Resource::Service => "service",
+            Resource::Session => "session",
+        }
+    }
+
+    /// Whether rules about it name one of several, rather than all of it.
+    pub fn is_named(self) -> bool {
+        !matches!(
+            self,
+            Resource::Acl
+                | Resource::Keyring
+                | Resource::Mesh
+                | Resource::Operator
+                | Resource::Peering
+        )
+    }
+}
+
+/// What is to be done with a resource. A greater one includes the smaller ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Access {
+    /// Look at it.
+    Read,
+    /// List the keys below it; only keys have this.
+    List,
+    /// Change it.
+    Write,
+}
+
+impl Access {
+    /// As rules and denials spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Access::Read => "read",
+            Access::List => "list",
+            Access::Write => "write",
+        }
+    }
+}
+
+/// One thing that a request needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// What it is about.
+    pub resource: Resource,
+    /// Which one of them; empty where there is only one.
+    pub name: String,
+    /// What is done with it.
+    pub access: Access,
+}
+
+/// As a denial names it: `'key:write' on "a"`, or `'operator:read'` where there is only one.
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}:{}'", self.resource.name(), self.access.name())?;
+        if self.name.is_empty() {
+            return Ok(());
+        }
+        write!(f, " on {:?}", self.name)
+    }
+}
