@@ -277,18 +277,33 @@ impl Client {
             true => self.inner.address.clone().secured(),
             false => self.inner.address.clone(),
         };
+        Ok(self.speaking(address, settings.load()?, settings.server_name.clone()))
+    }
+
+    /// A client that speaks HTTPS with whoever shows a certificate of these authorities, in PEM form, that names
+    /// `server_name`, wherever it is.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] when the text holds no authorities.
+    pub fn with_authorities(&self, pem: &str, server_name: &str) -> Result<Self, Error> {
+        let address = self.inner.address.clone().secured();
+        let tls = ClientTls::trusting(pem)?;
+        Ok(self.speaking(address, tls, Some(server_name.to_owned())))
+    }
+
+    fn speaking(&self, address: Address, tls: Arc<ClientConfig>, name: Option<String>) -> Self {
         let inner = Inner {
             address,
             net: Arc::clone(&self.inner.net),
-            tls: OnceLock::from(settings.load()?),
-            server_name: settings.server_name.clone(),
+            tls: OnceLock::from(tls),
+            server_name: name,
             headers: self.inner.headers.clone(),
             idle: Mutex::default(),
         };
-        Ok(Self {
+        Self {
             inner: Arc::new(inner),
             ..self.clone()
-        })
+        }
     }
 
     fn with_header(&self, name: &'static str, value: &str) -> Result<Self, Error> {

@@ -21,6 +21,7 @@ use crate::env::{BoxStream, Net};
 
 mod files;
 mod https;
+pub mod inspect;
 pub mod make;
 mod outgoing;
 mod prefixed;
@@ -53,6 +54,7 @@ struct Now {
     rpc_out: Option<Arc<ClientConfig>>,
     https: Option<Arc<ServerConfig>>,
     settings: config::Tls,
+    digest: String,
 }
 
 /// What was read, and is not in force yet.
@@ -151,6 +153,12 @@ impl Tls {
         Ok((Box::new(secured), peer))
     }
 
+    /// SHA-256, in hexadecimal digits, of the files of the servers' RPC that are in force: that of the authorities and then that of
+    /// the own certificate. Empty: there is none. So whoever changed the files can see when an agent has taken them over.
+    pub fn digest(&self) -> String {
+        self.now.load().digest.clone()
+    }
+
     /// Whether only servers with a certificate that says so may speak Raft's protocol to this one.
     pub fn only_servers_speak_raft(&self) -> bool {
         let now = self.now.load();
@@ -173,7 +181,33 @@ impl Now {
                 false => None,
             },
             https: setup::incoming(&settings.https)?,
+            digest: digest(&settings.rpc)?,
             settings: settings.clone(),
         })
     }
+}
+
+/// See [`Tls::digest`].
+fn digest(tls: &config::TlsInterface) -> Result<String, Error> {
+    use sha2::Digest as _;
+    let mut sum = sha2::Sha256::new();
+    let mut any = false;
+    let parts = [
+        ("certificates", &tls.ca_file),
+        ("certificates", &tls.cert_file),
+    ];
+    for (what, path) in parts {
+        if let Some(path) = path {
+            sum.update(files::read(what, path)?);
+            any = true;
+        }
+    }
+    if !any {
+        return Ok(String::new());
+    }
+    Ok(sum
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }

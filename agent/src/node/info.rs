@@ -32,6 +32,11 @@ pub(super) fn info(node: &Node) -> BTreeMap<String, Block> {
         ("runtime".to_owned(), runtime()),
         ("serf_lan".to_owned(), node.inner.gossip.stats()),
     ]);
+    let digest = node.inner.tls.digest();
+    if !digest.is_empty() {
+        // Not Consul's: by it the operator sees which certificates are in force.
+        blocks.insert("tls".to_owned(), block([("files_sha256", digest)]));
+    }
     let consul = match &node.inner.server {
         Some(server) => {
             let mut raft = raft(server);

@@ -140,7 +140,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     }
 }
 
-fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+pub(super) fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|source| Error::Read {
         what,
         path: path.to_owned(),

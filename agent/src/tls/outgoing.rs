@@ -14,6 +14,7 @@ use tokio_rustls::rustls::client::{verify_server_cert_signed_by_trust_anchor, ve
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
 };
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{
@@ -187,6 +188,30 @@ impl ClientTls {
             _ => Ok(builder.with_no_client_auth()),
         }
         .map(Arc::new)
+    }
+
+    /// Trusts the authorities of this PEM text, and shows no certificate.
+    ///
+    /// # Errors
+    /// It holds none.
+    pub fn trusting(pem: &str) -> Result<Arc<ClientConfig>, Error> {
+        let refused = |why: String| Error::Setup(format!("the authorities cannot be used: {why}"));
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let root = root.map_err(|error| refused(error.to_string()))?;
+            roots
+                .add(root)
+                .map_err(|error| refused(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(refused("there is none".to_owned()));
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Setup(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Arc::new(config))
     }
 }
 

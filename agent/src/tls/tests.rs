@@ -246,7 +246,12 @@ async fn new_files_count_for_new_connections_and_broken_ones_for_none() {
     }
     assert_eq!(meet(&a, &b).await, Ok(Peer::Server));
     let settings = files.config("both", "next", more).tls;
-    b.take_over(b.prepare(&settings).unwrap());
+    let before = b.digest();
+    assert_eq!((before.len(), &before), (64, &a.digest()));
+    let prepared = b.prepare(&settings).unwrap();
+    assert_eq!(b.digest(), before, "what is prepared is not in force");
+    b.take_over(prepared);
+    assert_ne!(b.digest(), before);
     assert_eq!(meet(&a, &b).await, Ok(Peer::Server));
     assert_eq!(meet(&b, &a).await, Ok(Peer::Server));
 
@@ -393,4 +398,35 @@ async fn the_api_is_asked_over_https_by_those_who_belong() {
         answer.body,
         "Client sent an HTTP request to an HTTPS server.\n"
     );
+}
+
+#[tokio::test]
+async fn an_agent_is_reached_by_its_address_and_known_by_its_name() {
+    let files = Files::new();
+    let (listener, address) = listen().await;
+    let tls = files.tls("ca", "server", "");
+    tokio::spawn(serve_https(Https::new(listener, tls)));
+    let ask = async |authority: &str, name: &str| {
+        let pem = fs::read_to_string(files.path(authority)).unwrap();
+        let client = Client::new(&address.to_string()).unwrap();
+        let client = client.with_authorities(&pem, name).unwrap();
+        let answer = client.get("/v1/status/leader").await;
+        answer
+            .map(|answer| answer.body)
+            .map_err(|error| error.to_string())
+    };
+    let good = ask("ca.pem", "server.dc1.consul").await.unwrap();
+    assert_eq!(good, "\"me\"");
+    for (authority, name, wanted) in [
+        ("ca.pem", "server.dc2.consul", "not valid for name"),
+        ("foreign-ca.pem", "server.dc1.consul", "UnknownIssuer"),
+    ] {
+        let why = ask(authority, name).await.unwrap_err();
+        assert!(why.contains(wanted), "{why}");
+    }
+    let none = Client::new("127.0.0.1:1")
+        .unwrap()
+        .with_authorities("", "x");
+    let why = none.map(drop).unwrap_err().to_string();
+    assert!(why.contains("there is none"), "{why}");
 }
