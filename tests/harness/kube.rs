@@ -7,6 +7,7 @@ mod invariants;
 mod load;
 mod scene;
 mod watch;
+mod writers;
 
 pub use api::{Kube, Path, Refused};
 pub use bed::{image, kubectl, program, try_bed};
@@ -14,6 +15,7 @@ pub use invariants::Invariants;
 pub use load::KubeLoad;
 pub use scene::{Options, Scene, cluster};
 pub use watch::{Event, Watch};
+pub use writers::{Attempt, Writers, away, longest_gap};
 
 use std::fmt::Display;
 use std::time::Duration;

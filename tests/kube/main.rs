@@ -9,3 +9,4 @@ mod faults;
 mod lifecycle;
 mod limits;
 mod operator;
+mod rolling;

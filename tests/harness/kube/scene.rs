@@ -223,6 +223,23 @@ impl Scene {
         object
     }
 
+    /// Waits until the kubelet calls all of the servers' pods ready, and none is about to go: what it says comes a little
+    /// later than what the agents say.
+    ///
+    /// # Panics
+    /// When they are not.
+    #[track_caller]
+    pub fn wait_pods_ready(&self, name: &str, servers: usize) {
+        wait_for(&format!("{servers} pods are ready"), || {
+            let mut pods = self.servers(name);
+            pods.retain(|pod| {
+                find(pod, "Ready")["status"] == "True"
+                    && pod["metadata"]["deletionTimestamp"].is_null()
+            });
+            (pods.len() == servers).then_some(()).ok_or(pods.len())
+        });
+    }
+
     /// Whether a `ConsulCluster` is Ready now, for the spec as it is now.
     pub fn ready_now(&self, name: &str) -> bool {
         self.condition(name, "Ready", "True").is_some()
