@@ -261,6 +261,7 @@ fn grant(resource: Resource, node: &Node) -> Result<Option<Access>, Invalid> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Authorizer, DefaultPolicy};
     use super::*;
 
     fn error(text: &str) -> String {
@@ -338,5 +339,32 @@ mod tests {
             assert!(found.starts_with(wanted), "{text}: {found}");
         }
         assert!(error(&"#".repeat(RULES_BYTES_MAX + 1)).contains("larger than"));
+    }
+
+    #[test]
+    fn no_text_is_too_strange_to_be_judged() {
+        let seeds = [
+            "key_prefix \"a/\" { policy = \"list\" } operator = \"read\"",
+            "service \"web\" { policy = \"write\" intentions = \"deny\" }",
+            "{\"key\": [{\"a\": {\"policy\": \"read\"}}], \"acl\": \"write\"}",
+            "namespace \"a\" { policy = \"read\" }",
+        ];
+        let seeds = seeds.map(|text| text.as_bytes().to_vec());
+        crate::fuzz::run("acl-rules", &seeds, |bytes| {
+            match Rules::parse(&String::from_utf8_lossy(bytes)) {
+                Ok(rules) => {
+                    let authorizer = Authorizer::new([&rules], DefaultPolicy::Deny);
+                    let denied = rules.rules.iter().find(|rule| rule.grant.is_none());
+                    if let Some(rule) = denied.filter(|rule| !rule.is_prefix) {
+                        assert!(
+                            !authorizer.allows(rule.resource, &rule.name, Access::Read)
+                                || &*rule.name == "*"
+                        );
+                    }
+                    format!("{} rules", rules.rules.len().min(2))
+                }
+                Err(error) => error.text.split_whitespace().take(4).collect(),
+            }
+        });
     }
 }
