@@ -14,6 +14,19 @@ pub(super) fn has_flag(pod: &Value) -> bool {
     args.is_some_and(|args| args.iter().any(|arg| arg == "-bootstrap"))
 }
 
+/// Whether a pod's flag counts with this permit, as the agent and the kubelet read the arguments.
+pub(super) fn may_form(pod: &Value, permit: &Value) -> bool {
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    let number = name.rsplit('-').next().unwrap_or_default();
+    let args = pod["spec"]["containers"][0]["args"].as_array();
+    let asked = args.into_iter().flatten().find_map(|arg| {
+        let asked = arg.as_str()?.strip_prefix("-bootstrap-permit=")?;
+        asked.strip_prefix("AGENT_BOOTSTRAP_PERMIT=")
+    });
+    let asked = asked.map(|asked| asked.replace("$(POD_NUMBER)", number));
+    has_flag(pod) && asked.as_deref() == permit.as_str()
+}
+
 fn leaves_on_stop(pod: &Value) -> bool {
     let args = pod["spec"]["containers"][0]["args"].as_array();
     args.is_some_and(|args| {
@@ -143,11 +156,10 @@ impl World {
             waiting("CrashLoopBackOff")
         } else {
             if !runs {
-                let uid = self.cluster()["metadata"]["uid"].clone();
                 let permit = self
                     .get("configmaps", "demo-bootstrap-permit")
                     .map(|map| map["data"]["AGENT_BOOTSTRAP_PERMIT"].clone());
-                let flag = has_flag(&object) && permit == Some(uid);
+                let flag = permit.is_some_and(|permit| may_form(&object, &permit));
                 self.agents
                     .launch(pod, pod.starts_with("demo-server-"), flag);
             }

@@ -197,7 +197,12 @@ fn arguments(cluster: &ConsulCluster, what: For) -> Vec<String> {
     if what == For::FirstServer {
         let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
         args.push("-bootstrap".to_owned());
-        args.push(format!("-bootstrap-permit={}={uid}", names::PERMIT));
+        // It names the pod, too: whoever scales this set by hand makes further pods with the same arguments, and each of
+        // them would form a cluster of its own.
+        args.push(format!(
+            "-bootstrap-permit={}={uid}-$(POD_NUMBER)",
+            names::PERMIT
+        ));
         // Its stop is the manual's graceful leave. That of a lone server, and of every later one, is only a stop.
         if spec.servers > 1 {
             args.push("-hcl=leave_on_terminate = true".to_owned());

@@ -135,11 +135,12 @@ fn policy(cluster: &ConsulCluster) -> Object {
     Object { kind, value }
 }
 
-/// What allows the first server to form the cluster. Made once, deleted as soon as the cluster is on record.
+/// What allows the first server, number 0, to form the cluster: no other pod of its set. Made once, deleted as soon as the cluster is on record.
 pub fn permit(cluster: &ConsulCluster) -> Object {
     let kind = Kind::ConfigMap;
     let mut value = kind.object(cluster, &names::permit(own_name(cluster)));
-    value["data"] = json!({names::PERMIT: cluster.metadata.uid});
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    value["data"] = json!({names::PERMIT: format!("{uid}-0")});
     Object { kind, value }
 }
 
