@@ -36,8 +36,10 @@ impl Kube {
                 let back = self.with_volumes();
                 self.start(std::slice::from_ref(launch), back).await
             }
-            Step::RestartFirstWithoutBootstrap { server, leave: _ }
-            | Step::ReplaceServer { server } => self.replace(server).await,
+            Step::RestartFirstWithoutBootstrap { server, leave } => {
+                self.restart_first(server, *leave).await
+            }
+            Step::ReplaceServer { server } => self.replace(server).await,
             Step::StopUnformed { server: _ } => self.stop_unformed().await,
             Step::RepairSecondBootstrap { server, cluster } => {
                 self.set_aside(server, *cluster).await
@@ -221,6 +223,18 @@ impl Kube {
             return Ok(());
         }
         changed("the StatefulSet controller has not seen the newest template yet")
+    }
+
+    /// The first server goes, and comes back without the flag.
+    ///
+    /// One that votes alone is not evicted: servers that are not wanted any more, and never joined, would count against
+    /// the budget for ever, and the budget's quorum is that one server.
+    async fn restart_first(&mut self, server: &str, leave: bool) -> Result<(), Error> {
+        let flagged = self.snapshot.servers.as_ref().is_some_and(see::set_flagged);
+        if leave || flagged {
+            return self.replace(server).await;
+        }
+        self.make_anew(self.number(server)?).await
     }
 
     /// The pod goes, and comes back from the newest template.
