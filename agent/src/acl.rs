@@ -1,4 +1,4 @@
-//! Access control: which rules there are, what they allow, and what every command and query needs. Pure.
+//! Access control: which rules there are, and what they allow. Pure.
 //!
 //! A *token* carries *policies*, by name or through roles and identities; a policy is a list of [`Rules`]; all rules of a token
 //! together with the default make an [`Authorizer`]. Names, precedence and texts are Consul's.
@@ -6,12 +6,10 @@
 mod authorizer;
 mod rules;
 
-use std::fmt;
-
 pub use authorizer::{Authorizer, DefaultPolicy};
 pub use rules::{Invalid, RULES_BYTES_MAX, Rules};
 
-/// What a rule is about, and what a denial names.
+/// What a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
     /// Tokens, policies, roles, auth methods; and snapshots, which hold them.
@@ -45,7 +43,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// As rules and denials spell it.
+    /// As rules spell it.
     pub fn name(self) -> &'static str {
         match self {
             Resource::Acl => "acl",
@@ -87,37 +85,4 @@ pub enum Access {
     List,
     /// Change it.
     Write,
-}
-
-impl Access {
-    /// As rules and denials spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Access::Read => "read",
-            Access::List => "list",
-            Access::Write => "write",
-        }
-    }
-}
-
-/// One thing that a request needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Need {
-    /// What it is about.
-    pub resource: Resource,
-    /// Which one of them; empty where there is only one.
-    pub name: String,
-    /// What is done with it.
-    pub access: Access,
-}
-
-/// As a denial names it: `'key:write' on "a"`, or `'operator:read'` where there is only one.
-impl fmt::Display for Need {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "'{}:{}'", self.resource.name(), self.access.name())?;
-        if self.name.is_empty() {
-            return Ok(());
-        }
-        write!(f, " on {:?}", self.name)
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound::{Included, Unbounded};
-use std::sync::Arc;
 
 use super::rules::Rule;
 use super::{Access, Resource, Rules};
@@ -38,16 +37,6 @@ impl Authorizer {
             resources.entry(rule.resource).or_default().add(rule);
         }
         Self { default, resources }
-    }
-
-    /// Of whoever has no rules at all.
-    pub fn without_rules(default: DefaultPolicy) -> Arc<Self> {
-        Arc::new(Self::new([], default))
-    }
-
-    /// What is allowed where no rule says anything.
-    pub fn default_policy(&self) -> DefaultPolicy {
-        self.default
     }
 
     /// Whether this may be done with the resource of that name. An exact rule beats one for a prefix, a longer prefix a
@@ -87,13 +76,8 @@ impl Authorizer {
             || self.allows_by_default(resource),
             |grant| is_granted(grant, access),
         );
-        let exact = names.exact.iter();
-        let longer = names
-            .prefixes
-            .range::<str, _>((Included(prefix), Unbounded));
-        let mut below = exact
-            .chain(longer.take_while(|(name, _)| name.starts_with(prefix)))
-            .filter(|(name, _)| name.starts_with(prefix));
+        let all = names.exact.iter().chain(&names.prefixes);
+        let mut below = all.filter(|(name, _)| name.starts_with(prefix));
         is_covered && below.all(|(_, &grant)| is_granted(grant, access))
     }
 
