@@ -174,14 +174,16 @@ fn name_of(datacenter: &str, domain: &str) -> String {
 impl Now {
     fn load(settings: &config::Tls) -> Result<Self, Error> {
         let by_name = settings.verify_server_hostname;
+        // First: of files that change meanwhile it may tell what was, but never what is not in force yet.
+        let digest = digest(&settings.rpc)?;
         Ok(Self {
+            digest,
             rpc_in: setup::incoming(&settings.rpc)?,
             rpc_out: match settings.rpc.verify_outgoing {
                 true => Some(setup::outgoing(&settings.rpc, by_name)?),
                 false => None,
             },
             https: setup::incoming(&settings.https)?,
-            digest: digest(&settings.rpc)?,
             settings: settings.clone(),
         })
     }

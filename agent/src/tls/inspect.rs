@@ -15,6 +15,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::make::Pair;
 
+const NONE: &str = "there is no certificate in it";
+
 /// What a certificate says about its time, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
@@ -44,11 +46,9 @@ pub fn validity(pem: &str) -> Result<Validity, String> {
 /// # Errors
 /// The first thing that is wrong, in a sentence without the key.
 pub fn check(authorities: &str, pair: &Pair, names: &[String], now: i64) -> Result<(), String> {
-    let mut roots = RootCertStore::empty();
-    for root in certificates(authorities).map_err(|why| format!("ca.crt: {why}"))? {
-        roots
-            .add(root)
-            .map_err(|error| format!("ca.crt: {error}"))?;
+    let roots = roots(authorities).map_err(|why| format!("ca.crt: {why}"))?;
+    if roots.is_empty() {
+        return Err(format!("ca.crt: {NONE}"));
     }
     let chain = certificates(&pair.cert).map_err(|why| format!("tls.crt: {why}"))?;
     // What the library says of a key may quote it.
@@ -85,14 +85,27 @@ pub fn check(authorities: &str, pair: &Pair, names: &[String], now: i64) -> Resu
     Ok(())
 }
 
+/// The authorities in a PEM text; there may be none.
+pub(super) fn roots(pem: &str) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for root in all(pem)? {
+        roots.add(root).map_err(|error| error.to_string())?;
+    }
+    Ok(roots)
+}
+
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("it is not in PEM form: {error}"))?;
+    let all = all(pem)?;
     match all.is_empty() {
-        true => Err("there is no certificate in it".to_owned()),
+        true => Err(NONE.to_owned()),
         false => Ok(all),
     }
+}
+
+fn all(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("it is not in PEM form: {error}"))
 }
 
 #[cfg(test)]

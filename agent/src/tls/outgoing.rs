@@ -14,15 +14,15 @@ use tokio_rustls::rustls::client::{verify_server_cert_signed_by_trust_anchor, ve
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
 };
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{
-    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error as TlsError, RootCertStore,
+    SignatureScheme, WantsVerifier,
 };
 
 use super::files::{self, Error};
-use super::{Tls, setup};
+use super::{Tls, inspect, setup};
 use crate::env::{BoxStream, Datagrams, Listener, Net};
 
 /// The network of connections to servers.
@@ -171,9 +171,7 @@ impl ClientTls {
     /// The first file that cannot be read or does not hold what it should.
     pub fn load(&self) -> Result<Arc<ClientConfig>, Error> {
         let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Setup(error.to_string()))?;
+        let builder = builder(Arc::clone(&provider))?;
         let roots = files::authorities(self.ca_file.as_deref(), self.ca_path.as_deref())?;
         let builder = match self.skip_verify {
             true => builder
@@ -195,24 +193,24 @@ impl ClientTls {
     /// # Errors
     /// It holds none.
     pub fn trusting(pem: &str) -> Result<Arc<ClientConfig>, Error> {
-        let refused = |why: String| Error::Setup(format!("the authorities cannot be used: {why}"));
-        let mut roots = RootCertStore::empty();
-        for root in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let root = root.map_err(|error| refused(error.to_string()))?;
-            roots
-                .add(root)
-                .map_err(|error| refused(error.to_string()))?;
-        }
+        let refused = |why: &str| Error::Setup(format!("the authorities cannot be used: {why}"));
+        let roots = inspect::roots(pem).map_err(|why| refused(&why))?;
         if roots.is_empty() {
-            return Err(refused("there is none".to_owned()));
+            return Err(refused("there is none"));
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Setup(error.to_string()))?
+        let config = builder(Arc::new(ring::default_provider()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Arc::new(config))
     }
+}
+
+fn builder(
+    provider: Arc<CryptoProvider>,
+) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Setup(error.to_string()))
 }
 
 /// The system's authorities; those that cannot be read are left out, and then nobody they vouch for is trusted.
