@@ -235,11 +235,9 @@ impl World {
     /// What must never be so, whatever happens.
     pub(crate) fn check(&self) {
         // A set that a hand scales makes further pods with the flag: it must count in none but the first.
-        let permit = self.get("configmaps", "demo-bootstrap-permit");
-        let permit = permit.map(|map| &map["data"]["AGENT_BOOTSTRAP_PERMIT"]);
         let flagged: Vec<_> = self
             .list("pods")
-            .filter(|pod| permit.is_some_and(|permit| turn::may_form(pod, permit)))
+            .filter(|pod| self.may_form(pod))
             .map(|pod| pod["metadata"]["name"].clone())
             .collect();
         assert!(flagged.len() <= 1, "the flag counts in {flagged:?}");

@@ -15,7 +15,7 @@ pub(super) fn has_flag(pod: &Value) -> bool {
 }
 
 /// Whether a pod's flag counts with this permit, as the agent and the kubelet read the arguments.
-pub(super) fn may_form(pod: &Value, permit: &Value) -> bool {
+fn counts(pod: &Value, permit: &Value) -> bool {
     let name = pod["metadata"]["name"].as_str().unwrap_or_default();
     let number = name.rsplit('-').next().unwrap_or_default();
     let args = pod["spec"]["containers"][0]["args"].as_array();
@@ -49,6 +49,12 @@ fn number(set: &str, pod: &str) -> Option<u64> {
 }
 
 impl World {
+    /// Whether this pod would form a cluster if it was started now.
+    pub(super) fn may_form(&self, pod: &Value) -> bool {
+        let permit = self.get("configmaps", "demo-bootstrap-permit");
+        permit.is_some_and(|map| counts(pod, &map["data"]["AGENT_BOOTSTRAP_PERMIT"]))
+    }
+
     /// Everything but the operator does what it does in a second or so.
     pub(crate) fn turn(&mut self) {
         self.remember();
@@ -156,10 +162,7 @@ impl World {
             waiting("CrashLoopBackOff")
         } else {
             if !runs {
-                let permit = self
-                    .get("configmaps", "demo-bootstrap-permit")
-                    .map(|map| map["data"]["AGENT_BOOTSTRAP_PERMIT"].clone());
-                let flag = permit.is_some_and(|permit| may_form(&object, &permit));
+                let flag = self.may_form(&object);
                 self.agents
                     .launch(pod, pod.starts_with("demo-server-"), flag);
             }

@@ -291,7 +291,8 @@ impl Kube {
         self.make_anew(number).await
     }
 
-    /// The pod of a server that no quorum needs, or that none is left of: no budget protects it.
+    /// The pod of a server that no quorum needs, or that is the whole quorum, or that none is left of: no budget
+    /// protects it.
     pub(super) async fn make_anew(&self, number: usize) -> Result<(), Error> {
         let Some(set) = self
             .snapshot

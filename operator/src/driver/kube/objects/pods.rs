@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::support::permit_of;
 use super::{names, own_name};
 use crate::crd::{ConsulCluster, ConsulClusterSpec};
 
@@ -195,14 +196,11 @@ fn arguments(cluster: &ConsulCluster, what: For) -> Vec<String> {
         args.push("-server".to_owned());
     }
     if what == For::FirstServer {
-        let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+        let permit = permit_of(cluster, "$(POD_NUMBER)");
         args.push("-bootstrap".to_owned());
         // It names the pod, too: whoever scales this set by hand makes further pods with the same arguments, and each of
         // them would form a cluster of its own.
-        args.push(format!(
-            "-bootstrap-permit={}={uid}-$(POD_NUMBER)",
-            names::PERMIT
-        ));
+        args.push(format!("-bootstrap-permit={}={permit}", names::PERMIT));
         // Its stop is the manual's graceful leave. That of a lone server, and of every later one, is only a stop.
         if spec.servers > 1 {
             args.push("-hcl=leave_on_terminate = true".to_owned());

@@ -135,12 +135,18 @@ fn policy(cluster: &ConsulCluster) -> Object {
     Object { kind, value }
 }
 
-/// What allows the first server, number 0, to form the cluster: no other pod of its set. Made once, deleted as soon as the cluster is on record.
+/// What the permit says that lets the server of this number form the cluster.
+pub(super) fn permit_of(cluster: &ConsulCluster, number: &str) -> String {
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    format!("{uid}-{number}")
+}
+
+/// What allows the first server, number 0, to form the cluster: no other pod of its set. Made once, deleted as soon as
+/// the cluster is on record.
 pub fn permit(cluster: &ConsulCluster) -> Object {
     let kind = Kind::ConfigMap;
     let mut value = kind.object(cluster, &names::permit(own_name(cluster)));
-    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
-    value["data"] = json!({names::PERMIT: format!("{uid}-0")});
+    value["data"] = json!({names::PERMIT: permit_of(cluster, "0")});
     Object { kind, value }
 }
 
