@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -27,6 +28,30 @@ struct Shared {
     acknowledged: Mutex<Vec<usize>>,
 }
 
+/// One write over the open connection, or over a new one; what was said instead of `true`. A connection that failed is
+/// given up.
+pub(super) fn write(
+    connection: &mut Option<Connection>,
+    address: SocketAddr,
+    path: &str,
+    value: &str,
+) -> Result<(), String> {
+    let open = match connection.take() {
+        Some(open) => Ok(open),
+        None => Connection::open(address, WRITE_LIMIT),
+    };
+    let reply = open.and_then(|mut open| {
+        let reply = open.request("PUT", path, value.as_bytes())?;
+        *connection = Some(open);
+        Ok(reply)
+    });
+    match reply {
+        Ok(reply) if reply.status == 200 && reply.text().trim() == "true" => Ok(()),
+        Ok(reply) => Err(format!("{}: {}", reply.status, reply.text())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 impl KubeLoad {
     /// Writes to the servers of `cluster`, which need not exist yet.
     pub fn start(kube: &Kube, namespace: &str, cluster: &str, servers: usize) -> Self {
@@ -47,21 +72,12 @@ impl KubeLoad {
                         &pods[pod % pods.len()],
                         &format!("/v1/kv/load/{number}"),
                     );
-                    let reply = match connection.take() {
-                        Some(open) => Ok(open),
-                        None => Connection::open(address, WRITE_LIMIT),
-                    }
-                    .and_then(|mut open: Connection| {
-                        let reply = open.request("PUT", &path, value(number).as_bytes())?;
-                        connection = Some(open);
-                        Ok(reply)
-                    });
-                    match reply {
-                        Ok(reply) if reply.status == 200 && reply.text().trim() == "true" => {
+                    match write(&mut connection, address, &path, &value(number)) {
+                        Ok(()) => {
                             let mut all = shared.acknowledged.lock().expect("no panic");
                             all.push(number);
                         }
-                        _ => pod += 1,
+                        Err(_) => pod += 1,
                     }
                     std::thread::sleep(PAUSE);
                 }

@@ -232,10 +232,7 @@ impl Scene {
     pub fn wait_pods_ready(&self, name: &str, servers: usize) {
         wait_for(&format!("{servers} pods are ready"), || {
             let mut pods = self.servers(name);
-            pods.retain(|pod| {
-                find(pod, "Ready")["status"] == "True"
-                    && pod["metadata"]["deletionTimestamp"].is_null()
-            });
+            pods.retain(is_ready);
             (pods.len() == servers).then_some(()).ok_or(pods.len())
         });
     }
@@ -395,6 +392,11 @@ pub fn cluster(name: &str, spec: Value) -> Value {
         "metadata": {"name": name},
         "spec": spec,
     })
+}
+
+/// Whether the kubelet calls a pod ready, and it is not about to go.
+pub(super) fn is_ready(pod: &Value) -> bool {
+    find(pod, "Ready")["status"] == "True" && pod["metadata"]["deletionTimestamp"].is_null()
 }
 
 /// A condition of an object; null when it has none of that type.

@@ -1,16 +1,13 @@
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::load::write;
+use super::scene::is_ready;
 use super::watch::Event;
 use super::{Kube, wait_for};
-use crate::http::Connection;
-
-/// Longest one write may take before its outcome counts as unknown.
-const WRITE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Pause between two writes of one writer.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -57,19 +54,7 @@ impl Writers {
                     let key = format!("writers/{server}/{serial}");
                     let path = Kube::agent_path(&namespace, &pod, &format!("/v1/kv/{key}"));
                     let begun = Instant::now();
-                    let open = connection
-                        .take()
-                        .map_or_else(|| Connection::open(address, WRITE_LIMIT), Ok);
-                    let reply = open.and_then(|mut open: Connection| {
-                        let reply = open.request("PUT", &path, key.as_bytes())?;
-                        connection = Some(open);
-                        Ok(reply)
-                    });
-                    let failure = match reply {
-                        Ok(reply) if reply.status == 200 && reply.text().trim() == "true" => None,
-                        Ok(reply) => Some(format!("{}: {}", reply.status, reply.text())),
-                        Err(error) => Some(error.to_string()),
-                    };
+                    let failure = write(&mut connection, address, &path, &key).err();
                     if failure.is_none() {
                         acknowledged.fetch_add(1, Ordering::Relaxed);
                     }
@@ -120,7 +105,7 @@ impl Writers {
         let attempts = std::mem::take(&mut *self.attempts.lock().expect("no panic"));
         let path = Kube::agent_path(namespace, pod, "/v1/kv/writers/?keys");
         let keys = wait_for("the writes are read back", || kube.get(&path));
-        let found: std::collections::BTreeSet<&str> = keys
+        let found: BTreeSet<&str> = keys
             .as_array()
             .expect("an array of keys")
             .iter()
@@ -172,13 +157,7 @@ pub fn away(events: &[Event], cluster: &str) -> BTreeMap<usize, Vec<(Instant, In
         let Some(number) = name.strip_prefix(&prefix).and_then(|n| n.parse().ok()) else {
             continue;
         };
-        let conditions = pod["status"]["conditions"].as_array();
-        let ready = conditions
-            .into_iter()
-            .flatten()
-            .any(|c| c["type"] == "Ready" && c["status"] == "True");
-        let there = event.what != "DELETED" && pod["metadata"]["deletionTimestamp"].is_null();
-        if !(there && ready) {
+        if event.what == "DELETED" || !is_ready(pod) {
             since.entry(number).or_insert(event.at);
         } else if let Some(since) = since.remove(&number) {
             all.entry(number).or_default().push((since, event.at));
