@@ -5,9 +5,11 @@
 
 mod authorizer;
 mod rules;
+mod templates;
 
 pub use authorizer::{Authorizer, DefaultPolicy};
 pub use rules::{Invalid, RULES_BYTES_MAX, Rules};
+pub use templates::{TEMPLATES, Template, is_name, template};
 
 /// What a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

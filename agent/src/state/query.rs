@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::acl::{AclAnswer, AclQuery};
 use super::autopilot::Autopilot;
 use super::ca::{CaConfig, CaRoots};
 use super::catalog::{Check, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
@@ -193,6 +194,8 @@ pub enum Query {
     CaRoots,
     /// Its configuration.
     CaConfig,
+    /// Who may do what.
+    Acl(AclQuery),
 }
 
 /// A query whose services can be shown with what the config entries say of them. Append only.
@@ -399,4 +402,6 @@ pub enum Answer {
     CaRoots(CaRoots),
     /// To [`Query::CaConfig`].
     CaConfig(Option<CaConfig>),
+    /// To [`Query::Acl`].
+    Acl(AclAnswer),
 }
