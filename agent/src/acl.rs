@@ -4,10 +4,20 @@
 //! together with the default make an [`Authorizer`]. Names, precedence and texts are Consul's.
 
 mod authorizer;
+mod commands;
+mod holder;
+mod kinds;
+mod queries;
+mod resolver;
 mod rules;
 mod templates;
+#[cfg(test)]
+mod tests;
 
 pub use authorizer::{Authorizer, DefaultPolicy};
+pub use holder::{Denied, Granted, Holder, SharedHolder};
+pub use queries::HIDDEN_SECRET;
+pub use resolver::Resolver;
 pub use rules::{Invalid, RULES_BYTES_MAX, Rules};
 pub use templates::{TEMPLATES, Template, is_name, template};
 

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::local::definition::Raw;
 use crate::state::ConfigEntry;
 
+mod acl;
 mod build;
 mod cidr;
 mod connect;
@@ -41,6 +42,7 @@ mod tree;
 pub(crate) mod unsupported;
 mod wan;
 
+pub use acl::{Acl, DownPolicy, Secret, Tokens};
 pub use build::{FlagSettings, Loaded, load};
 pub use cidr::Cidr;
 pub use connect::Connect;
@@ -145,6 +147,8 @@ pub struct Config {
     pub raft_set_aside: Option<RaftSetAside>,
     /// How the leader looks after the set of servers. Block `autopilot`.
     pub autopilot: Autopilot,
+    /// Who may do what. Block `acl`.
+    pub acl: Acl,
     /// The certificate authority of the service mesh. Block `connect`.
     pub connect: Connect,
     /// Timing of gossip. Block `gossip_lan`.

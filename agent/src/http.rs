@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
+use crate::acl::SharedHolder;
 use crate::ca::{SharedLeaf, Update};
 use crate::coordinate::Coordinate;
 use crate::events::Events;
@@ -52,6 +53,7 @@ mod listen;
 mod local;
 mod mesh;
 mod near;
+mod needs;
 mod operator;
 mod query;
 mod request;
@@ -81,6 +83,10 @@ pub type GaugeSource = Box<dyn Fn() -> Vec<Gauge> + Send + Sync>;
 pub trait Api: Send + Sync + Sized + 'static {
     /// See [`Node::at`].
     fn at(&self, datacenter: &str) -> Self;
+    /// See [`Node::with`].
+    fn with(&self, secret: &str) -> Self;
+    /// See [`Node::holder`].
+    fn holder(&self) -> impl Future<Output = Result<Option<SharedHolder>, NodeError>> + Send;
     /// See [`Node::datacenters`].
     fn datacenters(&self) -> impl Future<Output = Result<Vec<Datacenter>, NodeError>> + Send;
     /// See [`Node::wan_members`].
@@ -195,6 +201,14 @@ pub trait Process: Send + Sync {
 impl Api for Node {
     fn at(&self, datacenter: &str) -> Self {
         Node::at(self, datacenter)
+    }
+
+    fn with(&self, secret: &str) -> Self {
+        Node::with(self, secret)
+    }
+
+    fn holder(&self) -> impl Future<Output = Result<Option<SharedHolder>, NodeError>> + Send {
+        Node::holder(self)
     }
 
     fn datacenters(&self) -> impl Future<Output = Result<Vec<Datacenter>, NodeError>> + Send {

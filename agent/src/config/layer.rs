@@ -58,6 +58,17 @@ macro_rules! layers {
 
 layers! {
     Layer {
+        acl: AclLayer,
+        acl_agent_master_token: Option<String>,
+        acl_agent_token: Option<String>,
+        acl_datacenter: Option<String>,
+        acl_default_policy: Option<String>,
+        acl_down_policy: Option<String>,
+        acl_enable_key_list_policy: Option<bool>,
+        acl_master_token: Option<String>,
+        acl_replication_token: Option<String>,
+        acl_token: Option<String>,
+        acl_ttl: Option<GoDuration>,
         addresses: AddressesLayer,
         advertise_addr: Option<String>,
         advertise_addr_wan: Option<String>,
@@ -147,6 +158,28 @@ layers! {
         verify_incoming_rpc: Option<bool>,
         verify_outgoing: Option<bool>,
         verify_server_hostname: Option<bool>,
+    }
+    AclLayer {
+        default_policy: Option<String>,
+        down_policy: Option<String>,
+        enable_key_list_policy: Option<bool>,
+        enable_token_persistence: Option<bool>,
+        enabled: Option<bool>,
+        policy_ttl: Option<GoDuration>,
+        role_ttl: Option<GoDuration>,
+        token_ttl: Option<GoDuration>,
+        tokens: AclTokensLayer,
+    }
+    AclTokensLayer {
+        agent: Option<String>,
+        agent_master: Option<String>,
+        agent_recovery: Option<String>,
+        config_file_service_registration: Option<String>,
+        default: Option<String>,
+        dns: Option<String>,
+        initial_management: Option<String>,
+        master: Option<String>,
+        replication: Option<String>,
     }
     AddressesLayer {
         dns: Option<String>,

@@ -1,6 +1,6 @@
 //! What a reload changes: which settings apply to a running agent, and which wait for its restart. Pure.
 
-use super::{Config, LogSettings, RaftSettings};
+use super::{Acl, Config, LogSettings, RaftSettings, Tokens};
 
 /// The settings, by key, in which two configurations differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Config {
                 primary_datacenter: "primary_datacenter",
                 translate_wan_addrs: "translate_wan_addrs",
             }
-            apart { data_dir, raft, log, }
+            apart { data_dir, raft, log, acl, }
         );
         diff.add_apart(old, new);
         diff
@@ -107,6 +107,7 @@ impl Config {
         config.services.clone_from(&new.services);
         config.checks.clone_from(&new.checks);
         config.tls.clone_from(&new.tls);
+        config.acl.tokens.clone_from(&new.acl.tokens);
         config
     }
 }
@@ -121,6 +122,13 @@ impl Diff {
             snapshot_interval,
             trailing_logs,
         } = old.raft;
+        let but_tokens = |config: &Config| Acl {
+            tokens: Tokens::default(),
+            ..config.acl.clone()
+        };
+        if old.acl.tokens != new.acl.tokens {
+            self.live.push("acl.tokens");
+        }
         let LogSettings { level, json, file } = &old.log;
         if *level != new.log.level {
             self.live.push("log_level");
@@ -139,6 +147,7 @@ impl Diff {
                 trailing_logs == new.raft.trailing_logs,
                 "raft_trailing_logs",
             ),
+            (but_tokens(old) == but_tokens(new), "acl"),
             (*json == new.log.json, "log_json"),
             (*file == new.log.file, "log_file"),
         ] {

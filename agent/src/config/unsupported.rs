@@ -15,7 +15,7 @@ enum Treatment {
 }
 use Treatment::{AlwaysOn, Refuse, Warn};
 
-const NO_ACL: &str = "this version has no ACLs, so its API would be open to everybody";
+const NO_COPIES: &str = "this version copies no tokens between datacenters: each has its own, and those of another are unknown";
 const NO_AUTO_TLS: &str =
     "this version hands no certificates to clients: give each its own by tls.defaults";
 const NO_ENCRYPTION: &str = "this version cannot encrypt gossip, so it would be readable";
@@ -25,17 +25,9 @@ const ENTERPRISE: &str = "this is a feature of Consul Enterprise";
 
 /// Keys by their path in a file, sorted. A path covers everything below it.
 const KEYS: &[(&str, Treatment)] = &[
-    ("acl", Refuse(NO_ACL)),
-    ("acl_agent_master_token", Refuse(NO_ACL)),
-    ("acl_agent_token", Refuse(NO_ACL)),
-    ("acl_datacenter", Refuse(NO_ACL)),
-    ("acl_default_policy", Refuse(NO_ACL)),
-    ("acl_down_policy", Refuse(NO_ACL)),
-    ("acl_enable_key_list_policy", Refuse(NO_ACL)),
-    ("acl_master_token", Refuse(NO_ACL)),
-    ("acl_replication_token", Refuse(NO_ACL)),
-    ("acl_token", Refuse(NO_ACL)),
-    ("acl_ttl", Refuse(NO_ACL)),
+    ("acl.enable_token_replication", Refuse(NO_COPIES)),
+    ("acl.managed_service_provider", Refuse(ENTERPRISE)),
+    ("acl.tokens.managed_service_provider", Refuse(ENTERPRISE)),
     ("addresses.grpc", Warn),
     ("addresses.grpc_tls", Warn),
     ("advertise_addr_ipv4", Warn),
@@ -67,7 +59,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("dns_config.cache_max_age", Warn),
     ("dns_config.prefer_namespace", Refuse(ENTERPRISE)),
     ("dns_config.use_cache", Warn),
-    ("enable_acl_replication", Refuse(NO_ACL)),
+    ("enable_acl_replication", Refuse(NO_COPIES)),
     ("enable_agent_tls_for_checks", Warn),
     ("enable_central_service_config", Warn),
     ("enable_syslog", Warn),

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::*;
+use crate::acl::SharedHolder;
 use crate::env::{BoxStream, Env, Listener};
 use crate::gossip::{Status, Tags};
 use crate::leader::autopilot::{ClusterHealth, ServerHealth};
@@ -72,6 +73,8 @@ pub(super) fn settings() -> Settings {
         session_ttl_min: Duration::from_secs(10),
         http_max_conns_per_client: 200,
         connect: true,
+        acl: false,
+        default_policy: "allow",
         allow_write_http_from: vec![],
         block_endpoints: vec![],
         header_bytes_max: 65536,
@@ -120,6 +123,7 @@ impl Fake {
                     scripts_from_api: false,
                     scripts_from_files: false,
                     sidecar_ports: Some((21000, 21255)),
+                    asks_for_tokens: false,
                 },
             ),
             events: Events::default(),
@@ -185,6 +189,14 @@ fn address(text: &str) -> SocketAddr {
 }
 
 impl Api for Arc<Fake> {
+    fn with(&self, _: &str) -> Self {
+        self.clone()
+    }
+
+    async fn holder(&self) -> Result<Option<SharedHolder>, NodeError> {
+        Ok(None)
+    }
+
     fn at(&self, datacenter: &str) -> Self {
         if datacenter == self.datacenter {
             return self.clone();
@@ -240,6 +252,7 @@ impl Api for Arc<Fake> {
             index: store.index_of(&query),
             known_leader: true,
             last_contact: Duration::from_millis(7),
+            filtered: false,
         })
     }
 

@@ -129,17 +129,25 @@ fn answer(reply: Reply) -> Answer {
 
 /// Sends what is not in the catalog yet, until nothing is left.
 async fn push(local: &Local, servers: &dyn Servers) -> Result<(), Failure> {
+    let mut most = usize::MAX;
     loop {
         if local.inner.stop.is_cancelled() {
             return Ok(());
         }
         let own = local.node();
-        let Some(push) = local.table().next_push(&own) else {
+        let Some(push) = local.table().next_push(&own, most) else {
             return Ok(());
         };
-        match servers.propose(push.command.clone()).await? {
-            Outcome::Error { text, .. } => return Err(Failure::Refused(text)),
-            _ => {
+        match servers.propose(&push.name, push.command.clone()).await {
+            Err(Error::Denied(_)) if push.is_of_many() => most = 1,
+            // It is tried again with the next look at everything; the others need not wait for that.
+            Err(Error::Denied(why)) => {
+                push.log_denied(&why);
+                local.table().confirm(&push);
+            }
+            Err(error) => return Err(error.into()),
+            Ok(Outcome::Error { text, .. }) => return Err(Failure::Refused(text)),
+            Ok(_) => {
                 push.log();
                 local.table().confirm(&push);
             }

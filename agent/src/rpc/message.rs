@@ -5,8 +5,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::acl::Granted;
 use crate::archive::About;
 use crate::ca::{Signed, Update};
+use crate::config::Secret;
 use crate::coordinate::Coordinate;
 use crate::gossip::UserEvent;
 use crate::leader::autopilot::ClusterHealth;
@@ -80,6 +82,15 @@ pub enum Request {
     SignLeaf(Bytes),
     /// Change the certificate authority. Answered by the leader.
     SetCa(Box<Update>),
+    /// A request in the name of whoever holds a token; one without is in nobody's.
+    As {
+        /// The token's secret; empty for the anonymous token.
+        token: Secret,
+        /// What is asked.
+        request: Box<Request>,
+    },
+    /// What does the token with this secret allow?
+    Grant(Secret),
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
@@ -132,6 +143,10 @@ pub enum Answer {
     Datacenters(Vec<Datacenter>),
     /// To [`Request::SignLeaf`].
     Signed(Box<Signed>),
+    /// To [`Request::Read`] too: something was left out that the asker may not see.
+    Filtered(Box<Reply>),
+    /// To [`Request::Grant`].
+    Granted(Granted),
 }
 
 /// An answer, or why there is none.

@@ -228,17 +228,36 @@ fn blocks() -> Vec<(&'static str, Value, Fate)> {
 #[rustfmt::skip]
 fn security() -> Vec<(&'static str, Value, Fate)> {
     vec![
-        ("acl", json!({"enabled": true}), Refused),
-        ("acl_agent_master_token", json!("x"), Refused),
-        ("acl_agent_token", json!("x"), Refused),
-        ("acl_datacenter", json!("x"), Refused),
-        ("acl_default_policy", json!("deny"), Refused),
-        ("acl_down_policy", json!("deny"), Refused),
-        ("acl_enable_key_list_policy", json!(true), Refused),
-        ("acl_master_token", json!("x"), Refused),
-        ("acl_replication_token", json!("x"), Refused),
-        ("acl_token", json!("x"), Refused),
-        ("acl_ttl", json!("1s"), Refused),
+        ("acl", json!({"enabled": true}), Read),
+        ("acl.default_policy", json!("deny"), Incomplete),
+        ("acl.down_policy", json!("async-cache"), Read),
+        ("acl.enable_key_list_policy", json!(true), Read),
+        ("acl.enable_token_persistence", json!(true), Read),
+        ("acl.enable_token_replication", json!(true), Refused),
+        ("acl.managed_service_provider", json!([{"x": "y"}]), Refused),
+        ("acl.policy_ttl", json!("1s"), Named),
+        ("acl.role_ttl", json!("1s"), Named),
+        ("acl.token_ttl", json!("1s"), Read),
+        ("acl.tokens.agent", json!("x"), Read),
+        ("acl.tokens.agent_master", json!("x"), Read),
+        ("acl.tokens.agent_recovery", json!("x"), Read),
+        ("acl.tokens.config_file_service_registration", json!("x"), Read),
+        ("acl.tokens.default", json!("x"), Read),
+        ("acl.tokens.dns", json!("x"), Read),
+        ("acl.tokens.initial_management", json!("x"), Read),
+        ("acl.tokens.managed_service_provider", json!([{"x": "y"}]), Refused),
+        ("acl.tokens.master", json!("x"), Read),
+        ("acl.tokens.replication", json!("x"), Read),
+        ("acl_agent_master_token", json!("x"), Read),
+        ("acl_agent_token", json!("x"), Read),
+        ("acl_datacenter", json!("x"), Read),
+        ("acl_default_policy", json!("deny"), Incomplete),
+        ("acl_down_policy", json!("deny"), Read),
+        ("acl_enable_key_list_policy", json!(true), Read),
+        ("acl_master_token", json!("x"), Read),
+        ("acl_replication_token", json!("x"), Read),
+        ("acl_token", json!("x"), Read),
+        ("acl_ttl", json!("1s"), Read),
         ("audit", json!({"enabled": true}), Refused),
         ("auto_config", json!({"enabled": true}), Refused),
         ("auto_encrypt", json!({"tls": true}), Refused),
@@ -340,6 +359,7 @@ fn every_key_of_consul_is_known_and_has_its_fate() {
             }
             (Incomplete, Err(Error::Invalid(text))) => {
                 let key = path.trim_end_matches("_https").trim_end_matches("_rpc");
+                let key = key.trim_start_matches("acl_");
                 assert!(text.contains(key), "{path}: {text}");
             }
             _ => panic!("{path}: not {fate:?}: {result:?}"),

@@ -23,8 +23,8 @@ impl Node {
     pub fn at(&self, datacenter: &str) -> Self {
         let is_own = datacenter == self.inner.config.datacenter;
         Self {
-            inner: self.inner.clone(),
             elsewhere: (!is_own).then(|| datacenter.into()),
+            ..self.clone()
         }
     }
 
@@ -118,10 +118,8 @@ impl Node {
             Request::Read(query.clone(), options)
         };
         let deadline = until + CALL_TIMEOUT + FURTHER;
-        match self.across(datacenter, request, deadline).await? {
-            Answer::Read(reply) => Ok(*reply),
-            _ => Err(Error::Unknown),
-        }
+        let answer = self.across(datacenter, request, deadline).await?;
+        super::read_of(answer)
     }
 
     /// The datacenters as another one sees them.
@@ -175,10 +173,7 @@ impl Node {
                 let proposed = node.propose_encoded(command, deadline).await;
                 proposed.map(Answer::Applied)
             }
-            Request::Read(query, options) => {
-                let reply = node.read(query, options).await;
-                reply.map(|reply| Answer::Read(Box::new(reply)))
-            }
+            Request::Read(query, options) => node.read(query, options).await.map(super::read),
             Request::Peers => node.peers().await,
             Request::RaftConfiguration(led) => {
                 let found = node.raft_configuration(!led).await;
@@ -225,8 +220,9 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::Save { .. }
         | Request::SavedPiece { .. }
         | Request::SignLeaf(_)
+        | Request::Grant(_)
         | Request::Datacenters => true,
-        Request::In { request, .. } => is_repeatable(request),
+        Request::In { request, .. } | Request::As { request, .. } => is_repeatable(request),
         _ => false,
     }
 }

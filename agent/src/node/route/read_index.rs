@@ -115,8 +115,10 @@ impl Node {
         if timeout(CATCH_UP, applied).await.is_err() {
             return self.ask_to_read(query, options, until).await;
         }
-        server.wait(query, options, until).await;
-        let reply = server.reply(query, Duration::ZERO);
-        Answered(Ok(Answer::Read(Box::new(reply))))
+        if let Err(error) = server.wait(&self.caller, query, options, until).await {
+            return Answered(Err(error));
+        }
+        let reply = server.reply(&self.caller, query, Duration::ZERO);
+        Answered(reply.map(super::read))
     }
 }
