@@ -55,6 +55,29 @@ pub enum Resource {
 }
 
 impl Resource {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Resource::Acl,
+        Resource::Agent,
+        Resource::Event,
+        Resource::Identity,
+        Resource::Intention,
+        Resource::Key,
+        Resource::Keyring,
+        Resource::Mesh,
+        Resource::Node,
+        Resource::Operator,
+        Resource::Peering,
+        Resource::Query,
+        Resource::Service,
+        Resource::Session,
+    ];
+
+    /// By its name in rules.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
     /// As rules spell it.
     pub fn name(self) -> &'static str {
         match self {

@@ -24,6 +24,7 @@ use crate::leader::autopilot::ClusterHealth;
 use crate::local::Local;
 use crate::node::{
     Datacenter, Error as NodeError, Gauge, Node, PeerRef, RaftServer, ReadOptions, Reply, Saved,
+    TokenUse,
 };
 use crate::state::{Command, Outcome, Query, Session};
 
@@ -63,6 +64,7 @@ mod session;
 mod settings;
 mod snapshot;
 mod status;
+mod tokens;
 mod txn;
 mod usage;
 mod views;
@@ -85,6 +87,8 @@ pub trait Api: Send + Sync + Sized + 'static {
     fn at(&self, datacenter: &str) -> Self;
     /// See [`Node::with`].
     fn with(&self, secret: &str) -> Self;
+    /// See [`Node::set_token`].
+    fn set_token(&self, of: TokenUse, secret: &str) -> Result<(), NodeError>;
     /// See [`Node::holder`].
     fn holder(&self) -> impl Future<Output = Result<Option<SharedHolder>, NodeError>> + Send;
     /// See [`Node::datacenters`].
@@ -205,6 +209,10 @@ impl Api for Node {
 
     fn with(&self, secret: &str) -> Self {
         Node::with(self, secret)
+    }
+
+    fn set_token(&self, of: TokenUse, secret: &str) -> Result<(), NodeError> {
+        Node::set_token(self, of, secret)
     }
 
     fn holder(&self) -> impl Future<Output = Result<Option<SharedHolder>, NodeError>> + Send {

@@ -21,6 +21,7 @@ mod space;
 mod start;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod user_events;
 mod wan;
 
@@ -38,6 +39,7 @@ pub use gauges::Gauge;
 pub use local::ReloadError;
 pub use save::Saved;
 pub use start::{StartError, start};
+pub use tokens::TokenUse;
 pub use wan::Datacenter;
 
 use crate::config::Config;

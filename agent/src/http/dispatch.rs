@@ -3,12 +3,12 @@
 use super::request::Request;
 use super::route::{
     Agent, Catalog, Closed, Config, Connect, Coordinate, Event, Health, Local, Mesh, Operator,
-    Query, Route, Session, Status,
+    Query, Route, Session, Status, Tokens,
 };
 use super::server::{Answer, Server};
 use super::{
     Api, agent, autopilot, catalog, closed, config, connect, coordinate, event, health, intentions,
-    kv, local, mesh, operator, query, session, snapshot, status, txn, usage,
+    kv, local, mesh, operator, query, session, snapshot, status, tokens, txn, usage,
 };
 use crate::state::CheckStatus;
 
@@ -39,6 +39,8 @@ impl<A: Api> Server<A> {
             Route::Mesh(route) => self.of_mesh(route, request, rest),
             Route::Snapshot => answer!(snapshot::handle(self, request).await),
             Route::Txn => answer!(txn::handle(self, request).await),
+            Route::Tokens(Tokens::OfAgent) => answer!(tokens::set(self, request, rest).await),
+            Route::Tokens(Tokens::Authorize) => answer!(tokens::authorize(self, request).await),
             Route::Closed(route) => self.of_closed(route, request, rest),
         }
     }

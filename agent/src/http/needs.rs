@@ -5,7 +5,9 @@
 
 use super::Api;
 use super::error::Error;
-use super::route::{Agent, Catalog, Closed, Connect, Coordinate, Event, Operator, Route, Session};
+use super::route::{
+    Agent, Catalog, Closed, Connect, Coordinate, Event, Operator, Route, Session, Tokens,
+};
 use super::server::Server;
 use crate::acl::{Access, Resource, SharedHolder};
 
@@ -58,6 +60,9 @@ pub(super) fn need(route: Route, method: &str) -> Need {
         Route::Connect(_) => Servers,
         // Where it is fired; what is shown is filtered.
         Route::Event(Event::Fire | Event::List) => Handler,
+        Route::Tokens(Tokens::OfAgent) => Own(Resource::Agent, Write),
+        // Everybody may know what their own token allows.
+        Route::Tokens(Tokens::Authorize) => Handler,
         Route::Closed(Closed::Acl) => Servers,
         Route::Closed(Closed::Keyring) if is_read => Own(Resource::Keyring, Read),
         Route::Closed(Closed::Keyring) => Own(Resource::Keyring, Write),

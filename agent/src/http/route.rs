@@ -19,7 +19,15 @@ pub(super) enum Route {
     Mesh(Mesh),
     Snapshot,
     Txn,
+    Tokens(Tokens),
     Closed(Closed),
+}
+
+/// Tokens that an agent uses, and what one allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tokens {
+    OfAgent,
+    Authorize,
 }
 
 /// `/v1/status`.
@@ -308,8 +316,8 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/acl/templated-policies", GET, Route::Closed(Closed::Acl)),
     endpoint("/v1/acl/templated-policy/name/", GET, Route::Closed(Closed::Acl)),
     endpoint("/v1/acl/templated-policy/preview/", POST, Route::Closed(Closed::Acl)),
-    endpoint("/v1/internal/acl/authorize", POST, Route::Closed(Closed::Acl)),
-    endpoint("/v1/agent/token/", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/internal/acl/authorize", POST, Route::Tokens(Tokens::Authorize)),
+    endpoint("/v1/agent/token/", PUT, Route::Tokens(Tokens::OfAgent)),
 ];
 
 const fn endpoint(

@@ -193,6 +193,10 @@ impl Api for Arc<Fake> {
         self.clone()
     }
 
+    fn set_token(&self, of: TokenUse, secret: &str) -> Result<(), NodeError> {
+        self.call(format!("token {of:?} {secret}"))
+    }
+
     async fn holder(&self) -> Result<Option<SharedHolder>, NodeError> {
         Ok(None)
     }

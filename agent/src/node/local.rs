@@ -49,7 +49,7 @@ impl Node {
         let local = self.local();
         local.reload(&config.services, &config.checks)?;
         self.inner.tls.take_over(tls);
-        self.set_tokens(config.acl.tokens.clone());
+        self.reload_tokens(&config.acl.tokens);
         local.set_meta(own_row(config, self.inner.node_id).meta);
         Ok(())
     }

@@ -160,6 +160,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
         elsewhere: None,
         caller: super::access::Caller::Own,
     };
+    node.reload_tokens(&node.config().acl.tokens);
     if let Some(wan) = &node.inner.wan {
         let (gossip, own) = (wan.gossip.clone(), node.config().datacenter.clone());
         node.tls().find_datacenters(move |address| {
