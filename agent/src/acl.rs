@@ -13,6 +13,7 @@ mod rules;
 mod templates;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 pub use authorizer::{Authorizer, DefaultPolicy};
 pub use holder::{Denied, Granted, Holder, SharedHolder};

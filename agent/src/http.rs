@@ -28,6 +28,7 @@ use crate::node::{
 };
 use crate::state::{Command, Outcome, Query, Session};
 
+mod acl;
 mod agent;
 mod autopilot;
 mod blocking;
@@ -89,6 +90,8 @@ pub trait Api: Send + Sync + Sized + 'static {
     fn with(&self, secret: &str) -> Self;
     /// See [`Node::set_token`].
     fn set_token(&self, of: TokenUse, secret: &str) -> Result<(), NodeError>;
+    /// See [`Node::secret`].
+    fn secret(&self) -> String;
     /// See [`Node::holder`].
     fn holder(&self) -> impl Future<Output = Result<Option<SharedHolder>, NodeError>> + Send;
     /// See [`Node::datacenters`].
@@ -209,6 +212,10 @@ impl Api for Node {
 
     fn with(&self, secret: &str) -> Self {
         Node::with(self, secret)
+    }
+
+    fn secret(&self) -> String {
+        Node::secret(self)
     }
 
     fn set_token(&self, of: TokenUse, secret: &str) -> Result<(), NodeError> {

@@ -79,7 +79,7 @@ impl<'a> From<&'a CaRoot> for Root<'a> {
 }
 
 /// RFC 3339, in whole seconds.
-fn time(unix_ms: u64) -> String {
+pub(super) fn time(unix_ms: u64) -> String {
     let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
     let time = jiff::Timestamp::from_second(seconds);
     time.unwrap_or(jiff::Timestamp::MAX).to_string()

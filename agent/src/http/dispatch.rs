@@ -7,8 +7,8 @@ use super::route::{
 };
 use super::server::{Answer, Server};
 use super::{
-    Api, agent, autopilot, catalog, closed, config, connect, coordinate, event, health, intentions,
-    kv, local, mesh, operator, query, session, snapshot, status, tokens, txn, usage,
+    Api, acl, agent, autopilot, catalog, closed, config, connect, coordinate, event, health,
+    intentions, kv, local, mesh, operator, query, session, snapshot, status, tokens, txn, usage,
 };
 use crate::state::CheckStatus;
 
@@ -39,6 +39,7 @@ impl<A: Api> Server<A> {
             Route::Mesh(route) => self.of_mesh(route, request, rest),
             Route::Snapshot => answer!(snapshot::handle(self, request).await),
             Route::Txn => answer!(txn::handle(self, request).await),
+            Route::Acl(route) => answer!(acl::handle(self, route, request, rest).await),
             Route::Tokens(Tokens::OfAgent) => answer!(tokens::set(self, request, rest).await),
             Route::Tokens(Tokens::Authorize) => answer!(tokens::authorize(self, request).await),
             Route::Closed(route) => self.of_closed(route, request, rest),

@@ -6,7 +6,7 @@
 use super::Api;
 use super::error::Error;
 use super::route::{
-    Agent, Catalog, Closed, Connect, Coordinate, Event, Operator, Route, Session, Tokens,
+    Acl, Agent, Catalog, Closed, Connect, Coordinate, Event, Operator, Route, Session, Tokens,
 };
 use super::server::Server;
 use crate::acl::{Access, Resource, SharedHolder};
@@ -60,6 +60,7 @@ pub(super) fn need(route: Route, method: &str) -> Need {
         Route::Connect(_) => Servers,
         // Where it is fired; what is shown is filtered.
         Route::Event(Event::Fire | Event::List) => Handler,
+        Route::Acl(acl) => of_acl(acl, is_read),
         Route::Tokens(Tokens::OfAgent) => Own(Resource::Agent, Write),
         // Everybody may know what their own token allows.
         Route::Tokens(Tokens::Authorize) => Handler,
@@ -73,6 +74,32 @@ pub(super) fn need(route: Route, method: &str) -> Need {
             Own(Resource::Peering, Write)
         }
         Route::Closed(Closed::Profile) => Own(Resource::Operator, Read),
+    }
+}
+
+fn of_acl(route: Acl, is_read: bool) -> Need {
+    match route {
+        // Whoever may do that, knows an index; whoever asks for their own token, knows its secret.
+        Acl::Bootstrap | Acl::TokenSelf | Acl::Replication => Servers,
+        Acl::Tokens
+        | Acl::TokenNew
+        | Acl::Token
+        | Acl::Policies
+        | Acl::PolicyNew
+        | Acl::PolicyNamed
+        | Acl::Policy
+        | Acl::Roles
+        | Acl::RoleNew
+        | Acl::RoleNamed
+        | Acl::Role
+        | Acl::Methods
+        | Acl::MethodNew
+        | Acl::Method
+        | Acl::BindingRules
+        | Acl::BindingRuleNew
+        | Acl::BindingRule => Own(Resource::Acl, if is_read { Read } else { Write }),
+        // They hold nothing.
+        Acl::Templates | Acl::TemplateNamed | Acl::TemplatePreview => Own(Resource::Acl, Read),
     }
 }
 

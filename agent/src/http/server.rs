@@ -130,6 +130,16 @@ impl<A: Api> Server<A> {
         }
     }
 
+    /// The same API, for whoever holds this token.
+    pub(super) fn with(&self, secret: &str) -> Self {
+        Self {
+            api: self.api.with(secret),
+            elsewhere: self.elsewhere.clone(),
+            holder: None,
+            common: self.common.clone(),
+        }
+    }
+
     /// Serves several listeners until the shutdown; see [`Server::serve`].
     pub async fn run(self: Arc<Self>, listeners: Vec<Box<dyn Listener>>) {
         let served = listeners.into_iter().map(|l| self.clone().serve(l));

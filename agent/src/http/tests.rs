@@ -193,6 +193,10 @@ impl Api for Arc<Fake> {
         self.clone()
     }
 
+    fn secret(&self) -> String {
+        String::new()
+    }
+
     fn set_token(&self, of: TokenUse, secret: &str) -> Result<(), NodeError> {
         self.call(format!("token {of:?} {secret}"))
     }

@@ -15,7 +15,9 @@ use crate::acl::{
 use crate::config::{DownPolicy, Secret, Tokens};
 use crate::env::Env;
 use crate::rpc::{Answer, Request};
-use crate::state::{AclPolicy, AclQuery, AclStep, Command, Outcome, Query, Stamped, Store, TxnOp};
+use crate::state::{
+    ANONYMOUS_SECRET, AclPolicy, AclQuery, AclStep, Command, Outcome, Query, Stamped, Store, TxnOp,
+};
 use crate::{ca, state};
 
 /// Tokens that a client remembers. Beyond that it forgets all and asks anew.
@@ -121,6 +123,14 @@ impl Node {
             secret => secret,
         };
         self.by(Caller::Holder(secret.into()))
+    }
+
+    /// The secret in whose name this handle asks; that of the anonymous token for none.
+    pub fn secret(&self) -> String {
+        match &self.caller {
+            Caller::Holder(secret) if !secret.is_empty() => secret.to_string(),
+            _ => ANONYMOUS_SECRET.to_owned(),
+        }
     }
 
     /// For what the agent does on its own, at the servers.
@@ -346,10 +356,17 @@ impl Server {
                 text: "a server of a version without ACLs is in this cluster, and would stop at this: upgrade it first"
                     .to_owned(),
             }),
-            Command::Acl(AclStep::Bootstrap { reset, .. }) => {
-                *reset = guard.reset_index();
-                return Ok(Admitted::Bootstrap(stamped.encode()));
-            }
+            Command::Acl(step) => match (step.invalid(guard.env.clock.unix_ms()), step) {
+                (Some(text), _) => Some(Outcome::Error {
+                    code: state::Refusal::InvalidAcl,
+                    text,
+                }),
+                (None, AclStep::Bootstrap { reset, .. }) => {
+                    *reset = guard.reset_index();
+                    return Ok(Admitted::Bootstrap(stamped.encode()));
+                }
+                (None, _) => None,
+            },
             _ => None,
         };
         Ok(match outcome {
