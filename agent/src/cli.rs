@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+mod acl;
 mod agent;
 mod api;
 mod catalog;
@@ -51,7 +52,7 @@ const VERBS: &[(&str, &str)] = &[
         "agent",
         "Runs an agent: a server or a client (the word may be left out)",
     ),
-    ("acl", "Not supported: ACLs"),
+    ("acl", "Tokens, policies and roles"),
     ("catalog", "Reads the catalog"),
     ("config", "Reads and writes the cluster's config entries"),
     ("connect", "Shows and changes the certificate authority"),
@@ -70,8 +71,8 @@ const VERBS: &[(&str, &str)] = &[
     ("kv", "Reads and writes the key/value store"),
     ("leave", "Makes an agent leave gracefully and stop"),
     ("lock", "Runs a command while holding a lock"),
-    ("login", "Not supported: ACLs"),
-    ("logout", "Not supported: ACLs"),
+    ("login", "Gets a token for an identity of somebody else"),
+    ("logout", "Ends a token that login got"),
     ("maint", "Takes a node or a service out of use, and back"),
     ("members", "Lists the members of the cluster"),
     ("monitor", "Follows the log of an agent"),
@@ -168,15 +169,14 @@ fn run(args: &[String], io: &mut Io<'_>) -> u8 {
     };
     let result = match verb {
         "agent" => agent::run(rest, io),
-        "acl" | "keyring" | "login" | "logout" | "resource" | "troubleshoot" => {
-            closed::run(verb, rest)
-        }
+        "keyring" | "resource" | "troubleshoot" => closed::run(verb, rest),
         "keygen" => keygen::run(rest, io),
         "tls" => tls::run(rest, io),
         "validate" => validate::run(rest, io),
         "version" => version::run(rest, io),
         _ => block_on(async {
             match verb {
+                "acl" => acl::run(rest, io).await,
                 "catalog" => catalog::run(rest, io).await,
                 "config" => config::run(rest, io).await,
                 "connect" => connect::run(rest, io).await,
@@ -190,6 +190,8 @@ fn run(args: &[String], io: &mut Io<'_>) -> u8 {
                 "kv" => kv::run(rest, io).await,
                 "leave" => leave::run(rest, io).await,
                 "lock" => lock::run(rest, io).await,
+                "login" => acl::login(rest, io).await,
+                "logout" => acl::logout(rest, io).await,
                 "maint" => maint::run(rest, io).await,
                 "members" => members::run(rest, io).await,
                 "monitor" => monitor::run(rest, io).await,

@@ -44,8 +44,9 @@ pub(super) fn need(route: Route, method: &str) -> Need {
         | Route::Query(_)
         | Route::Config(_)
         | Route::Mesh(_)
-        | Route::Snapshot
         | Route::Txn => Servers,
+        // It holds every key and every token; said before a body of any size is taken.
+        Route::Snapshot => Own(Resource::Acl, Write),
         // Who leads is what a client must know before it can do anything.
         Route::Status(_) => Nothing,
         Route::Agent(agent) => of_agent(agent),
@@ -57,6 +58,7 @@ pub(super) fn need(route: Route, method: &str) -> Need {
         Route::Coordinate(Coordinate::Datacenters) => Nothing,
         Route::Coordinate(_) => Servers,
         Route::Connect(Connect::AgentCaLeaf | Connect::Authorize) => Handler,
+        Route::Connect(Connect::Intentions | Connect::Intention) if !is_read => Handler,
         Route::Connect(_) => Servers,
         // Where it is fired; what is shown is filtered.
         Route::Event(Event::Fire | Event::List) => Handler,
@@ -80,7 +82,8 @@ pub(super) fn need(route: Route, method: &str) -> Need {
 fn of_acl(route: Acl, is_read: bool) -> Need {
     match route {
         // Whoever may do that, knows an index; whoever asks for their own token, knows its secret.
-        Acl::Bootstrap | Acl::TokenSelf | Acl::Replication => Servers,
+        Acl::Bootstrap | Acl::TokenSelf => Servers,
+        Acl::Replication => Nothing,
         Acl::Tokens
         | Acl::TokenNew
         | Acl::Token

@@ -64,7 +64,7 @@ pub(super) fn print(config: &Config, node_id: Option<&str>) -> String {
             ),
         ),
         ("Gossip Encryption", "false".to_owned()),
-        ("ACL Enabled", "false".to_owned()),
+        ("ACL Enabled", config.acl.enabled.to_string()),
         ("HTTPS TLS", verified(&config.tls.https)),
         ("Internal RPC TLS", rpc_tls),
     ];

@@ -95,9 +95,6 @@ fn peerings_are_asked_for() {
 #[test]
 fn verbs_of_what_is_not_there_say_so() {
     for (line, wanted) in [
-        ("acl bootstrap", "ACL support disabled"),
-        ("login -method=x", "ACL support disabled"),
-        ("logout", "ACL support disabled"),
         ("keyring -list", "cannot encrypt gossip"),
         ("troubleshoot upstreams", "Envoy"),
         ("resource list", "resource API"),
@@ -107,8 +104,8 @@ fn verbs_of_what_is_not_there_say_so() {
         let said = bad(line, &[]);
         assert!(said.contains(wanted), "{line}: {said}");
     }
-    let (help, _) = good("acl -help", &[]);
-    assert!(help.starts_with("Usage: agent acl"));
+    let (help, _) = good("resource -help", &[]);
+    assert!(help.starts_with("Usage: agent resource"));
 }
 
 #[test]

@@ -1,8 +1,15 @@
 //! Tokens: whoever has none gets nothing, wherever they ask.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
 
-use tests::{Cluster, Reply, SERVERS};
+use serde_json::Value;
+use tests::{Cluster, Http, Reply, SERVERS};
+
+mod matrix;
+mod verbs;
 
 /// A token that may do everything.
 const MANAGER: &str = "3a1f6c1e-7f3b-4a55-9a86-0d6a8c1f2b10";
@@ -152,4 +159,149 @@ fn servers_leave_and_come_back_although_nobody_has_a_token_for_that() {
         log.count("failed to leave raft configuration gracefully"),
         0
     );
+}
+
+/// One server that asks for tokens.
+struct Guarded {
+    cluster: Cluster,
+}
+
+/// A token as it was made.
+struct Token {
+    accessor: String,
+    secret: String,
+}
+
+impl Guarded {
+    fn new() -> Self {
+        Self::with(&format!(
+            "tokens {{ initial_management = \"{MANAGER}\" agent = \"{MANAGER}\" }}"
+        ))
+    }
+
+    /// With more in its block `acl`.
+    fn with(more: &str) -> Self {
+        let mut cluster = Cluster::new();
+        let file = cluster.path("acl.hcl");
+        let text = format!(
+            "enable_debug = true\nacl {{ enabled = true default_policy = \"deny\" {more} }}"
+        );
+        fs::write(&file, text).expect("room");
+        let file = file.display().to_string();
+        cluster["A"].start(&["-server", "-bootstrap", "-config-file", &file]);
+        cluster["A"].wait_for_line("consul: cluster leadership acquired");
+        let guarded = Self { cluster };
+        if more.contains(MANAGER) {
+            tests::eventually("the manager's token", || {
+                let path = format!("/v1/acl/token/self?token={MANAGER}");
+                let reply = guarded.http().get(&path).map_err(|e| e.to_string())?;
+                match reply.status {
+                    200 => Ok(()),
+                    _ => Err(reply.text()),
+                }
+            });
+        }
+        guarded
+    }
+
+    fn http(&self) -> Http {
+        self.cluster["A"].http()
+    }
+
+    /// A verb in the manager's name.
+    fn cli(&self, words: &[&str]) -> tests::Output {
+        let address = format!("-http-addr={}", self.http().address);
+        let token = format!("-token={MANAGER}");
+        let (verb, rest) = words.split_at(words.iter().take_while(|w| !w.starts_with('-')).count());
+        tests::run(
+            "agent",
+            &[verb, &[address.as_str(), token.as_str()], rest].concat(),
+        )
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        let said = self.cli(&[words, &["-format=json"]].concat()).success();
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+
+    /// A token with these rules.
+    fn token(&self, name: &str, rules: &str) -> Token {
+        let (name, rules) = (format!("-name={name}"), format!("-rules={rules}"));
+        let policy = self.json(&["acl", "policy", "create", &name, &rules]);
+        let id = format!("-policy-id={}", policy["ID"].as_str().expect("an id"));
+        self.made(&["acl", "token", "create", &id])
+    }
+
+    /// A token that may look at everything.
+    fn reader(&self) -> Token {
+        self.made(&[
+            "acl",
+            "token",
+            "create",
+            "-policy-name=builtin/global-read-only",
+        ])
+    }
+
+    fn made(&self, words: &[&str]) -> Token {
+        let token = self.json(words);
+        let text = |key: &str| token[key].as_str().expect("a text").to_owned();
+        Token {
+            accessor: text("AccessorID"),
+            secret: text("SecretID"),
+        }
+    }
+
+    fn revoke(&self, token: &Token) {
+        let accessor = format!("-accessor-id={}", token.accessor);
+        self.cli(&["acl", "token", "delete", &accessor]).success();
+    }
+
+    /// Something to look at: a key, and a service with a check on this agent.
+    fn seed(&self) {
+        let http = self.http();
+        for (path, body) in [
+            ("/v1/kv/a", "1"),
+            (
+                "/v1/agent/service/register",
+                r#"{"Name":"web","ID":"web1"}"#,
+            ),
+            (
+                "/v1/agent/check/register",
+                r#"{"Name":"ttl","ServiceID":"web1","TTL":"10m"}"#,
+            ),
+            (
+                "/v1/config",
+                r#"{"Kind":"service-defaults","Name":"web","Protocol":"http"}"#,
+            ),
+        ] {
+            let reply = http.put(&format!("{path}?token={MANAGER}"), body);
+            let reply = reply.expect("an answer");
+            assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        }
+    }
+
+    /// The head of an answer, and the whole of one that refuses.
+    fn head_of(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(self.http().address).expect("it listens");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .expect("a socket");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).expect("it listens");
+        let mut answer = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            let text = String::from_utf8_lossy(&answer);
+            if text.contains("\r\n\r\n") && !text.starts_with("HTTP/1.1 403") {
+                return text.into_owned();
+            }
+            match stream.read(&mut piece).expect("an answer") {
+                0 => return text.into_owned(),
+                read => answer.extend_from_slice(&piece[..read]),
+            }
+        }
+    }
 }
