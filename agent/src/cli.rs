@@ -24,6 +24,7 @@ mod intention;
 mod io;
 mod join;
 mod keygen;
+mod keyring;
 mod kv;
 mod leave;
 mod lock;
@@ -67,7 +68,10 @@ const VERBS: &[(&str, &str)] = &[
     ("intention", "Says which services may connect to which"),
     ("join", "Makes an agent join a cluster"),
     ("keygen", "Prints a new gossip encryption key"),
-    ("keyring", "Not supported: gossip encryption"),
+    (
+        "keyring",
+        "Lists and changes the keys that gossip is encrypted with",
+    ),
     ("kv", "Reads and writes the key/value store"),
     ("leave", "Makes an agent leave gracefully and stop"),
     ("lock", "Runs a command while holding a lock"),
@@ -169,7 +173,7 @@ fn run(args: &[String], io: &mut Io<'_>) -> u8 {
     };
     let result = match verb {
         "agent" => agent::run(rest, io),
-        "keyring" | "resource" | "troubleshoot" => closed::run(verb, rest),
+        "resource" | "troubleshoot" => closed::run(verb, rest),
         "keygen" => keygen::run(rest, io),
         "tls" => tls::run(rest, io),
         "validate" => validate::run(rest, io),
@@ -187,6 +191,7 @@ fn run(args: &[String], io: &mut Io<'_>) -> u8 {
                 "info" => info::run(rest, io).await,
                 "intention" => intention::run(rest, io).await,
                 "join" => join::run(rest, io).await,
+                "keyring" => keyring::run(rest, io).await,
                 "kv" => kv::run(rest, io).await,
                 "leave" => leave::run(rest, io).await,
                 "lock" => lock::run(rest, io).await,

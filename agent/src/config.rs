@@ -24,6 +24,7 @@ mod connect;
 mod cursor;
 mod dns;
 pub(crate) mod document;
+mod encrypt;
 mod entries;
 pub mod files;
 mod gossip;
@@ -47,6 +48,7 @@ pub use build::{FlagSettings, Loaded, load};
 pub use cidr::Cidr;
 pub use connect::Connect;
 pub use dns::{Dns, Soa};
+pub use encrypt::GossipEncryption;
 pub use files::{Format, SourceFile};
 pub use gossip::GossipTimes;
 pub use machine::Machine;
@@ -149,6 +151,8 @@ pub struct Config {
     pub autopilot: Autopilot,
     /// Who may do what. Block `acl`.
     pub acl: Acl,
+    /// How gossip is encrypted.
+    pub encryption: GossipEncryption,
     /// The certificate authority of the service mesh. Block `connect`.
     pub connect: Connect,
     /// Timing of gossip. Block `gossip_lan`.

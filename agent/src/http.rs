@@ -19,12 +19,12 @@ use crate::acl::SharedHolder;
 use crate::ca::{SharedLeaf, Update};
 use crate::coordinate::Coordinate;
 use crate::events::Events;
-use crate::gossip::{JoinError, Member, UserEvent};
+use crate::gossip::{JoinError, KeyringOp, Member, UserEvent};
 use crate::leader::autopilot::ClusterHealth;
 use crate::local::Local;
 use crate::node::{
-    Datacenter, Error as NodeError, Gauge, Node, PeerRef, RaftServer, ReadOptions, Reply, Saved,
-    TokenUse,
+    Datacenter, Error as NodeError, Gauge, Node, PeerRef, PoolKeys, RaftServer, ReadOptions, Reply,
+    Saved, TokenUse,
 };
 use crate::state::{Command, Outcome, Query, Session};
 
@@ -50,6 +50,7 @@ mod health;
 mod host;
 mod intentions;
 mod json;
+mod keyring;
 mod kv;
 mod listen;
 mod local;
@@ -92,6 +93,12 @@ pub trait Api: Send + Sync + Sized + 'static {
     fn set_token(&self, of: TokenUse, secret: &str) -> Result<(), NodeError>;
     /// See [`Node::secret`].
     fn secret(&self) -> String;
+    /// See [`Node::keyring`].
+    fn keyring(
+        &self,
+        op: KeyringOp,
+        own_only: bool,
+    ) -> impl Future<Output = Result<Vec<PoolKeys>, NodeError>> + Send;
     /// See [`Node::holder`].
     fn holder(&self) -> impl Future<Output = Result<Option<SharedHolder>, NodeError>> + Send;
     /// See [`Node::datacenters`].
@@ -212,6 +219,14 @@ impl Api for Node {
 
     fn with(&self, secret: &str) -> Self {
         Node::with(self, secret)
+    }
+
+    fn keyring(
+        &self,
+        op: KeyringOp,
+        own_only: bool,
+    ) -> impl Future<Output = Result<Vec<PoolKeys>, NodeError>> + Send {
+        Node::keyring(self, op, own_only)
     }
 
     fn secret(&self) -> String {

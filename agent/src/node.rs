@@ -7,6 +7,7 @@ mod gate;
 mod gauges;
 mod info;
 mod join;
+mod keyring;
 mod leave;
 mod listen;
 mod local;
@@ -36,6 +37,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 pub use gauges::Gauge;
+pub use keyring::PoolKeys;
 pub use local::ReloadError;
 pub use save::Saved;
 pub use start::{StartError, start};

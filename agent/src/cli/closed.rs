@@ -5,10 +5,6 @@ use super::{Done, Failure};
 /// The verbs, with what is to be known of each.
 const VERBS: &[(&str, &str)] = &[
     (
-        "keyring",
-        "error: this version cannot encrypt gossip, so there are no keys to list or to change",
-    ),
-    (
         "resource",
         "resource is not supported: Consul's resource API (v2) was experimental and is gone from its later versions",
     ),

@@ -93,6 +93,7 @@ layers! {
         datacenter: Option<String>,
         default_query_time: Option<GoDuration>,
         disable_coordinates: Option<bool>,
+        disable_keyring_file: Option<bool>,
         disable_remote_exec: Option<bool>,
         // Only a flag: in a file it is an unknown key.
         #[serde(skip)]
@@ -102,6 +103,9 @@ layers! {
         discovery_max_stale: Option<GoDuration>,
         domain: Option<String>,
         enable_debug: Option<bool>,
+        encrypt: Option<String>,
+        encrypt_verify_incoming: Option<bool>,
+        encrypt_verify_outgoing: Option<bool>,
         enable_local_script_checks: Option<bool>,
         enable_script_checks: Option<bool>,
         gossip_lan: GossipLayer,

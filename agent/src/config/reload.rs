@@ -71,6 +71,7 @@ impl Config {
                 raft_multiplier: "performance.raft_multiplier",
                 autopilot: "autopilot",
                 connect: "connect",
+                encryption: "encrypt and the like",
                 quorum_recovery: "quorum_recovery",
                 raft_set_aside: "raft_set_aside",
                 gossip_lan: "gossip_lan",

@@ -8,7 +8,8 @@ use super::route::{
 use super::server::{Answer, Server};
 use super::{
     Api, acl, agent, autopilot, catalog, closed, config, connect, coordinate, event, health,
-    intentions, kv, local, mesh, operator, query, session, snapshot, status, tokens, txn, usage,
+    intentions, keyring, kv, local, mesh, operator, query, session, snapshot, status, tokens, txn,
+    usage,
 };
 use crate::state::CheckStatus;
 
@@ -150,13 +151,13 @@ impl<A: Api> Server<A> {
                 answer!(operator::transfer_leader(self, &request).await)
             }
             Operator::Usage => answer!(usage::usage(self, &request).await),
+            Operator::Keyring => answer!(keyring::handle(self, request).await),
         }
     }
 
     fn of_closed(&self, route: Closed, request: Request, rest: String) -> Answer<'_> {
         match route {
             Closed::Acl => answer!(Err(closed::acl())),
-            Closed::Keyring => answer!(closed::keyring(self, request).await),
             Closed::Peerings => answer!(Ok(self.json::<[(); 0]>(&request.params, &[]))),
             Closed::Peering => answer!(closed::peering(&request, rest)),
             Closed::PeeringWrite => answer!(Err(closed::no_peering())),

@@ -54,6 +54,8 @@ pub(super) fn need(route: Route, method: &str) -> Need {
         Route::Catalog(Catalog::Datacenters) => Nothing,
         Route::Catalog(_) => Servers,
         Route::Operator(Operator::Usage) => Own(Resource::Operator, Read),
+        Route::Operator(Operator::Keyring) if is_read => Own(Resource::Keyring, Read),
+        Route::Operator(Operator::Keyring) => Own(Resource::Keyring, Write),
         Route::Operator(_) => Servers,
         Route::Coordinate(Coordinate::Datacenters) => Nothing,
         Route::Coordinate(_) => Servers,
@@ -67,8 +69,6 @@ pub(super) fn need(route: Route, method: &str) -> Need {
         // Everybody may know what their own token allows.
         Route::Tokens(Tokens::Authorize) => Handler,
         Route::Closed(Closed::Acl) => Servers,
-        Route::Closed(Closed::Keyring) if is_read => Own(Resource::Keyring, Read),
-        Route::Closed(Closed::Keyring) => Own(Resource::Keyring, Write),
         Route::Closed(Closed::Peering | Closed::Peerings) if is_read => {
             Own(Resource::Peering, Read)
         }

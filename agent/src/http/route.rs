@@ -150,6 +150,7 @@ pub(super) enum Operator {
     RaftPeer,
     RaftTransferLeader,
     Usage,
+    Keyring,
 }
 
 /// `/v1/query`.
@@ -206,7 +207,6 @@ pub(super) enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
     Acl,
-    Keyring,
     Peerings,
     Peering,
     PeeringWrite,
@@ -313,7 +313,7 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     // Consul's documentation and client say POST; PUT is what everything else takes.
     endpoint("/v1/operator/raft/transfer-leader", &["POST", "PUT"], Route::Operator(Operator::RaftTransferLeader)),
     endpoint("/v1/operator/usage", GET, Route::Operator(Operator::Usage)),
-    endpoint("/v1/operator/keyring", &["GET", "POST", "PUT", "DELETE"], Route::Closed(Closed::Keyring)),
+    endpoint("/v1/operator/keyring", &["GET", "POST", "PUT", "DELETE"], Route::Operator(Operator::Keyring)),
     endpoint("/v1/peerings", GET, Route::Closed(Closed::Peerings)),
     // Before the pattern that would take them for names.
     endpoint("/v1/peering/token", POST, Route::Closed(Closed::PeeringWrite)),

@@ -20,9 +20,11 @@ use uuid::Uuid;
 use super::*;
 use crate::acl::SharedHolder;
 use crate::env::{BoxStream, Env, Listener};
+use crate::gossip::KeyringOp;
 use crate::gossip::{Status, Tags};
 use crate::leader::autopilot::{ClusterHealth, ServerHealth};
 use crate::metrics::{self, Metrics};
+use crate::node::PoolKeys;
 use crate::state::{
     Check, CheckStatus, Node as NodeRow, NodePlace, Register, SERF_HEALTH, Shared, Stamped, Store,
 };
@@ -191,6 +193,21 @@ fn address(text: &str) -> SocketAddr {
 impl Api for Arc<Fake> {
     fn with(&self, _: &str) -> Self {
         self.clone()
+    }
+
+    async fn keyring(&self, op: KeyringOp, _: bool) -> Result<Vec<PoolKeys>, NodeError> {
+        let error = match op {
+            KeyringOp::List => "Keyring is empty (encryption not enabled)",
+            _ => "No keyring to modify (encryption not enabled)",
+        };
+        let pool = |wan, name: &str| PoolKeys {
+            wan,
+            datacenter: "dc1".to_owned(),
+            nodes: 1,
+            errors: [(name.to_owned(), error.to_owned())].into(),
+            ..PoolKeys::default()
+        };
+        Ok(vec![pool(true, "a.dc1"), pool(false, "a")])
     }
 
     fn secret(&self) -> String {

@@ -14,6 +14,7 @@ use crate::acl::{
 };
 use crate::config::{DownPolicy, Secret, Tokens};
 use crate::env::Env;
+use crate::gossip::KeyringOp;
 use crate::rpc::{Answer, Request};
 use crate::state::{
     ANONYMOUS_SECRET, AclPolicy, AclQuery, AclStep, Command, Outcome, Query, Stamped, Store, TxnOp,
@@ -455,6 +456,15 @@ impl Server {
             // It holds every key and every token.
             Request::Save { .. } => need(Resource::Acl, "", Access::Write),
             Request::Place(node, _) => need(Resource::Node, node, Access::Write),
+            Request::Keyring { op, .. } => {
+                let access = match op {
+                    KeyringOp::List => Access::Read,
+                    KeyringOp::Install(_) | KeyringOp::Use(_) | KeyringOp::Remove(_) => {
+                        Access::Write
+                    }
+                };
+                need(Resource::Keyring, "", access)
+            }
             Request::Fire(event) => need(Resource::Event, &event.name, Access::Write),
             Request::SignLeaf(csr) => match ca::service_of(csr) {
                 Some(service) => need(Resource::Service, &service, Access::Write),

@@ -463,6 +463,9 @@ impl Node {
                 "a request cannot be in the name of two".to_owned(),
             )),
             Request::Grant(secret) => server.granted(&secret.0),
+            Request::Keyring { op, own_only } => Box::pin(self.keyring(op, own_only))
+                .await
+                .map(Answer::Keyring),
             Request::Propose(bytes) => {
                 let proposed = server.propose(&self.caller, bytes, deadline).await;
                 proposed.map(Answer::Applied)

@@ -402,7 +402,21 @@ fn gossip_settings(config: &Config, id: Uuid, tags: Tags) -> gossip::Settings {
         gossip_interval: times.gossip_interval,
         reconnect_timeout: config.reconnect_timeout,
         coordinates: !config.disable_coordinates,
+        encryption: Some(encryption(config, "local.keyring")),
         ..gossip::Settings::lan(name, id, config.gossip_bind(), snapshot)
+    }
+}
+
+/// How a pool is encrypted, with its keys in this file.
+pub(super) fn encryption(config: &Config, file: &str) -> gossip::Encryption {
+    let settings = &config.encryption;
+    gossip::Encryption {
+        key: settings.key.clone(),
+        file: settings
+            .keyring_file
+            .then(|| config.data_dir.join("serf").join(file)),
+        verify_incoming: settings.verify_incoming,
+        verify_outgoing: settings.verify_outgoing,
     }
 }
 

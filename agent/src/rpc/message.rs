@@ -10,9 +10,9 @@ use crate::archive::About;
 use crate::ca::{Signed, Update};
 use crate::config::Secret;
 use crate::coordinate::Coordinate;
-use crate::gossip::UserEvent;
+use crate::gossip::{KeyringOp, UserEvent};
 use crate::leader::autopilot::ClusterHealth;
-use crate::node::{Datacenter, Error, PeerRef, RaftServer, ReadOptions, Reply};
+use crate::node::{Datacenter, Error, PeerRef, PoolKeys, RaftServer, ReadOptions, Reply};
 use crate::rpc;
 use crate::state::{Outcome, Query, Session};
 
@@ -91,6 +91,13 @@ pub enum Request {
     },
     /// What does the token with this secret allow?
     Grant(Secret),
+    /// Do something with the keys of gossip everywhere, or look at them.
+    Keyring {
+        /// What.
+        op: KeyringOp,
+        /// Whether only in the datacenter of whoever is asked.
+        own_only: bool,
+    },
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
@@ -147,6 +154,8 @@ pub enum Answer {
     Filtered(Box<Reply>),
     /// To [`Request::Grant`].
     Granted(Granted),
+    /// To [`Request::Keyring`].
+    Keyring(Vec<PoolKeys>),
 }
 
 /// An answer, or why there is none.

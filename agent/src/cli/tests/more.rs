@@ -95,7 +95,6 @@ fn peerings_are_asked_for() {
 #[test]
 fn verbs_of_what_is_not_there_say_so() {
     for (line, wanted) in [
-        ("keyring -list", "cannot encrypt gossip"),
         ("troubleshoot upstreams", "Envoy"),
         ("resource list", "resource API"),
         ("snapshot agent", "Consul Enterprise"),

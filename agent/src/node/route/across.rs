@@ -180,6 +180,9 @@ impl Node {
                 found.map(|(servers, index)| Answer::RaftConfiguration(servers, index))
             }
             Request::Datacenters => node.datacenters().await.map(Answer::Datacenters),
+            Request::Keyring { op, own_only } => {
+                node.keyring(op, own_only).await.map(Answer::Keyring)
+            }
             Request::Fire(event) => node.fire(event).await.map(|()| Answer::Done),
             Request::Save { stale } => match node.save(stale).await {
                 Ok(saved) => self.keep_saved(saved),
