@@ -354,11 +354,11 @@ impl Sealer {
         stream.flush().await?;
         let mut theirs = [0; NAME];
         let read = stream.read_exact(&mut theirs).await;
-        read.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => io::Error::other(
+        read.map_err(|error| match was_closed(&error) {
+            true => io::Error::other(
                 "it closed the connection: it may not encrypt its gossip, as this node does",
             ),
-            _ => error,
+            false => error,
         })?;
         let keys = self.of_stream(&own, &theirs);
         let Some((_, key)) = keys.first() else {
@@ -367,11 +367,11 @@ impl Sealer {
         write_sealed(stream, key, Direction::Request, frame).await?;
         let answer = read_sealed(stream)
             .await
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => io::Error::other(
+            .map_err(|error| match was_closed(&error) {
+                true => io::Error::other(
                     "it closed the connection: it may have none of this node's gossip keys",
                 ),
-                _ => error,
+                false => error,
             })?;
         opened(key, Direction::Answer, answer).ok_or_else(|| io::Error::other(OpenError::NoKey))
     }
@@ -394,6 +394,14 @@ impl Sealer {
         }
         Ok(Err(OpenError::NoKey))
     }
+}
+
+/// Whether the other side ended it, with or without regard for what it had not read.
+pub(super) fn was_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
 }
 
 /// Whether a stream's first bytes say that it is sealed.

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::codec::{DecodeError, Exchange, FRAME_HEAD, FrameKind, open_frame, seal_frame};
 use super::driver::Command;
 use super::keyring::KeyringOp;
-use super::sealed::{self, OpenError, is_sealed};
+use super::sealed::{self, OpenError, is_sealed, was_closed};
 use super::{JoinError, Shared};
 use crate::env::{BoxStream, Env, Listener};
 
@@ -34,7 +34,7 @@ enum StreamError {
     Decode(#[from] DecodeError),
     #[error("{0}")]
     Open(#[from] OpenError),
-    #[error("closed without an answer")]
+    #[error("closed without an answer, as by one whose gossip is encrypted")]
     Closed,
     #[error("unexpected kind of frame")]
     Kind,
@@ -146,7 +146,12 @@ async fn talk(
             None => {
                 stream.write_all(&frame).await?;
                 stream.flush().await?;
-                read_frame(&mut stream, &[]).await
+                read_frame(&mut stream, &[])
+                    .await
+                    .map_err(|error| match error {
+                        StreamError::Io(error) if was_closed(&error) => StreamError::Closed,
+                        error => error,
+                    })
             }
         }
     };
