@@ -157,7 +157,7 @@ impl<A: Api> Server<A> {
 
     fn of_closed(&self, route: Closed, request: Request, rest: String) -> Answer<'_> {
         match route {
-            Closed::Acl => answer!(Err(closed::acl())),
+            Closed::Login => answer!(Err(closed::login(self))),
             Closed::Peerings => answer!(Ok(self.json::<[(); 0]>(&request.params, &[]))),
             Closed::Peering => answer!(closed::peering(&request, rest)),
             Closed::PeeringWrite => answer!(Err(closed::no_peering())),

@@ -68,7 +68,8 @@ pub(super) fn need(route: Route, method: &str) -> Need {
         Route::Tokens(Tokens::OfAgent) => Own(Resource::Agent, Write),
         // Everybody may know what their own token allows.
         Route::Tokens(Tokens::Authorize) => Handler,
-        Route::Closed(Closed::Acl) => Servers,
+        // Nothing is handed out.
+        Route::Closed(Closed::Login) => Nothing,
         Route::Closed(Closed::Peering | Closed::Peerings) if is_read => {
             Own(Resource::Peering, Read)
         }

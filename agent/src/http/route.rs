@@ -206,7 +206,7 @@ pub(super) enum Event {
 /// What Consul answers where a feature is not in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
-    Acl,
+    Login,
     Peerings,
     Peering,
     PeeringWrite,
@@ -321,8 +321,8 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/peering/", &["GET", "DELETE"], Route::Closed(Closed::Peering)),
     endpoint("/debug/pprof/", GET, Route::Closed(Closed::Profile)),
     endpoint("/v1/acl/bootstrap", PUT, Route::Acl(Acl::Bootstrap)),
-    endpoint("/v1/acl/login", POST, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/logout", POST, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/login", POST, Route::Closed(Closed::Login)),
+    endpoint("/v1/acl/logout", POST, Route::Closed(Closed::Login)),
     endpoint("/v1/acl/replication", GET, Route::Acl(Acl::Replication)),
     endpoint("/v1/acl/tokens", GET, Route::Acl(Acl::Tokens)),
     endpoint("/v1/acl/token", PUT, Route::Acl(Acl::TokenNew)),
