@@ -29,7 +29,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -38,7 +37,6 @@ use uuid::Uuid;
 
 use crate::coordinate::Coordinate;
 use crate::env::Env;
-use crate::log::Told;
 
 mod codec;
 mod driver;
@@ -49,6 +47,7 @@ mod ledger;
 mod probes;
 mod sealed;
 mod settings;
+mod shared;
 mod snapshot;
 mod start;
 mod swim;
@@ -58,7 +57,7 @@ mod window;
 
 use codec::FrameKind;
 use driver::Command;
-use sealed::Sealer;
+use shared::Shared;
 use snapshot::Remembered;
 
 pub use keyring::{GossipKey, KeyError, KeyText, KeyringOp};
@@ -205,111 +204,6 @@ pub enum JoinError {
         /// Why.
         reason: String,
     },
-}
-
-/// What the driver shows to readers, who never wait for it.
-pub(crate) struct Shared {
-    members: ArcSwap<Vec<Arc<Member>>>,
-    local: ArcSwap<Member>,
-    changes: watch::Sender<u64>,
-    events: broadcast::Sender<Event>,
-    user_events: broadcast::Sender<Arc<UserEvent>>,
-    event_time: AtomicU64,
-    coordinate: ArcSwap<Coordinate>,
-    coordinate_resets: AtomicU64,
-    /// Where the others are, where that is kept.
-    places: ArcSwap<BTreeMap<Uuid, Coordinate>>,
-    health_score: AtomicU64,
-    intent_queue: AtomicU64,
-    datagrams_dropped: AtomicU64,
-    streams_dropped: AtomicU64,
-    /// What was said of those who speak another version.
-    told: Told,
-    /// The keys, where the pool is encrypted.
-    sealer: Option<Arc<Sealer>>,
-}
-
-impl Shared {
-    fn new(local: Member, events: usize, sealer: Option<Arc<Sealer>>) -> Self {
-        let local = Arc::new(local);
-        Self {
-            members: ArcSwap::from_pointee(vec![Arc::clone(&local)]),
-            local: ArcSwap::new(local),
-            changes: watch::Sender::new(0),
-            events: broadcast::Sender::new(events),
-            user_events: broadcast::Sender::new(events),
-            event_time: AtomicU64::new(0),
-            coordinate: ArcSwap::default(),
-            coordinate_resets: AtomicU64::new(0),
-            places: ArcSwap::default(),
-            health_score: AtomicU64::new(0),
-            intent_queue: AtomicU64::new(0),
-            datagrams_dropped: AtomicU64::new(0),
-            streams_dropped: AtomicU64::new(0),
-            told: Told::default(),
-            sealer,
-        }
-    }
-
-    /// Says, once, that somebody speaks another version of the gossip protocol: it can never become a member.
-    fn note_version(&self, from: SocketAddr, error: &codec::DecodeError) {
-        if matches!(error, codec::DecodeError::Sealed) {
-            if self.told.is_news(from.ip(), &error.to_string()) {
-                tracing::error!(target: "serf", "dropped what {from} sent: {error}");
-            }
-            return;
-        }
-        if matches!(error, codec::DecodeError::Version(_))
-            && self.told.is_news(from.ip(), &error.to_string())
-        {
-            tracing::error!(
-                target: "serf",
-                "dropped what {from} sent: {error}: run the same version everywhere"
-            );
-        }
-    }
-
-    fn change_keys(&self, op: &KeyringOp) -> Result<Vec<String>, String> {
-        let Some(sealer) = &self.sealer else {
-            return Err(match op {
-                KeyringOp::List => "Keyring is empty (encryption not enabled)",
-                _ => "No keyring to modify (encryption not enabled)",
-            }
-            .to_owned());
-        };
-        sealer.change(op)?;
-        Ok(sealer.keys())
-    }
-
-    /// Says, once an address, that what came from there was not opened.
-    fn note_unopened(&self, from: SocketAddr, error: sealed::OpenError) {
-        if error != sealed::OpenError::Replayed && self.told.is_news(from.ip(), &error.to_string())
-        {
-            tracing::error!(target: "serf", "dropped what {from} sent: {error}");
-        }
-    }
-
-    /// Shows the members as they are after `events`, then tells.
-    fn publish(&self, members: Vec<Arc<Member>>, local: Option<Arc<Member>>, events: Vec<Event>) {
-        self.members.store(Arc::new(members));
-        if let Some(local) = local {
-            self.local.store(local);
-        }
-        for event in events {
-            event.log();
-            // Nobody may be listening.
-            let _ = self.events.send(event);
-        }
-        self.changes.send_modify(|count| *count += 1);
-    }
-
-    fn publish_user_events(&self, events: Vec<Arc<UserEvent>>, clock: u64) {
-        self.event_time.store(clock, Ordering::Relaxed);
-        for event in events {
-            // Nobody may be listening.
-            let _ = self.user_events.send(event);
-        }
-    }
 }
 
 impl Event {

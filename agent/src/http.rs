@@ -89,6 +89,8 @@ pub trait Api: Send + Sync + Sized + 'static {
     fn at(&self, datacenter: &str) -> Self;
     /// See [`Node::with`].
     fn with(&self, secret: &str) -> Self;
+    /// See [`Node::own`].
+    fn own(&self) -> Self;
     /// See [`Node::set_token`].
     fn set_token(&self, of: TokenUse, secret: &str) -> Result<(), NodeError>;
     /// See [`Node::secret`].
@@ -219,6 +221,10 @@ impl Api for Node {
 
     fn with(&self, secret: &str) -> Self {
         Node::with(self, secret)
+    }
+
+    fn own(&self) -> Self {
+        Node::own(self)
     }
 
     fn keyring(

@@ -18,16 +18,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use futures::future::{BoxFuture, FutureExt as _};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub(super) use stream::{answer, is_sealed, was_closed};
 
 use super::keyring::{GossipKey, Keyring, KeyringOp};
 use super::window::Window;
-use crate::env::{BoxStream, Datagrams, Env, Random, write_atomic};
+use crate::env::{Datagrams, Env, Random, write_atomic};
 
 /// First bytes of a sealed datagram; the last is a version.
 const DATAGRAM_MAGIC: [u8; 3] = [0xC7, 0x5F, 1];
-/// First bytes of a sealed stream; the last is a version.
-const STREAM_MAGIC: [u8; 4] = [0xC7, b'g', b'e', 1];
 /// Bytes of a sender's name, and of what each side of a stream says first.
 const NAME: usize = 16;
 /// Bytes before what is sealed.
@@ -330,97 +333,11 @@ impl Sealer {
     pub(super) fn demands(&self) -> bool {
         self.verify_incoming
     }
-
-    /// The keys that open a stream, each for one direction: of this pool, for what both sides said first.
-    fn of_stream(
-        &self,
-        asker: &[u8; NAME],
-        answerer: &[u8; NAME],
-    ) -> Vec<(GossipKey, LessSafeKey)> {
-        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        let salt = [*asker, *answerer].concat();
-        let derived = ring.keys.keys().iter().map(|key| {
-            let stream = derive(key, &salt, &[b"gossip stream", self.pool.as_bytes()]);
-            (key.clone(), stream)
-        });
-        derived.collect()
-    }
-
-    /// Sends a request and reads its answer, both sealed.
-    pub(super) async fn ask(&self, stream: &mut BoxStream, frame: &[u8]) -> io::Result<Vec<u8>> {
-        let own = noise(&*self.env.random);
-        stream.write_all(&STREAM_MAGIC).await?;
-        stream.write_all(&own).await?;
-        stream.flush().await?;
-        let mut theirs = [0; NAME];
-        let read = stream.read_exact(&mut theirs).await;
-        read.map_err(|error| match was_closed(&error) {
-            true => io::Error::other(
-                "it closed the connection: it may not encrypt its gossip, as this node does",
-            ),
-            false => error,
-        })?;
-        let keys = self.of_stream(&own, &theirs);
-        let Some((_, key)) = keys.first() else {
-            return Err(io::Error::other("there is no key"));
-        };
-        write_sealed(stream, key, Direction::Request, frame).await?;
-        let answer = read_sealed(stream)
-            .await
-            .map_err(|error| match was_closed(&error) {
-                true => io::Error::other(
-                    "it closed the connection: it may have none of this node's gossip keys",
-                ),
-                false => error,
-            })?;
-        opened(key, Direction::Answer, answer).ok_or_else(|| io::Error::other(OpenError::NoKey))
-    }
-
-    /// Reads the request of a sealed stream behind its first bytes; with it the key for the answer.
-    pub(super) async fn listen(
-        &self,
-        stream: &mut BoxStream,
-    ) -> io::Result<Result<(Vec<u8>, LessSafeKey), OpenError>> {
-        let mut theirs = [0; NAME];
-        stream.read_exact(&mut theirs).await?;
-        let own = noise(&*self.env.random);
-        stream.write_all(&own).await?;
-        stream.flush().await?;
-        let request = read_sealed(stream).await?;
-        for (_, key) in self.of_stream(&theirs, &own) {
-            if let Some(frame) = opened(&key, Direction::Request, request.clone()) {
-                return Ok(Ok((frame, key)));
-            }
-        }
-        Ok(Err(OpenError::NoKey))
-    }
-}
-
-/// Whether the other side ended it, with or without regard for what it had not read.
-pub(super) fn was_closed(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-    )
-}
-
-/// Whether a stream's first bytes say that it is sealed.
-pub(super) fn is_sealed(first: &[u8; 4]) -> bool {
-    *first == STREAM_MAGIC
 }
 
 /// Whether a datagram says that it is sealed.
 pub(super) fn is_sealed_datagram(bytes: &[u8]) -> bool {
     bytes.starts_with(&DATAGRAM_MAGIC[..2])
-}
-
-/// Answers on a sealed stream.
-pub(super) async fn answer(
-    stream: &mut BoxStream,
-    key: &LessSafeKey,
-    frame: &[u8],
-) -> io::Result<()> {
-    write_sealed(stream, key, Direction::Answer, frame).await
 }
 
 fn purpose(pool: &str) -> [&[u8]; 2] {
@@ -460,49 +377,6 @@ impl Senders {
         };
         self.by_name.insert(name, sender);
     }
-}
-
-/// Which way a frame goes.
-#[derive(Debug, Clone, Copy)]
-enum Direction {
-    Request = 1,
-    Answer = 2,
-}
-
-async fn write_sealed(
-    stream: &mut BoxStream,
-    key: &LessSafeKey,
-    direction: Direction,
-    frame: &[u8],
-) -> io::Result<()> {
-    let mut sealed = frame.to_vec();
-    key.seal_in_place_append_tag(nonce(direction as u64), Aad::empty(), &mut sealed)
-        .map_err(|_| io::Error::other("the frame is too large to be sealed"))?;
-    let length = u32::try_from(sealed.len()).map_err(io::Error::other)?;
-    stream.write_all(&length.to_be_bytes()).await?;
-    stream.write_all(&sealed).await?;
-    stream.flush().await
-}
-
-/// The buffer grows with what arrives, not with what is announced.
-async fn read_sealed(stream: &mut BoxStream) -> io::Result<Vec<u8>> {
-    let length = stream.read_u32().await? as usize;
-    if length > super::codec::FRAME_MAX + super::codec::FRAME_HEAD + TAG {
-        return Err(io::Error::other("a frame is too long"));
-    }
-    let mut sealed = Vec::new();
-    let read = stream.take(length as u64).read_to_end(&mut sealed).await?;
-    match read < length {
-        true => Err(io::ErrorKind::UnexpectedEof.into()),
-        false => Ok(sealed),
-    }
-}
-
-fn opened(key: &LessSafeKey, direction: Direction, mut sealed: Vec<u8>) -> Option<Vec<u8>> {
-    let opened = key.open_in_place(nonce(direction as u64), Aad::empty(), &mut sealed);
-    let length = opened.ok()?.len();
-    sealed.truncate(length);
-    Some(sealed)
 }
 
 /// A socket whose datagrams are sealed.
@@ -552,201 +426,5 @@ impl Datagrams for SealedSocket {
             }
         }
         .boxed()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::keyring::KeyText;
-    use super::*;
-    use crate::env::{MemoryDisk, SeededRandom};
-
-    fn env(seed: u64) -> Env {
-        Env {
-            disk: Arc::new(MemoryDisk::default()),
-            random: Arc::new(SeededRandom::new(seed)),
-            ..Env::real()
-        }
-    }
-
-    fn key(byte: u8) -> String {
-        use base64::Engine as _;
-        base64::engine::general_purpose::STANDARD.encode([byte; 32])
-    }
-
-    fn encryption(byte: u8) -> Encryption {
-        Encryption {
-            key: Some(key(byte).parse().expect("a key")),
-            file: None,
-            verify_incoming: true,
-            verify_outgoing: true,
-        }
-    }
-
-    fn sealer(seed: u64, pool: &str, byte: u8) -> Sealer {
-        let opened = Sealer::open(&env(seed), pool, &encryption(byte));
-        opened.expect("it opens").expect("there is a key")
-    }
-
-    fn open(by: &Sealer, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
-        let mut bytes = sealed.to_vec();
-        by.open_in_place(&mut bytes).map(<[u8]>::to_vec)
-    }
-
-    #[test]
-    fn a_datagram_is_opened_once_and_hides_what_it_holds() {
-        let (a, b) = (sealer(1, "dc1", 7), sealer(2, "dc1", 7));
-        let (one, other) = (a.seal(b"node-name"), a.seal(b"node-name"));
-        assert!(one.len() == b"node-name".len() + DATAGRAM_OVERHEAD);
-        assert!(!one.windows(9).any(|part| part == b"node-name"));
-        assert_eq!(open(&b, &other), Ok(b"node-name".to_vec()));
-        assert_eq!(open(&b, &one), Ok(b"node-name".to_vec()));
-        assert_eq!(open(&b, &one), Err(OpenError::Replayed));
-        assert_eq!(open(&b, &other), Err(OpenError::Replayed));
-    }
-
-    #[test]
-    fn what_was_tampered_with_is_not_opened_and_does_not_count_as_taken() {
-        let (a, b) = (sealer(1, "dc1", 7), sealer(2, "dc1", 7));
-        let sealed = a.seal(b"plain");
-        for at in 0..sealed.len() {
-            let mut wrong = sealed.clone();
-            wrong[at] ^= 1;
-            assert!(open(&b, &wrong).is_err(), "byte {at}");
-        }
-        for length in 0..sealed.len() {
-            assert!(open(&b, &sealed[..length]).is_err(), "{length} bytes");
-        }
-        assert_eq!(open(&b, &sealed), Ok(b"plain".to_vec()));
-        // Of a sender that is known by now, likewise.
-        let sealed = a.seal(b"more");
-        for at in 0..sealed.len() {
-            let mut wrong = sealed.clone();
-            wrong[at] ^= 1;
-            assert!(open(&b, &wrong).is_err(), "byte {at}");
-        }
-        assert_eq!(open(&b, &sealed), Ok(b"more".to_vec()));
-    }
-
-    #[test]
-    fn another_key_and_another_pool_open_nothing() {
-        let sealed = sealer(1, "dc1", 7).seal(b"plain");
-        assert_eq!(open(&sealer(2, "dc1", 8), &sealed), Err(OpenError::NoKey));
-        assert_eq!(open(&sealer(2, "dc2", 7), &sealed), Err(OpenError::NoKey));
-        assert_eq!(open(&sealer(2, "dc1", 7), b"plain"), Err(OpenError::Plain));
-        let moved = Encryption {
-            verify_incoming: false,
-            ..encryption(7)
-        };
-        let moved = Sealer::open(&env(3), "dc1", &moved).unwrap().unwrap();
-        assert_eq!(open(&moved, b"plain"), Ok(b"plain".to_vec()));
-        assert_eq!(open(&moved, &sealed), Ok(b"plain".to_vec()));
-    }
-
-    #[test]
-    fn a_rotation_loses_nothing_and_a_removed_key_opens_nothing() {
-        let (a, b) = (sealer(1, "dc1", 7), sealer(2, "dc1", 7));
-        let op = |op: fn(KeyText) -> KeyringOp| op(KeyText(key(8)));
-        let before = a.seal(b"before");
-        for each in [&a, &b] {
-            each.change(&op(KeyringOp::Install)).unwrap();
-        }
-        a.change(&op(KeyringOp::Use)).unwrap();
-        assert_eq!(open(&b, &a.seal(b"new")), Ok(b"new".to_vec()));
-        assert_eq!(open(&a, &b.seal(b"old")), Ok(b"old".to_vec()));
-        assert_eq!(open(&b, &before), Ok(b"before".to_vec()));
-        assert_eq!(open(&b, &before), Err(OpenError::Replayed));
-        let late = b.seal(b"late");
-        b.change(&op(KeyringOp::Use)).unwrap();
-        for each in [&a, &b] {
-            each.change(&KeyringOp::Remove(KeyText(key(7)))).unwrap();
-        }
-        assert_eq!(open(&a, &late), Err(OpenError::NoKey));
-        assert_eq!(open(&a, &b.seal(b"done")), Ok(b"done".to_vec()));
-        assert_eq!(a.keys(), [key(8)]);
-    }
-
-    #[test]
-    fn the_keyring_is_kept_and_wins_over_the_settings() {
-        let env = env(1);
-        let kept = |byte| Encryption {
-            file: Some(PathBuf::from("/d/local.keyring")),
-            ..encryption(byte)
-        };
-        env.disk.create_dir_all("/d".as_ref()).unwrap();
-        let first = Sealer::open(&env, "dc1", &kept(7)).unwrap().unwrap();
-        first
-            .change(&KeyringOp::Install(KeyText(key(8))))
-            .expect("a key");
-        first
-            .change(&KeyringOp::Use(KeyText(key(8))))
-            .expect("it is there");
-        let second = Sealer::open(&env, "dc1", &kept(9)).unwrap().unwrap();
-        assert_eq!(second.keys(), [key(8), key(7)]);
-        let without = Encryption {
-            key: None,
-            ..kept(9)
-        };
-        let third = Sealer::open(&env, "dc1", &without).unwrap().unwrap();
-        assert_eq!(third.keys(), second.keys());
-        let file = env.disk.create("/d/local.keyring".as_ref()).unwrap();
-        file.write_all_at(b"[\"half", 0).unwrap();
-        let error = Sealer::open(&env, "dc1", &kept(7)).err().expect("cut");
-        assert!(error.contains("/d/local.keyring cannot be read"), "{error}");
-    }
-
-    #[test]
-    fn no_datagram_makes_the_opener_panic() {
-        let a = sealer(1, "dc1", 7);
-        let seeds = [
-            a.seal(b"plain"),
-            a.seal(&[0; 900]),
-            b"\xC7\x5F\x01".to_vec(),
-        ];
-        crate::fuzz::run("sealed-datagram", &seeds, |bytes| {
-            match open(&sealer(2, "dc1", 7), bytes) {
-                Ok(plain) => format!("{} bytes", plain.len()),
-                Err(error) => error.to_string(),
-            }
-        });
-    }
-
-    #[tokio::test]
-    async fn a_stream_is_opened_by_whoever_has_the_key_and_never_twice() {
-        let (a, b) = (sealer(1, "dc1", 7), sealer(2, "dc1", 7));
-        let (ours, theirs) = tokio::io::duplex(4096);
-        let (mut ours, mut theirs): (BoxStream, BoxStream) = (Box::new(ours), Box::new(theirs));
-        let answering = async {
-            let mut first = [0; 4];
-            theirs.read_exact(&mut first).await.unwrap();
-            assert!(is_sealed(&first));
-            let (frame, key) = b.listen(&mut theirs).await.unwrap().unwrap();
-            assert_eq!(frame, b"question");
-            answer(&mut theirs, &key, b"answer").await.unwrap();
-        };
-        let (asked, ()) = tokio::join!(a.ask(&mut ours, b"question"), answering);
-        assert_eq!(asked.unwrap(), b"answer");
-
-        // One that was recorded: the other side says something else first.
-        let recorded = {
-            let keys = a.of_stream(&[1; NAME], &[2; NAME]);
-            let mut sealed = b"question".to_vec();
-            let number = nonce(Direction::Request as u64);
-            let seal = keys[0]
-                .1
-                .seal_in_place_append_tag(number, Aad::empty(), &mut sealed);
-            seal.unwrap();
-            sealed
-        };
-        let (ours, theirs) = tokio::io::duplex(4096);
-        let (mut ours, mut theirs): (BoxStream, BoxStream) = (Box::new(ours), Box::new(theirs));
-        let replaying = async {
-            ours.write_all(&[1; NAME]).await.unwrap();
-            let length = recorded.len() as u32;
-            ours.write_all(&length.to_be_bytes()).await.unwrap();
-            ours.write_all(&recorded).await.unwrap();
-        };
-        let (heard, ()) = tokio::join!(b.listen(&mut theirs), replaying);
-        assert!(matches!(heard, Ok(Err(OpenError::NoKey))));
     }
 }

@@ -140,6 +140,16 @@ impl<A: Api> Server<A> {
         }
     }
 
+    /// The same API as this agent itself asks: on a server without regard for tokens.
+    pub(super) fn as_agent(&self) -> Self {
+        Self {
+            api: self.api.own(),
+            elsewhere: self.elsewhere.clone(),
+            holder: None,
+            common: self.common.clone(),
+        }
+    }
+
     /// Serves several listeners until the shutdown; see [`Server::serve`].
     pub async fn run(self: Arc<Self>, listeners: Vec<Box<dyn Listener>>) {
         let served = listeners.into_iter().map(|l| self.clone().serve(l));

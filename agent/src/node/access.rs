@@ -134,6 +134,12 @@ impl Node {
         }
     }
 
+    /// The same agent for what it does itself: its own state refuses it nothing, and other servers take it for nobody.
+    #[must_use]
+    pub fn own(&self) -> Self {
+        self.by(Caller::Own)
+    }
+
     /// For what the agent does on its own, at the servers.
     pub(super) fn with_own(&self) -> Self {
         self.by(Caller::Holder(self.inner.tokens.load().own().into()))
