@@ -59,6 +59,7 @@ mod route;
 mod server;
 mod session;
 mod settings;
+mod shared;
 mod snapshot;
 mod status;
 mod txn;

@@ -114,12 +114,12 @@ impl<A: Api> Server<A> {
 
     fn of_health(&self, route: Health, request: Request, rest: String) -> Answer<'_> {
         match route {
-            Health::Node => answer!(health::node(self, &request, rest).await),
-            Health::Checks => answer!(health::service_checks(self, &request, rest).await),
-            Health::State => answer!(health::state(self, &request, rest).await),
-            Health::Service => answer!(health::service(self, &request, rest).await),
-            Health::Connect => answer!(health::connect(self, &request, rest).await),
-            Health::Ingress => answer!(health::ingress(self, &request, rest).await),
+            Health::Node => health::node(self, request, rest),
+            Health::Checks => health::service_checks(self, request, rest),
+            Health::State => health::state(self, request, rest),
+            Health::Service => health::service(self, request, rest),
+            Health::Connect => health::connect(self, request, rest),
+            Health::Ingress => health::ingress(self, request, rest),
         }
     }
 
@@ -154,7 +154,9 @@ impl<A: Api> Server<A> {
         match route {
             Closed::Acl => answer!(Err(closed::acl())),
             Closed::Keyring => answer!(closed::keyring(self, request).await),
-            Closed::Peerings => answer!(Ok(self.json::<[(); 0]>(&request.params, &[]))),
+            Closed::Peerings | Closed::OfPeers => {
+                answer!(Ok(self.json::<[(); 0]>(&request.params, &[])))
+            }
             Closed::Peering => answer!(closed::peering(&request, rest)),
             Closed::PeeringWrite => answer!(Err(closed::no_peering())),
             Closed::Profile => answer!(closed::profile(self, &rest)),

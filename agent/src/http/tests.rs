@@ -45,6 +45,7 @@ mod malformed;
 mod mesh;
 mod query;
 mod sessions;
+mod sizes;
 mod snapshot;
 mod txn;
 
