@@ -63,6 +63,7 @@ mod shared;
 mod snapshot;
 mod status;
 mod txn;
+mod ui;
 mod usage;
 mod views;
 mod wire;

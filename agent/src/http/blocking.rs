@@ -280,6 +280,7 @@ fn headers(reply: &Reply, consistency: Consistency, cached: Option<bool>) -> Hea
     let is_catalog = matches!(
         reply.answer,
         Answer::Nodes(_)
+            | Answer::NodeInfos(_)
             | Answer::Services(_)
             | Answer::ServiceNodes(_)
             | Answer::NodeServices(_)

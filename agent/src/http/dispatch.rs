@@ -3,12 +3,12 @@
 use super::request::Request;
 use super::route::{
     Agent, Catalog, Closed, Config, Connect, Coordinate, Event, Health, Local, Mesh, Operator,
-    Query, Route, Session, Status,
+    Query, Route, Session, Status, Ui,
 };
 use super::server::{Answer, Server};
 use super::{
     Api, agent, autopilot, catalog, closed, config, connect, coordinate, event, health, intentions,
-    kv, local, mesh, operator, query, session, snapshot, status, txn, usage,
+    kv, local, mesh, operator, query, session, snapshot, status, txn, ui, usage,
 };
 use crate::state::CheckStatus;
 
@@ -37,6 +37,7 @@ impl<A: Api> Server<A> {
             Route::Connect(route) => self.of_connect(route, request, rest),
             Route::Event(route) => self.of_event(route, request, rest),
             Route::Mesh(route) => self.of_mesh(route, request, rest),
+            Route::Ui(route) => self.of_ui(route, request, rest),
             Route::Snapshot => answer!(snapshot::handle(self, request).await),
             Route::Txn => answer!(txn::handle(self, request).await),
             Route::Closed(route) => self.of_closed(route, request, rest),
@@ -100,12 +101,12 @@ impl<A: Api> Server<A> {
             Catalog::Register => answer!(catalog::register(self, request).await),
             Catalog::Deregister => answer!(catalog::deregister(self, request).await),
             Catalog::Datacenters => answer!(catalog::datacenters(self, &request).await),
-            Catalog::Nodes => answer!(catalog::nodes(self, &request).await),
-            Catalog::Services => answer!(catalog::services(self, &request).await),
-            Catalog::Service => answer!(catalog::service(self, &request, rest).await),
-            Catalog::Node => answer!(catalog::node(self, &request, rest).await),
-            Catalog::NodeServices => answer!(catalog::node_services(self, &request, rest).await),
-            Catalog::Connect => answer!(catalog::connect(self, &request, rest).await),
+            Catalog::Nodes => catalog::nodes(self, request),
+            Catalog::Services => catalog::services(self, request),
+            Catalog::Service => catalog::service(self, request, rest),
+            Catalog::Node => catalog::node(self, request, rest),
+            Catalog::NodeServices => catalog::node_services(self, request, rest),
+            Catalog::Connect => catalog::connect(self, request, rest),
             Catalog::GatewayServices => {
                 answer!(mesh::gateway_services(self, &request, rest).await)
             }
@@ -204,6 +205,15 @@ impl<A: Api> Server<A> {
             Mesh::Chain => answer!(mesh::chain(self, request, rest).await),
             Mesh::Exported => answer!(mesh::exported(self, &request).await),
             Mesh::VirtualIp => answer!(mesh::assign(self, request).await),
+        }
+    }
+
+    fn of_ui(&self, route: Ui, request: Request, rest: String) -> Answer<'_> {
+        match route {
+            Ui::Nodes => ui::nodes(self, request),
+            Ui::Node => ui::node(self, request, rest),
+            Ui::Services => ui::services(self, request),
+            Ui::Overview => ui::overview(self, request),
         }
     }
 

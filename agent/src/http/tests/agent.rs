@@ -5,7 +5,7 @@ async fn self_shows_configuration_member_and_stats() {
     let bench = Bench::new();
     let got = bench.get("/v1/agent/self").await.json();
     let member = json!({
-        "Name": "a", "Addr": "127.0.0.1", "Port": 8301, "Tags": {"role": "consul"}, "Status": 1,
+        "Name": "a", "Addr": "127.0.0.1", "Port": 8301, "Tags": {"role": "consul", "build": "1.19.0:abc"}, "Status": 1,
         "ProtocolMin": 1, "ProtocolMax": 5, "ProtocolCur": 2, "DelegateMin": 2, "DelegateMax": 5, "DelegateCur": 4,
     });
     assert_eq!(
