@@ -99,6 +99,7 @@ fn show_services<A: Api>(
 
 /// Instances of a service.
 pub(super) fn service<A: Api>(server: &Server<A>, request: Request, name: String) -> Shown<'_> {
+    count_query(server, "catalog.service", &request.params, &name);
     instances(server, request, name, |service, tags| Query::ServiceNodes {
         service,
         tags,
@@ -107,11 +108,33 @@ pub(super) fn service<A: Api>(server: &Server<A>, request: Request, name: String
 
 /// Those at which connections to a service through the mesh end.
 pub(super) fn connect<A: Api>(server: &Server<A>, request: Request, name: String) -> Shown<'_> {
+    count_query(server, "catalog.connect", &request.params, &name);
     instances(server, request, name, |service, tags| Query::MeshHealth {
         service,
         tags,
         passing: false,
     })
+}
+
+/// Counts a question for a service, as Consul's servers do; here it is the agent that was asked.
+pub(super) fn count_query<A: Api>(
+    server: &Server<A>,
+    family: &str,
+    params: &Params,
+    service: &str,
+) {
+    if service.is_empty() {
+        return;
+    }
+    let metrics = server.metrics();
+    metrics.count_named(&format!("{family}.query"), &[("service", service)]);
+    let mut tags: Vec<_> = params.all("tag").collect();
+    if !tags.is_empty() {
+        // In one order, whatever the request's; and in one label, for Prometheus takes no two of a name.
+        tags.sort_unstable();
+        let labels = [("service", service), ("tag", &*tags.join(","))];
+        metrics.count_named(&format!("{family}.query-tags"), &labels);
+    }
 }
 
 fn instances<A: Api>(

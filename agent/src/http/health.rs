@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::blocking::{Headers, Shown, read_and_show};
-use super::catalog::{has_meta, named, node_meta, tags, unexpected, with_central_config};
+use super::catalog::{
+    count_query, has_meta, named, node_meta, tags, unexpected, with_central_config,
+};
 use super::error::Error;
 use super::filtered::Chosen;
 use super::near::Near;
@@ -76,6 +78,7 @@ fn show_checks<A: Api>(
 
 /// Instances of a service with their health.
 pub(super) fn service<A: Api>(server: &Server<A>, request: Request, name: String) -> Shown<'_> {
+    count_query(server, "health.service", &request.params, &name);
     instances(server, request, name, |service, tags, passing| {
         Query::ServiceHealth {
             service,
@@ -87,6 +90,7 @@ pub(super) fn service<A: Api>(server: &Server<A>, request: Request, name: String
 
 /// Those at which connections to a service through the mesh end, with their health.
 pub(super) fn connect<A: Api>(server: &Server<A>, request: Request, name: String) -> Shown<'_> {
+    count_query(server, "health.connect", &request.params, &name);
     instances(server, request, name, |service, tags, passing| {
         Query::MeshHealth {
             service,
@@ -98,6 +102,7 @@ pub(super) fn connect<A: Api>(server: &Server<A>, request: Request, name: String
 
 /// Ingress gateways that stand for a service, with their health.
 pub(super) fn ingress<A: Api>(server: &Server<A>, request: Request, name: String) -> Shown<'_> {
+    count_query(server, "health.ingress", &request.params, &name);
     instances(server, request, name, |service, tags, passing| {
         Query::IngressHealth {
             service,
