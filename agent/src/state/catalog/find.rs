@@ -127,7 +127,7 @@ impl Catalog {
         };
         match name {
             Some(name) => self.node_row(name).into_iter().map(info).collect(),
-            None => self.nodes.values().map(|row| info(row)).collect(),
+            None => self.nodes.values().map(info).collect(),
         }
     }
 
