@@ -44,19 +44,25 @@ mod codec;
 mod driver;
 mod events;
 mod identity;
+mod keyring;
 mod ledger;
 mod probes;
+mod sealed;
 mod settings;
 mod snapshot;
 mod start;
 mod swim;
 mod sync;
 mod user;
+mod window;
 
 use codec::FrameKind;
 use driver::Command;
+use sealed::Sealer;
 use snapshot::Remembered;
 
+pub use keyring::{GossipKey, KeyError, KeyText, KeyringOp};
+pub use sealed::Encryption;
 pub use settings::Settings;
 pub use start::start;
 pub use user::UserEvent;
@@ -151,6 +157,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The keys.
+    #[error("{0}")]
+    Keyring(String),
 }
 
 /// No member has this name.
@@ -216,10 +225,12 @@ pub(crate) struct Shared {
     streams_dropped: AtomicU64,
     /// What was said of those who speak another version.
     told: Told,
+    /// The keys, where the pool is encrypted.
+    sealer: Option<Arc<Sealer>>,
 }
 
 impl Shared {
-    fn new(local: Member, events: usize) -> Self {
+    fn new(local: Member, events: usize, sealer: Option<Arc<Sealer>>) -> Self {
         let local = Arc::new(local);
         Self {
             members: ArcSwap::from_pointee(vec![Arc::clone(&local)]),
@@ -236,11 +247,18 @@ impl Shared {
             datagrams_dropped: AtomicU64::new(0),
             streams_dropped: AtomicU64::new(0),
             told: Told::default(),
+            sealer,
         }
     }
 
     /// Says, once, that somebody speaks another version of the gossip protocol: it can never become a member.
     fn note_version(&self, from: SocketAddr, error: &codec::DecodeError) {
+        if matches!(error, codec::DecodeError::Sealed) {
+            if self.told.is_news(from.ip(), &error.to_string()) {
+                tracing::error!(target: "serf", "dropped what {from} sent: {error}");
+            }
+            return;
+        }
         if matches!(error, codec::DecodeError::Version(_))
             && self.told.is_news(from.ip(), &error.to_string())
         {
@@ -248,6 +266,26 @@ impl Shared {
                 target: "serf",
                 "dropped what {from} sent: {error}: run the same version everywhere"
             );
+        }
+    }
+
+    fn change_keys(&self, op: &KeyringOp) -> Result<Vec<String>, String> {
+        let Some(sealer) = &self.sealer else {
+            return Err(match op {
+                KeyringOp::List => "Keyring is empty (encryption not enabled)",
+                _ => "No keyring to modify (encryption not enabled)",
+            }
+            .to_owned());
+        };
+        sealer.change(op)?;
+        Ok(sealer.keys())
+    }
+
+    /// Says, once an address, that what came from there was not opened.
+    fn note_unopened(&self, from: SocketAddr, error: sealed::OpenError) {
+        if error != sealed::OpenError::Replayed && self.told.is_news(from.ip(), &error.to_string())
+        {
+            tracing::error!(target: "serf", "dropped what {from} sent: {error}");
         }
     }
 
@@ -471,6 +509,9 @@ impl Gossip {
                 .count() as u64
         };
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let sealer = self.shared.sealer.as_deref();
+        let unopened = sealer.map_or(0, |sealer| read(&sealer.unopened));
+        let replayed = sealer.map_or(0, |sealer| read(&sealer.replayed));
         [
             ("members", members.len() as u64),
             ("failed", with(Status::Failed)),
@@ -483,13 +524,18 @@ impl Gossip {
             ("event_time", read(&self.shared.event_time)),
             // Queries are not part of this pool; these are their values at rest.
             ("event_queue", 0),
+            ("datagrams_unopened", unopened),
+            ("datagrams_replayed", replayed),
             ("query_time", 1),
             ("query_queue", 0),
             ("coordinate_resets", read(&self.shared.coordinate_resets)),
         ]
         .into_iter()
         .map(|(name, number)| (name.to_owned(), number.to_string()))
-        .chain([("encrypted".to_owned(), "false".to_owned())])
+        .chain([(
+            "encrypted".to_owned(),
+            self.shared.sealer.is_some().to_string(),
+        )])
         .collect()
     }
 
@@ -504,7 +550,7 @@ impl Gossip {
             .ask(|reply| Command::Request { kind, to, reply })
             .await
             .ok_or_else(stopped)?;
-        let answer = sync::exchange(&self.env, address, kind, &request).await?;
+        let answer = sync::exchange(&self.env, &self.shared, address, kind, &request).await?;
         self.ask(|reply| Command::Joined { answer, reply })
             .await
             .ok_or_else(stopped)?
@@ -516,6 +562,44 @@ impl Gossip {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// Whether it is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.shared.sealer.is_some()
+    }
+
+    /// What was dropped since the start because no key opened it, and because it was taken before.
+    pub fn dropped_by_keys(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let sealer = self.shared.sealer.as_deref();
+        sealer.map_or((0, 0), |sealer| {
+            (read(&sealer.unopened), read(&sealer.replayed))
+        })
+    }
+
+    /// Does something with the keys of this node, or looks at them: all keys in base64, the primary first.
+    ///
+    /// # Errors
+    /// Why it may not be, in Consul's words.
+    pub fn change_keys(&self, op: &KeyringOp) -> Result<Vec<String>, String> {
+        self.shared.change_keys(op)
+    }
+
+    /// The same with those of a member.
+    ///
+    /// # Errors
+    /// Also when the member is not reached.
+    pub async fn change_keys_of(
+        &self,
+        member: &Member,
+        op: &KeyringOp,
+    ) -> Result<Vec<String>, String> {
+        if member.id == self.settings.id {
+            return self.change_keys(op);
+        }
+        let asked = sync::ask_keys(&self.env, &self.shared, member.addr, op).await;
+        asked.map_err(|error| error.to_string())?
     }
 
     /// The settings that it runs with, with the port that was bound where any was asked for.

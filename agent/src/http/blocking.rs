@@ -28,6 +28,8 @@ pub(super) struct Headers {
     cached: Option<(bool, u64)>,
     /// Whether addresses of other datacenters are those for other datacenters.
     translated: bool,
+    /// Whether something was left out that the asker may not see.
+    filtered: bool,
 }
 
 impl Headers {
@@ -47,6 +49,9 @@ impl Headers {
         ]);
         if self.translated {
             response.set("X-Consul-Translate-Addresses", Value::Static("true"));
+        }
+        if self.filtered {
+            response.set("X-Consul-Results-Filtered-By-Acls", Value::Static("true"));
         }
         if let Some(effective) = self.effective {
             response.set("X-Consul-Effective-Consistency", Value::Static(effective));
@@ -302,6 +307,7 @@ fn headers(reply: &Reply, consistency: Consistency, cached: Option<bool>) -> Hea
         effective: is_catalog.then_some(effective),
         cached: cached.map(|hit| (hit, reply.last_contact.as_secs())),
         translated: false,
+        filtered: reply.filtered,
     }
 }
 

@@ -3,12 +3,13 @@
 use super::request::Request;
 use super::route::{
     Agent, Catalog, Closed, Config, Connect, Coordinate, Event, Health, Local, Mesh, Operator,
-    Query, Route, Session, Status, Ui,
+    Query, Route, Session, Status, Tokens, Ui,
 };
 use super::server::{Answer, Server};
 use super::{
-    Api, agent, autopilot, catalog, closed, config, connect, coordinate, event, health, intentions,
-    kv, local, mesh, operator, query, session, snapshot, status, txn, ui, usage,
+    Api, acl, agent, autopilot, catalog, closed, config, connect, coordinate, event, health,
+    intentions, keyring, kv, local, mesh, operator, query, session, snapshot, status, tokens, txn,
+    ui, usage,
 };
 use crate::state::CheckStatus;
 
@@ -40,6 +41,9 @@ impl<A: Api> Server<A> {
             Route::Ui(route) => self.of_ui(route, request, rest),
             Route::Snapshot => answer!(snapshot::handle(self, request).await),
             Route::Txn => answer!(txn::handle(self, request).await),
+            Route::Acl(route) => answer!(acl::handle(self, route, request, rest).await),
+            Route::Tokens(Tokens::OfAgent) => answer!(tokens::set(self, request, rest).await),
+            Route::Tokens(Tokens::Authorize) => answer!(tokens::authorize(self, request).await),
             Route::Closed(route) => self.of_closed(route, request, rest),
         }
     }
@@ -148,13 +152,13 @@ impl<A: Api> Server<A> {
                 answer!(operator::transfer_leader(self, &request).await)
             }
             Operator::Usage => answer!(usage::usage(self, &request).await),
+            Operator::Keyring => answer!(keyring::handle(self, request).await),
         }
     }
 
     fn of_closed(&self, route: Closed, request: Request, rest: String) -> Answer<'_> {
         match route {
-            Closed::Acl => answer!(Err(closed::acl())),
-            Closed::Keyring => answer!(closed::keyring(self, request).await),
+            Closed::Login => answer!(Err(closed::login(self))),
             Closed::Peerings | Closed::OfPeers => {
                 answer!(Ok(self.json::<[(); 0]>(&request.params, &[])))
             }

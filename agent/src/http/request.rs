@@ -8,6 +8,7 @@ use hyper::{Method, StatusCode};
 
 use super::error::Error;
 use super::wire::{BodyError, Head, Wire};
+use crate::config::Secret;
 
 /// How long a client may take to send a body. The largest one needs 9 KB/s.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -19,6 +20,8 @@ pub(super) struct Request {
     pub(super) path: String,
     /// Parameters of the query string.
     pub(super) params: Params,
+    /// The token of whoever asks; empty for none.
+    pub(super) token: Secret,
     /// Until the body is read.
     wire: Option<Wire>,
 }
@@ -59,10 +62,15 @@ impl Request {
                 )));
             }
         }
+        let token = match params.given("token") {
+            Some(token) => Secret(token.to_owned()),
+            None => head.token.unwrap_or_default(),
+        };
         Ok(Self {
             method: head.method,
             path,
             params,
+            token,
             wire: Some(wire),
         })
     }

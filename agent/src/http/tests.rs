@@ -18,10 +18,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::*;
+use crate::acl::SharedHolder;
 use crate::env::{BoxStream, Env, Listener};
+use crate::gossip::KeyringOp;
 use crate::gossip::{Status, Tags};
 use crate::leader::autopilot::{ClusterHealth, ServerHealth};
 use crate::metrics::{self, Metrics};
+use crate::node::PoolKeys;
 use crate::state::{
     Check, CheckStatus, Node as NodeRow, NodePlace, Register, SERF_HEALTH, Shared, Stamped, Store,
 };
@@ -74,6 +77,8 @@ pub(super) fn settings() -> Settings {
         session_ttl_min: Duration::from_secs(10),
         http_max_conns_per_client: 200,
         connect: true,
+        acl: false,
+        default_policy: "allow",
         allow_write_http_from: vec![],
         block_endpoints: vec![],
         header_bytes_max: 65536,
@@ -122,6 +127,7 @@ impl Fake {
                     scripts_from_api: false,
                     scripts_from_files: false,
                     sidecar_ports: Some((21000, 21255)),
+                    asks_for_tokens: false,
                 },
             ),
             events: Events::default(),
@@ -190,6 +196,37 @@ fn address(text: &str) -> SocketAddr {
 }
 
 impl Api for Arc<Fake> {
+    fn with(&self, _: &str) -> Self {
+        self.clone()
+    }
+
+    async fn keyring(&self, op: KeyringOp, _: bool) -> Result<Vec<PoolKeys>, NodeError> {
+        let error = match op {
+            KeyringOp::List => "Keyring is empty (encryption not enabled)",
+            _ => "No keyring to modify (encryption not enabled)",
+        };
+        let pool = |wan, name: &str| PoolKeys {
+            wan,
+            datacenter: "dc1".to_owned(),
+            nodes: 1,
+            errors: [(name.to_owned(), error.to_owned())].into(),
+            ..PoolKeys::default()
+        };
+        Ok(vec![pool(true, "a.dc1"), pool(false, "a")])
+    }
+
+    fn secret(&self) -> String {
+        String::new()
+    }
+
+    fn set_token(&self, of: TokenUse, secret: &str) -> Result<(), NodeError> {
+        self.call(format!("token {of:?} {secret}"))
+    }
+
+    async fn holder(&self) -> Result<Option<SharedHolder>, NodeError> {
+        Ok(None)
+    }
+
     fn at(&self, datacenter: &str) -> Self {
         if datacenter == self.datacenter {
             return self.clone();
@@ -245,6 +282,7 @@ impl Api for Arc<Fake> {
             index: store.index_of(&query),
             known_leader: true,
             last_contact: Duration::from_millis(7),
+            filtered: false,
         })
     }
 

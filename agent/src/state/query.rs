@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::acl::{AclAnswer, AclQuery};
 use super::autopilot::Autopilot;
 use super::ca::{CaConfig, CaRoots};
 use super::catalog::{Check, Node, NodeInfo, Service, ServiceHealth, ServiceNode, ServicesOfNode};
@@ -193,6 +194,8 @@ pub enum Query {
     CaRoots,
     /// Its configuration.
     CaConfig,
+    /// Who may do what.
+    Acl(AclQuery),
     /// Nodes with all that is known of them.
     NodeInfos {
         /// One's name, in any case; all without.
@@ -404,6 +407,8 @@ pub enum Answer {
     CaRoots(CaRoots),
     /// To [`Query::CaConfig`].
     CaConfig(Option<CaConfig>),
+    /// To [`Query::Acl`].
+    Acl(AclAnswer),
     /// To [`Query::NodeInfos`], by name.
     NodeInfos(Vec<NodeInfo>),
 }

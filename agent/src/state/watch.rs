@@ -41,6 +41,7 @@ enum Topic {
     /// All of [`Topic::Mesh`]. Nobody stands in it.
     AllMesh,
     Ca,
+    Acl,
     /// Every publication.
     Applied,
 }
@@ -84,6 +85,7 @@ impl Topic {
             | Query::Chain(_)
             | Query::VirtualIp { .. } => Topic::Entries,
             Query::CaRoots | Query::CaConfig => Topic::Ca,
+            Query::Acl(_) => Topic::Acl,
         }
     }
 }
@@ -160,6 +162,10 @@ impl Touched {
 
     pub(super) fn ca(&mut self) {
         self.push(Topic::Ca);
+    }
+
+    pub(super) fn acl(&mut self) {
+        self.push(Topic::Acl);
     }
 
     pub(super) fn cluster_id(&mut self) {

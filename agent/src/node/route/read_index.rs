@@ -108,9 +108,11 @@ impl Node {
         if Box::pin(timeout(CATCH_UP, applied)).await.is_err() {
             return Box::pin(self.ask_to_read(query, options, until)).await;
         }
-        server.wait(query, options, until).await;
-        let reply = server.reply(query, Duration::ZERO);
-        Answered(Ok(Answer::Read(Box::new(reply))))
+        if let Err(error) = server.wait(&self.caller, query, options, until).await {
+            return Answered(Err(error));
+        }
+        let reply = server.reply(&self.caller, query, Duration::ZERO);
+        Answered(reply.map(super::read))
     }
 
     /// The index up to which the leader had acknowledged everything when this was asked.
