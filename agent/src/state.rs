@@ -46,7 +46,7 @@ pub use acl::{
 pub use autopilot::Autopilot;
 pub use ca::{CaConfig, CaRoot, CaRoots, CaStep, HIDDEN};
 pub use catalog::{
-    Check, CheckStatus, Mesh, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth,
+    Check, CheckStatus, Mesh, Node, NodeInfo, SERF_HEALTH, Service, ServiceAddress, ServiceHealth,
     ServiceNode, ServicesOfNode, Weights,
 };
 pub use command::{
@@ -483,6 +483,7 @@ impl Tables {
                 Answer::ServiceNodes(catalog.instances(service, tags))
             }
             Query::NodeServices { node } => Answer::NodeServices(catalog.services_on(node)),
+            Query::NodeInfos { node } => Answer::NodeInfos(catalog.infos(node.as_deref())),
             Query::NodeChecks { node } => Answer::Checks(catalog.checks_on(node)),
             Query::ServiceChecks { service } => Answer::Checks(catalog.checks_of(service)),
             Query::StateChecks { state } => Answer::Checks(catalog.checks_in(state)),
@@ -575,6 +576,7 @@ impl Tables {
                 Indexes::same(catalog.index.checks.max(catalog.index.nodes))
             }
             Query::StateChecks { .. } => Indexes::same(catalog.index.checks),
+            Query::NodeInfos { .. } => Indexes::same(catalog.index.any()),
             Query::Node { node } | Query::NodeServices { node } | Query::NodeChecks { node } => {
                 catalog.node_indexes(node)
             }

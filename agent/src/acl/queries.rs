@@ -59,6 +59,7 @@ impl Holder {
             | Query::IngressHealth { .. }
             | Query::Merged(_)
             | Query::VirtualIp { .. }
+            | Query::NodeInfos { .. }
             | Query::CaRoots => Ok(()),
         }
     }
@@ -139,6 +140,16 @@ impl Holder {
                     })
                 });
                 left || some
+            }
+            Answer::NodeInfos(found) => {
+                let mut left = keep(found, |row| self.may(Resource::Node, &row.node.node, Read));
+                for row in found {
+                    left |= keep(&mut row.services, |row| {
+                        self.may(Resource::Service, &row.service, Read)
+                    });
+                    left |= keep(&mut row.checks, |check| self.sees_check(check));
+                }
+                left
             }
             Answer::Checks(checks) => keep(checks, |check| self.sees_check(check)),
             Answer::ServiceHealth(rows) => {

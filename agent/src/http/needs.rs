@@ -6,7 +6,7 @@
 use super::Api;
 use super::error::Error;
 use super::route::{
-    Acl, Agent, Catalog, Closed, Connect, Coordinate, Event, Operator, Route, Session, Tokens,
+    Acl, Agent, Catalog, Closed, Connect, Coordinate, Event, Operator, Route, Session, Tokens, Ui,
 };
 use super::server::Server;
 use crate::acl::{Access, Resource, SharedHolder};
@@ -44,7 +44,9 @@ pub(super) fn need(route: Route, method: &str) -> Need {
         | Route::Query(_)
         | Route::Config(_)
         | Route::Mesh(_)
+        | Route::Ui(Ui::Nodes | Ui::Node | Ui::Services)
         | Route::Txn => Servers,
+        Route::Ui(Ui::Overview) => Own(Resource::Operator, Read),
         // It holds every key and every token; said before a body of any size is taken.
         Route::Snapshot => Own(Resource::Acl, Write),
         // Who leads is what a client must know before it can do anything.
@@ -70,12 +72,12 @@ pub(super) fn need(route: Route, method: &str) -> Need {
         Route::Tokens(Tokens::Authorize) => Handler,
         // Nothing is handed out.
         Route::Closed(Closed::Login) => Nothing,
-        Route::Closed(Closed::Peering | Closed::Peerings) if is_read => {
+        Route::Closed(Closed::Peering | Closed::Peerings | Closed::OfPeers) if is_read => {
             Own(Resource::Peering, Read)
         }
-        Route::Closed(Closed::Peering | Closed::Peerings | Closed::PeeringWrite) => {
-            Own(Resource::Peering, Write)
-        }
+        Route::Closed(
+            Closed::Peering | Closed::Peerings | Closed::OfPeers | Closed::PeeringWrite,
+        ) => Own(Resource::Peering, Write),
         Route::Closed(Closed::Profile) => Own(Resource::Operator, Read),
     }
 }

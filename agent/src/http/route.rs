@@ -17,6 +17,7 @@ pub(super) enum Route {
     Connect(Connect),
     Event(Event),
     Mesh(Mesh),
+    Ui(Ui),
     Snapshot,
     Txn,
     Acl(Acl),
@@ -196,6 +197,15 @@ pub(super) enum Mesh {
     VirtualIp,
 }
 
+/// `/v1/internal/ui`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ui {
+    Nodes,
+    Node,
+    Services,
+    Overview,
+}
+
 /// `/v1/event`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
@@ -208,6 +218,7 @@ pub(super) enum Event {
 pub(super) enum Closed {
     Login,
     Peerings,
+    OfPeers,
     Peering,
     PeeringWrite,
     Profile,
@@ -277,6 +288,12 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/connect/intentions/", &["GET", "PUT", "DELETE"], Route::Connect(Connect::Intention)),
     endpoint("/v1/discovery-chain/", &["GET", "POST"], Route::Mesh(Mesh::Chain)),
     endpoint("/v1/exported-services", GET, Route::Mesh(Mesh::Exported)),
+    endpoint("/v1/imported-services", GET, Route::Closed(Closed::OfPeers)),
+    endpoint("/v1/internal/ui/nodes", GET, Route::Ui(Ui::Nodes)),
+    endpoint("/v1/internal/ui/node/", GET, Route::Ui(Ui::Node)),
+    endpoint("/v1/internal/ui/services", GET, Route::Ui(Ui::Services)),
+    endpoint("/v1/internal/ui/catalog-overview", GET, Route::Ui(Ui::Overview)),
+    endpoint("/v1/internal/ui/exported-services", GET, Route::Closed(Closed::OfPeers)),
     endpoint("/v1/internal/service-virtual-ip", PUT, Route::Mesh(Mesh::VirtualIp)),
     endpoint("/v1/connect/ca/roots", GET, Route::Connect(Connect::CaRoots)),
     endpoint("/v1/connect/ca/configuration", &["GET", "PUT"], Route::Connect(Connect::CaConfiguration)),

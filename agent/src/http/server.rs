@@ -20,6 +20,7 @@ use super::error::{Error, wrong_method};
 use super::needs::{self, Need};
 use super::request::{Params, Request};
 use super::route::{ENDPOINTS, Found, Route, find};
+use super::shared::{Bodies, Shared};
 use super::wire::{Head, Wire};
 use super::{Api, Process, Settings, connection, guard, kv, listen};
 use crate::acl::SharedHolder;
@@ -75,6 +76,7 @@ struct Common {
     process: Arc<dyn Process>,
     shutdown: CancellationToken,
     seats: Seats,
+    shared: Shared,
     /// By endpoint, then by its methods.
     timers: Vec<Vec<Timer>>,
     /// By kind of command, as [`write_kind`] numbers them.
@@ -114,6 +116,7 @@ impl<A: Api> Server<A> {
                 process,
                 shutdown,
                 seats: Seats::default(),
+                shared: Shared::default(),
                 timers,
             }),
         })
@@ -188,7 +191,7 @@ impl<A: Api> Server<A> {
     }
 
     /// One of the places for connections; `None` when there is none left for this client.
-    fn seat(&self, from: SocketAddr) -> Option<Seat> {
+    pub(super) fn seat(&self, from: SocketAddr) -> Option<Seat> {
         let max = self.common.settings.http_max_conns_per_client;
         // Who may open a Unix socket is settled by its permissions.
         let max = if from == listen::NO_ADDRESS { 0 } else { max };
@@ -391,7 +394,17 @@ impl<A: Api> Server<A> {
 
     /// A JSON answer, indented if the request or the agent's mode says so.
     pub(super) fn json<T: Serialize + ?Sized>(&self, params: &Params, value: &T) -> Response {
-        body::json(value, self.common.settings.pretty || params.has("pretty"))
+        body::json(value, self.is_pretty(params))
+    }
+
+    /// Whether JSON is indented.
+    pub(super) fn is_pretty(&self, params: &Params) -> bool {
+        self.common.settings.pretty || params.has("pretty")
+    }
+
+    /// What waiters of services were sent. It lasts for as long as somebody has it.
+    pub(super) fn shared_bodies(&self) -> Arc<Bodies> {
+        self.common.shared.join()
     }
 
     /// Proposes a command, and measures how long it took.

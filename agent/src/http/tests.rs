@@ -49,8 +49,10 @@ mod malformed;
 mod mesh;
 mod query;
 mod sessions;
+mod sizes;
 mod snapshot;
 mod txn;
+mod ui;
 
 use got::Got;
 
@@ -183,7 +185,10 @@ fn member(name: &str, port: u16, status: Status) -> Arc<Member> {
         addr: SocketAddr::from(([127, 0, 0, 1], port)),
         generation: 1,
         status,
-        tags: Tags::from([("role".into(), "consul".into())]),
+        tags: Tags::from([
+            ("role".into(), "consul".into()),
+            ("build".into(), "1.19.0:abc".into()),
+        ]),
     })
 }
 

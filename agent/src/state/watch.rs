@@ -58,6 +58,7 @@ impl Topic {
             | Query::GatewayServices { .. }
             | Query::ExportedServices
             | Query::Merged(_)
+            | Query::NodeInfos { .. }
             | Query::IngressHealth { .. } => Topic::Applied,
             Query::KvGet { key } => Topic::Key(key.as_str().into()),
             Query::KvList { prefix } | Query::KvKeys { prefix, .. } => {
