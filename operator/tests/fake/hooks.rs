@@ -13,6 +13,14 @@ impl Fake {
         self.nodes.get(name).is_some_and(|node| node.run.is_some())
     }
 
+    /// The agent that runs there never answers, until it is started anew.
+    pub(crate) fn deafen(&mut self, name: &str) {
+        if let Some(run) = self.nodes.get_mut(name).and_then(|node| node.run.as_mut()) {
+            run.deaf = true;
+        }
+        self.depose();
+    }
+
     /// What an agent answers.
     pub(crate) fn ask(&self, name: &str) -> Option<Answers> {
         let node = self.nodes.get(name)?;

@@ -28,6 +28,8 @@ struct Run {
     age: u32,
     /// Told to stop; true: leave first.
     stop: Option<bool>,
+    /// Never answers.
+    deaf: bool,
 }
 
 /// A `raft/` folder. `id` is made with it and never used again.
@@ -174,6 +176,7 @@ impl Fake {
             revision: self.desired.revision.clone(),
             age: START_TICKS,
             stop: None,
+            deaf: false,
         };
         (node.run, node.server, node.ran) = (Some(run), true, true);
         self.form(name);
@@ -226,7 +229,7 @@ impl Fake {
         self.nodes
             .get(name)
             .and_then(|n| n.run.as_ref())
-            .is_some_and(|run| run.age >= START_TICKS)
+            .is_some_and(|run| run.age >= START_TICKS && !run.deaf)
     }
 
     /// Whether that member takes part in Raft now: it runs with the very folder that was added.
@@ -454,6 +457,7 @@ impl Fake {
             revision,
             age: 0,
             stop: None,
+            deaf: false,
         });
         if launch.server && node.folder.is_none() {
             self.folders += 1;

@@ -331,7 +331,11 @@ impl World {
             }
         }
         match plural {
-            "pods" => self.terminate(name, false),
+            // The condition that it is as it was seen is said where nobody is to be missed.
+            "pods" => {
+                let as_seen = !body["preconditions"]["resourceVersion"].is_null();
+                self.terminate(name, as_seen);
+            }
             "statefulsets" => {
                 assert_eq!(body["propagationPolicy"], "Foreground");
                 self.edit(plural, name)["metadata"]["deletionTimestamp"] = json!(turn::NOW);
@@ -358,8 +362,10 @@ impl World {
             .get("statefulsets", "demo-server")
             .and_then(|set| set["spec"]["replicas"].as_u64())
             .unwrap_or(0);
-        let ready = self.list("pods").filter(|pod| self.is_ready(pod)).count() as u64;
-        if ready + allowed.unwrap_or(0) < wanted + 1 {
+        let servers = self.list("pods").filter(|pod| self.is_ready(pod));
+        // One that is not ready is no loss, but goes only where the budget holds without it.
+        let left = servers.count() as u64 - u64::from(self.is_ready(&pod));
+        if left + allowed.unwrap_or(0) < wanted {
             return refuse(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests");
         }
         self.terminate(name, true);

@@ -251,7 +251,9 @@ impl Kube {
         let Some(pod) = self.pod(number).filter(stays) else {
             return Ok(());
         };
-        self.remove_pod(pod, see::address(pod).is_none()).await
+        // One that is not ready is in no budget: it would wait for ever for one that allows nobody to go.
+        let down = see::address(pod).is_none() || !see::ready(pod);
+        self.remove_pod(pod, down).await
     }
 
     /// Nothing was formed, so the whole set goes, with its pods; volumes stay.

@@ -308,6 +308,16 @@ pub fn address(pod: &Pod) -> Option<&str> {
     pod.status.as_ref()?.pod_ip.as_deref()
 }
 
+/// Whether the kubelet last found its agent ready: a caught-up voter.
+pub fn ready(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| {
+        all.iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    })
+}
+
 fn running(pod: &Pod, now: Timestamp) -> Running {
     let started = container(pod)
         .and_then(|status| status.state.as_ref()?.running.as_ref()?.started_at.as_ref());
