@@ -80,6 +80,7 @@ async fn events_tell_the_sequence_in_order() {
         "ReplicationVerified",
         "RestartWithoutBootstrap",
         "Bootstrapped",
+        "SetMinQuorum",
         "Ready",
     ] {
         assert!(
@@ -456,6 +457,27 @@ async fn a_deaf_server_is_replaced_while_servers_are_two() {
         .change("config", json!({"log_level": "DEBUG"}));
     assert!(platform.settle(&operator).await, "{}", platform.why());
     ended(&platform, 3, "replaced");
+}
+
+/// A majority of what is wanted, or what the spec says; whoever sets another value by hand has it set back.
+#[tokio::test]
+async fn autopilot_keeps_a_majority_of_the_servers_that_are_wanted() {
+    let platform = Platform::new(three());
+    let operator = platform.operator();
+    let bound = async |servers: u32| {
+        assert!(platform.settle(&operator).await, "{}", platform.why());
+        assert_eq!(platform.world().agents.min_quorum(), servers);
+    };
+    bound(2).await;
+    platform.world().change("servers", json!(5));
+    bound(3).await;
+    let leader = platform.world().cluster()["status"]["leader"].clone();
+    let leader = leader.as_str().unwrap();
+    platform.world().agents.tell_min_quorum(leader, 0);
+    bound(3).await;
+    let config = json!({"autopilot": {"min_quorum": 5}});
+    platform.world().change("config", config);
+    bound(5).await;
 }
 
 #[tokio::test]

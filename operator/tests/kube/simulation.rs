@@ -317,6 +317,8 @@ impl Run {
         assert_eq!(world.agents.formed, 1, "clusters formed");
         assert_eq!(world.agents.voters_anywhere(), self.servers, "voters");
         assert_eq!(world.list("pods").count(), self.servers, "pods");
+        let majority = u32::try_from(self.servers / 2 + 1).unwrap();
+        assert_eq!(world.agents.min_quorum(), majority, "autopilot's bound");
         assert!(world.agents.lost().is_empty(), "acknowledged and lost");
         assert!(world.get("configmaps", "demo-bootstrap-permit").is_none());
         assert!(world.condition("Ready").starts_with("True"));

@@ -47,6 +47,12 @@ impl Kube {
             Step::MoveAside { server, token } => self.move_aside(server, token).await,
             Step::RecoverQuorum(alone) => self.recover(alone).await,
             Step::RemoveServer { server } => self.remove(server).await,
+            Step::SetMinQuorum { leader, servers } => {
+                self.check_lead()?;
+                let target = self.target(leader)?;
+                let agents = &self.shared.agents;
+                Ok(agents.set_min_quorum(&target, *servers).await?)
+            }
             Step::StartClients(_) => self.start_clients().await,
             Step::StopClient { client } => self.stop_client(client).await,
             Step::Join { .. }

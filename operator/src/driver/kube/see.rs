@@ -370,11 +370,12 @@ fn container_trouble(status: &ContainerStatus) -> Option<String> {
                 .as_ref()
                 .and_then(|last| last.terminated.as_ref());
             let how = last.map(|last| {
-                let words = last
-                    .message
-                    .as_deref()
-                    .or(last.reason.as_deref())
-                    .unwrap_or_default();
+                // The end of its log: why it ended is what it said last.
+                let message = last.message.as_deref().and_then(|message| {
+                    let mut lines = message.lines().rev();
+                    lines.find(|line| !line.trim().is_empty())
+                });
+                let words = message.or(last.reason.as_deref()).unwrap_or_default();
                 format!(
                     "ended {} times, last with code {}: {}",
                     status.restart_count,
