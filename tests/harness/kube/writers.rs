@@ -12,6 +12,10 @@ use super::{Kube, wait_for};
 /// Server pods are told about by a watch, a little later than it happened.
 const HEARD_LATE: Duration = Duration::from_secs(5);
 
+/// Longest that a writer waits for one write. What is sent to a pod whose address is gone is answered by nobody: were it
+/// longer than two servers take to be replaced, all writers would wait at once, and nobody would see that writes are taken.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+
 /// Pause between two writes of one writer.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -57,7 +61,7 @@ impl Writers {
                     let key = format!("writers/{server}/{serial}");
                     let path = Kube::agent_path(&namespace, &pod, &format!("/v1/kv/{key}"));
                     let begun = Instant::now();
-                    let failure = write(&mut connection, address, &path, &key).err();
+                    let failure = write(&mut connection, address, &path, &key, WRITE_LIMIT).err();
                     if failure.is_none() {
                         acknowledged.fetch_add(1, Ordering::Relaxed);
                     }
