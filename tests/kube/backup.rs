@@ -118,7 +118,7 @@ fn a_state_goes_to_s3_from_a_pod_and_a_new_cluster_starts_from_it() {
     // What cannot be done is said in the storage's words, and leaves nothing behind.
     for (name, bucket, credentials, words) in [
         ("refused", "keep", "wrong", "SignatureDoesNotMatch"),
-        ("nowhere", "other", "keys", "NoSuchBucket"),
+        ("nowhere", "other", "keys", "there is no bucket \"other\""),
     ] {
         scene.make(
             Path::SNAPSHOTS,

@@ -74,11 +74,11 @@ fn what_the_plugin_shows() {
         assert!(picture.contains(words), "no {words}: {picture}");
     }
     let log = person.gets(&["bootstrap-log"]);
-    let place = |words: &str| {
-        log.find(words)
-            .unwrap_or_else(|| panic!("no {words:?}: {log}"))
-    };
-    assert!(place("cluster id") > place("Bootstrapped is True"), "{log}");
+    let last: Vec<&str> = log.lines().rev().take(2).collect();
+    assert!(
+        last[0].starts_with("cluster id ") && last[1].starts_with("Bootstrapped is True for "),
+        "{log}"
+    );
     let times: Vec<&str> = log
         .lines()
         .filter(|line| line.starts_with("20"))
