@@ -1,72 +1,15 @@
 //! Saved states in files and in S3-compatible storage: written, read back, put back, and what goes wrong, against an S3
 //! server that checks signatures.
 
+mod s3;
+
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::Command;
 
-use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
 use serde_json::Value;
 use tests::{Cluster, Output, binary};
 
-const KEY: &str = "AKIDEXAMPLE";
-const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-
-/// An S3 server whose buckets are folders. It runs until the test ends.
-fn s3(root: &Path) -> SocketAddr {
-    let root = root.to_owned();
-    let files = s3s_fs::FileSystem::new(&root).expect("a folder");
-    let mut builder = S3ServiceBuilder::new(files);
-    builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
-    let service = builder.build();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound");
-    listener.set_nonblocking(true).expect("a socket");
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
-            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            // This server makes a bucket that is written to; others say that there is none.
-            let answer = service_fn(move |request: Request<Incoming>| {
-                let bucket = request
-                    .uri()
-                    .path()
-                    .split('/')
-                    .nth(1)
-                    .map(|name| root.join(name));
-                let there = bucket.is_some_and(|folder| folder.is_dir());
-                let answered = there.then(|| Service::call(&service, request));
-                async move {
-                    match answered {
-                        Some(answered) => answered.await,
-                        None => {
-                            let body = "<Error><Code>NoSuchBucket</Code></Error>".to_owned();
-                            let mut response = Response::new(s3s::Body::from(body));
-                            *response.status_mut() = StatusCode::NOT_FOUND;
-                            Ok(response)
-                        }
-                    }
-                }
-            });
-            while let Ok((stream, _)) = listener.accept().await {
-                let connection = server
-                    .serve_connection(TokioIo::new(stream), answer.clone())
-                    .into_owned();
-                tokio::spawn(connection);
-            }
-        });
-    });
-    address
-}
+use s3::{KEY, SECRET};
 
 struct Scene {
     cluster: Cluster,
@@ -81,7 +24,7 @@ impl Scene {
         cluster["A"].wait_for_leader();
         let root = cluster.folder().join("buckets");
         std::fs::create_dir_all(root.join("keep")).expect("a folder");
-        let s3 = s3(&root);
+        let s3 = s3::serve(&root, "127.0.0.1:0");
         Scene {
             cluster,
             s3,

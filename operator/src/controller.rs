@@ -321,7 +321,7 @@ async fn carry_out(
     key: &Key,
 ) -> Result<(), Error> {
     if !driver.desired().paused {
-        let surroundings = driver.surroundings(observed);
+        let surroundings = driver.surroundings(observed, step);
         let bootstrapped = surroundings.bootstrapped;
         if worker.memories.needs(key, &surroundings) {
             driver.converge_surroundings(&surroundings).await?;

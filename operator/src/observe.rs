@@ -148,6 +148,9 @@ pub struct Answers {
     /// The Raft configuration as it knows it. Empty: it knows none.
     #[serde(default)]
     pub peers: Vec<Peer>,
+    /// Autopilot's `MinQuorum`. Only the leader is asked for it. Absent: it was not, or did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_quorum: Option<u32>,
 }
 
 /// A server's place in Raft, from the block `raft` of `info`.

@@ -31,7 +31,7 @@ pub const MAX_SERVERS_DOWN: usize = 1;
 
 /// The stages, in order; the first that has something to do chooses. What brings a cluster back comes before what
 /// could weaken it, so that nothing is ever stopped while something else is broken.
-const STAGES: [fn(&View<'_>) -> Option<Step>; 20] = [
+const STAGES: [fn(&View<'_>) -> Option<Step>; 21] = [
     bootstrap::form,
     bootstrap::record,
     recover::move_aside,
@@ -50,6 +50,7 @@ const STAGES: [fn(&View<'_>) -> Option<Step>; 20] = [
     bootstrap::settle,
     change::roll,
     clients::roll,
+    change::min_quorum,
     change::unknown_voter,
     recover::not_moved,
 ];

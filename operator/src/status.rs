@@ -203,7 +203,7 @@ fn phase(view: &View<'_>, step: &Step) -> Phase {
         Step::StartServers(_) if flagged => Phase::Expanding,
         Step::Join { .. } if flagged => Phase::Joining,
         Step::RestartFirstWithoutBootstrap { .. } | Step::StartAgain(_) => Phase::Rotating,
-        Step::StartClients(_) => Phase::Settling,
+        Step::StartClients(_) | Step::SetMinQuorum { .. } => Phase::Settling,
         Step::RepairSecondBootstrap { .. } | Step::RemoveGhost { .. } | Step::MoveAside { .. } => {
             Phase::Repairing
         }

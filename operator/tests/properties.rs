@@ -50,6 +50,7 @@ fn the_manual_sequence_is_taken_in_order() {
         "StartClients",
         "Join",
         "Join",
+        "SetMinQuorum",
     ];
     assert_eq!(words, expected, "{:#?}", fake.steps);
     assert_eq!((fake.formed, fake.flagged(), fake.voters()), (1, 0, 3));

@@ -1,9 +1,12 @@
-//! The operator on a real Kubernetes: how long it takes from `kubectl apply` to Ready, and what two hundred clusters cost
-//! while nothing happens. Needs a KUBECONFIG: `BENCH=kube make bench` makes a cluster for it.
+//! The operator on a real Kubernetes: how long it takes from `kubectl apply` to Ready, what planned changes and a restore
+//! take, and what two hundred clusters cost while nothing happens. Needs a KUBECONFIG: `BENCH=kube make bench` makes a cluster for it.
 //!
 //! `BENCH_KUBE_ROUNDS` (default 20) is how many clusters are formed one after the other, `BENCH_FLEET` (default 200) how
-//! many are looked after, `BENCH_FLEET_SECONDS` (default 120) for how long they are watched. With 0 that part is left out.
+//! many are looked after, `BENCH_FLEET_SECONDS` (default 120) for how long they are watched, `BENCH_CHANGES` (default 3) how
+//! often each planned change is made, `BENCH_RESTORE_KEYS` (default 1,000,000) how large the restored state is. With 0 that
+//! part is left out.
 
+mod changes;
 mod fleet;
 
 use std::time::{Duration, Instant};
@@ -16,13 +19,22 @@ const READY_SECONDS_MAX: f64 = 12.0;
 /// Longest that the operator's own waits may be in a round, in seconds.
 const WAIT_SECONDS_MAX: f64 = 1.0;
 
-/// Prints both; whether every goal is reached.
+/// Prints all of it; whether every goal is reached.
 pub(crate) fn run() -> bool {
+    let setting = super::setting;
     let (rounds, clusters) = (
-        super::setting("BENCH_KUBE_ROUNDS", 20),
-        super::setting("BENCH_FLEET", 200),
+        setting("BENCH_KUBE_ROUNDS", 20),
+        setting("BENCH_FLEET", 200),
     );
-    (rounds == 0 || apply_to_ready(rounds)) & (clusters == 0 || fleet::run(clusters))
+    let (changes, keys) = (
+        setting("BENCH_CHANGES", 3),
+        setting("BENCH_RESTORE_KEYS", 1_000_000),
+    );
+    let keys = usize::try_from(keys).expect("a number of keys");
+    (rounds == 0 || apply_to_ready(rounds))
+        & (changes == 0 || changes::run(changes))
+        & (keys == 0 || changes::restore(keys))
+        & (clusters == 0 || fleet::run(clusters))
 }
 
 /// One cluster of three servers after the other, the restart of the first server included.

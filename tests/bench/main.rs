@@ -192,7 +192,10 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 fn median(rounds: u64, measure: impl Fn() -> f64) -> f64 {
-    let mut found: Vec<f64> = (0..rounds.max(1)).map(|_| measure()).collect();
+    median_of((0..rounds.max(1)).map(|_| measure()).collect())
+}
+
+fn median_of(mut found: Vec<f64>) -> f64 {
     found.sort_by(f64::total_cmp);
     found[found.len() / 2]
 }

@@ -5,6 +5,7 @@ mod api;
 mod bed;
 mod invariants;
 mod load;
+mod saved;
 mod scene;
 mod watch;
 mod writers;
@@ -15,7 +16,7 @@ pub use invariants::Invariants;
 pub use load::KubeLoad;
 pub use scene::{Options, Scene, cluster};
 pub use watch::{Event, Watch};
-pub use writers::{Attempt, Writers, away, longest_gap};
+pub use writers::{Attempt, Writers, away, longest_gap, unexcused};
 
 use std::fmt::Display;
 use std::time::Duration;

@@ -23,7 +23,8 @@ pub use cluster::{Cluster, SERVERS};
 pub use http::{Connection, Http, Reply};
 pub use kube::{
     Attempt, Event, Invariants, KUBE_DEADLINE, Kube, KubeLoad, Options, Path, Refused, Scene,
-    Watch, Writers, away, cluster, image, kubectl, longest_gap, program, try_bed, wait_for,
+    Watch, Writers, away, cluster, image, kubectl, longest_gap, program, try_bed, unexcused,
+    wait_for,
 };
 pub use load::{Load, Written, write_until_accepted};
 pub use process::{Line, Process, Signal};

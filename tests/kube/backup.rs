@@ -1,41 +1,12 @@
-//! Saved states on a real Kubernetes: to a claim and back, regularly, and as the beginning of a new cluster. What speaks
-//! to S3-compatible storage is the same program, which `tests/saved_states.rs` tries against a server.
+//! Saved states on a real Kubernetes: to a claim and back, regularly, and as the beginning of a new cluster; the same
+//! to S3-compatible storage, which `tests/saved_states.rs` tries in detail.
+
+use std::net::UdpSocket;
 
 use serde_json::{Value, json};
 use tests::{Kube, Path, Scene, wait_for};
 
-const SNAPSHOTS: Path = Path::new("apis/consulcluster.dev/v1alpha1", "consulsnapshots");
-const SCHEDULES: Path = Path::new("apis/consulcluster.dev/v1alpha1", "consulsnapshotschedules");
-const RESTORES: Path = Path::new("apis/consulcluster.dev/v1alpha1", "consulrestores");
-const JOBS: Path = Path::new("apis/batch/v1", "jobs");
-
-fn make(scene: &Scene, of: Path, kind: &str, name: &str, spec: &Value) {
-    let object = json!({
-        "apiVersion": "consulcluster.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec,
-    });
-    wait_for(&format!("{kind} {name} is taken"), || {
-        scene.kube.create(&of.list(&scene.namespace), &object)
-    });
-}
-
-fn claim(scene: &Scene, name: &str) {
-    let object = json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    });
-    let list = Path::CLAIMS.list(&scene.namespace);
-    scene.kube.create(&list, &object).expect("a claim");
-}
-
-fn wait_phase(scene: &Scene, of: Path, name: &str, phase: &str) -> Value {
-    wait_for(&format!("{name} is {phase}"), || {
-        let object = scene.kube.get(&of.one(&scene.namespace, name));
-        let status = object.map_err(|e| e.to_string())?["status"].clone();
-        (status["phase"] == phase)
-            .then(|| status.clone())
-            .ok_or(status.to_string())
-    })
-}
+use crate::s3::{self, KEY, SECRET};
 
 fn put(scene: &Scene, pod: &str, key: &str) {
     let path = Kube::agent_path(&scene.namespace, pod, &format!("/v1/kv/{key}"));
@@ -61,14 +32,16 @@ fn a_state_goes_to_a_claim_and_comes_back_and_a_new_cluster_starts_from_it() {
 
     // Nothing to write to yet: said, and waited for.
     let spec = json!({"cluster": "c", "destination": keep()});
-    make(&scene, SNAPSHOTS, "ConsulSnapshot", "now", &spec);
+    scene.make(Path::SNAPSHOTS, "ConsulSnapshot", "now", &spec);
     wait_for("the missing claim is named", || {
-        let object = scene.kube.get(&SNAPSHOTS.one(&scene.namespace, "now"));
+        let object = scene
+            .kube
+            .get(&Path::SNAPSHOTS.one(&scene.namespace, "now"));
         let message = object.map_err(|e| e.to_string())?["status"]["message"].to_string();
         message.contains("keep").then_some(()).ok_or(message)
     });
-    claim(&scene, "keep");
-    let status = wait_phase(&scene, SNAPSHOTS, "now", "Completed");
+    scene.claim("keep");
+    let status = scene.wait_phase_of(Path::SNAPSHOTS, "now", "Completed");
     assert!(
         status["index"].as_i64().is_some_and(|index| index > 0),
         "{status}"
@@ -79,7 +52,7 @@ fn a_state_goes_to_a_claim_and_comes_back_and_a_new_cluster_starts_from_it() {
         "{status}"
     );
     wait_for("its job is gone", || {
-        let left = scene.kube.list(JOBS, &scene.namespace, "").len();
+        let left = scene.kube.list(Path::JOBS, &scene.namespace, "").len();
         (left == 0).then_some(()).ok_or(left)
     });
     let cluster = scene.get("c").expect("the cluster");
@@ -87,8 +60,8 @@ fn a_state_goes_to_a_claim_and_comes_back_and_a_new_cluster_starts_from_it() {
 
     put(&scene, "c-server-0", "after");
     let spec = json!({"cluster": "c", "source": {"snapshot": "now"}});
-    make(&scene, RESTORES, "ConsulRestore", "back", &spec);
-    wait_phase(&scene, RESTORES, "back", "Completed");
+    scene.make(Path::RESTORES, "ConsulRestore", "back", &spec);
+    scene.wait_phase_of(Path::RESTORES, "back", "Completed");
     assert!(has(&scene, "c-server-0", "before") && !has(&scene, "c-server-0", "after"));
 
     let spec = json!({"servers": 3, "restoreFrom": {"snapshot": "now"}});
@@ -100,17 +73,104 @@ fn a_state_goes_to_a_claim_and_comes_back_and_a_new_cluster_starts_from_it() {
     }
 }
 
+/// Address of this machine at which pods reach it: the one that it speaks to a node from.
+fn own_address(scene: &Scene) -> String {
+    let nodes = scene.kube.get("/api/v1/nodes").expect("nodes");
+    let addresses = nodes["items"][0]["status"]["addresses"].as_array().cloned();
+    let node = addresses
+        .into_iter()
+        .flatten()
+        .find(|address| address["type"] == "InternalIP")
+        .expect("a node has an address");
+    let node = node["address"].as_str().expect("text").to_owned();
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    // Sends nothing: it only asks for the route.
+    socket.connect((node.as_str(), 9)).expect("a route");
+    socket.local_addr().expect("bound").ip().to_string()
+}
+
+fn secret(scene: &Scene, name: &str, key: &str) {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+        "stringData": {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": key},
+    });
+    let path = Path::new("api/v1", "secrets").list(&scene.namespace);
+    scene.kube.create(&path, &object).expect("a Secret");
+}
+
+#[test]
+fn a_state_goes_to_s3_from_a_pod_and_a_new_cluster_starts_from_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::create_dir(folder.path().join("keep")).expect("a folder");
+    let scene = Scene::new("bucket");
+    let address = own_address(&scene);
+    let endpoint = s3::serve(folder.path(), &format!("{address}:0"));
+    secret(&scene, "keys", SECRET);
+    secret(&scene, "wrong", "not the secret");
+    scene.apply("c", json!({"servers": 1}));
+    scene.wait_ready("c");
+    put(&scene, "c-server-0", "before");
+    let to = |bucket: &str, credentials: &str| {
+        json!({"cluster": "c", "destination": {"s3": {
+            "bucket": bucket, "prefix": "a", "endpoint": format!("http://{endpoint}"), "credentialsSecret": credentials,
+        }}})
+    };
+    // What cannot be done is said in the storage's words, and leaves nothing behind.
+    for (name, bucket, credentials, words) in [
+        ("refused", "keep", "wrong", "SignatureDoesNotMatch"),
+        ("nowhere", "other", "keys", "there is no bucket \"other\""),
+    ] {
+        scene.make(
+            Path::SNAPSHOTS,
+            "ConsulSnapshot",
+            name,
+            &to(bucket, credentials),
+        );
+        let status = scene.wait_phase_of(Path::SNAPSHOTS, name, "Failed");
+        let message = status["message"].as_str().unwrap_or_default();
+        assert!(message.contains(words), "{name}: {status}");
+    }
+    scene.make(
+        Path::SNAPSHOTS,
+        "ConsulSnapshot",
+        "now",
+        &to("keep", "keys"),
+    );
+    let status = scene.wait_phase_of(Path::SNAPSHOTS, "now", "Completed");
+    let location = status["location"].as_str().unwrap_or_default();
+    let file = location
+        .strip_prefix("s3://keep/a/")
+        .unwrap_or_else(|| panic!("{status}"));
+    let length = std::fs::metadata(folder.path().join("keep/a").join(file));
+    assert_eq!(
+        length
+            .map(|file| i64::try_from(file.len()).expect("small"))
+            .ok(),
+        status["sizeBytes"].as_i64(),
+        "{status}"
+    );
+    scene.apply(
+        "d",
+        json!({"servers": 1, "restoreFrom": {"snapshot": "now"}}),
+    );
+    let cluster = scene.wait_ready("d");
+    assert_eq!(cluster["status"]["restored"]["phase"], "Completed");
+    assert!(has(&scene, "d-server-0", "before"));
+}
+
 #[test]
 fn a_schedule_takes_snapshots_at_its_time() {
     let scene = Scene::new("nightly");
     scene.apply("c", json!({"servers": 1}));
-    claim(&scene, "keep");
+    scene.claim("keep");
     let spec = json!({"cluster": "c", "schedule": "* * * * *", "destination": keep(), "retention": {"count": 1}});
-    make(&scene, SCHEDULES, "ConsulSnapshotSchedule", "often", &spec);
+    scene.make(Path::SCHEDULES, "ConsulSnapshotSchedule", "often", &spec);
     scene.wait_ready("c");
     let verified = |but: &Value| {
         wait_for("a snapshot is verified", || {
-            let object = scene.kube.get(&SCHEDULES.one(&scene.namespace, "often"));
+            let object = scene
+                .kube
+                .get(&Path::SCHEDULES.one(&scene.namespace, "often"));
             let status = object.map_err(|e| e.to_string())?["status"].clone();
             let last = &status["lastSuccess"];
             let new = last.is_string() && last != but;
@@ -121,7 +181,7 @@ fn a_schedule_takes_snapshots_at_its_time() {
     // The next one takes its place.
     verified(&first);
     wait_for("the first one is gone", || {
-        let all = scene.kube.list(SNAPSHOTS, &scene.namespace, "");
+        let all = scene.kube.list(Path::SNAPSHOTS, &scene.namespace, "");
         let there = all.iter().any(|one| one["metadata"]["name"] == first);
         (!there).then_some(()).ok_or(first.to_string())
     });
@@ -131,9 +191,11 @@ fn a_schedule_takes_snapshots_at_its_time() {
 fn a_line_that_is_no_cron_line_and_a_change_of_what_is_done_once_are_refused() {
     let scene = Scene::new("refused");
     let spec = json!({"cluster": "c", "schedule": "61 * * * *", "destination": keep()});
-    make(&scene, SCHEDULES, "ConsulSnapshotSchedule", "wrong", &spec);
+    scene.make(Path::SCHEDULES, "ConsulSnapshotSchedule", "wrong", &spec);
     wait_for("it is said that the line is no cron line", || {
-        let object = scene.kube.get(&SCHEDULES.one(&scene.namespace, "wrong"));
+        let object = scene
+            .kube
+            .get(&Path::SCHEDULES.one(&scene.namespace, "wrong"));
         let message = object.map_err(|e| e.to_string())?["status"]["message"].to_string();
         message
             .contains("is no cron line")
@@ -141,11 +203,11 @@ fn a_line_that_is_no_cron_line_and_a_change_of_what_is_done_once_are_refused() {
             .ok_or(message)
     });
     let spec = json!({"cluster": "c", "destination": keep()});
-    make(&scene, SNAPSHOTS, "ConsulSnapshot", "now", &spec);
+    scene.make(Path::SNAPSHOTS, "ConsulSnapshot", "now", &spec);
     let change = json!({"spec": {"cluster": "d"}});
     let said = scene
         .kube
-        .patch(&SNAPSHOTS.one(&scene.namespace, "now"), &change)
+        .patch(&Path::SNAPSHOTS.one(&scene.namespace, "now"), &change)
         .expect_err("a change is taken");
     assert!(said.to_string().contains("make another one"), "{said}");
     let both = json!({"cluster": "c", "destination": {"pvc": {"claimName": "keep"}, "s3": {"bucket": "keep", "credentialsSecret": "keys"}}});
@@ -154,7 +216,7 @@ fn a_line_that_is_no_cron_line_and_a_change_of_what_is_done_once_are_refused() {
     });
     let said = scene
         .kube
-        .create(&SNAPSHOTS.list(&scene.namespace), &object)
+        .create(&Path::SNAPSHOTS.list(&scene.namespace), &object)
         .expect_err("two destinations are taken");
     assert!(said.to_string().contains("either pvc or s3"), "{said}");
 }

@@ -106,7 +106,7 @@ fn a_network_policy_comes_and_goes_with_the_spec() {
         .flat_map(|rule| rule["ports"].as_array().cloned().unwrap_or_default())
         .filter_map(|port| port["port"].as_i64())
         .collect();
-    for port in [8300, 8301, 8500] {
+    for port in [8300, 8301, 8302, 8500] {
         assert!(ports.contains(&port), "no rule for {port}: {policy:#}");
     }
     scene.apply("c", json!({"servers": 1, "networkPolicy": false}));

@@ -5,8 +5,13 @@ mod admission;
 mod backup;
 mod bootstrap;
 mod chart;
+mod drain;
 mod faults;
 mod lifecycle;
 mod limits;
 mod operator;
+mod plugin;
 mod rolling;
+#[path = "../s3.rs"]
+mod s3;
+mod second;

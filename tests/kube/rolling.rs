@@ -1,34 +1,13 @@
 //! Planned changes under a constant write load: which writes they fail, for how long nobody takes one, and that none of
 //! those that were acknowledged is lost.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tests::{
-    Attempt, Invariants, KubeLoad, Path, Scene, Watch, Writers, away as outages, longest_gap,
+    Invariants, KubeLoad, Path, Scene, Watch, Writers, away as outages, longest_gap, unexcused,
     wait_for,
 };
-
-/// Server pods are told about by a watch, a little later than it happened.
-const HEARD_LATE: Duration = Duration::from_secs(5);
-
-/// Writes that failed though the server that they were sent to was there all the time.
-fn unexcused<'a>(
-    attempts: &'a [Attempt],
-    away: &BTreeMap<usize, Vec<(Instant, Instant)>>,
-) -> Vec<&'a Attempt> {
-    let excused = |one: &Attempt| {
-        let times = away.get(&one.server).into_iter().flatten();
-        times
-            .into_iter()
-            .any(|(from, to)| one.ended + HEARD_LATE >= *from && one.begun <= *to + HEARD_LATE)
-    };
-    attempts
-        .iter()
-        .filter(|one| one.failure.is_some() && !excused(one))
-        .collect()
-}
 
 /// A cluster of three, its pods watched.
 fn three(name: &str) -> (Scene, Invariants, Watch) {
@@ -52,13 +31,7 @@ fn a_rolling_change_fails_no_write_that_is_sent_to_another_server() {
     let begun = Instant::now();
     let spec = json!({"servers": 3, "podMetadata": {"annotations": {"changed": "once"}}});
     scene.apply("c", spec);
-    wait_for("every pod is another one", || {
-        let now = scene.server_uids("c");
-        let left = now.intersection(&before).count();
-        (left == 0 && now.len() == 3).then_some(()).ok_or(left)
-    });
-    scene.wait_ready("c");
-    scene.wait_pods_ready("c", 3);
+    scene.wait_replaced("c", &before);
     let took = begun.elapsed();
     writers.wait_for_progress(100);
     let attempts = writers.check(&scene.kube, &scene.namespace, "c-server-0");
@@ -93,14 +66,7 @@ fn a_follower_that_restarts_is_not_missed() {
     let uids = scene.server_uids("c");
     let path = Path::PODS.one(&scene.namespace, &follower);
     scene.kube.delete(&path).expect("deleted");
-    wait_for("it is replaced", || {
-        let now = scene.server_uids("c");
-        (now.len() == 3 && now != uids)
-            .then_some(())
-            .ok_or(now.len())
-    });
-    scene.wait_pods_ready("c", 3);
-    scene.wait_ready("c");
+    scene.wait_other("c", &uids);
     writers.wait_for_progress(100);
     let attempts = writers.check(&scene.kube, &scene.namespace, &follower);
     let away = outages(&watch.stop(), "c");

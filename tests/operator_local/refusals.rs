@@ -1,6 +1,8 @@
 //! What is refused, and how.
 
-use tests::{Output, run};
+use std::fs;
+
+use tests::{Output, eventually, run};
 
 use crate::local::Local;
 
@@ -66,4 +68,36 @@ fn two_operators_do_not_share_a_folder_and_what_cannot_change_is_refused() {
         "{said}"
     );
     assert!(local.agents().is_empty());
+}
+
+/// An older agent on the data of a newer one: the change stops at that server, which says so, and nothing is touched.
+#[test]
+fn a_downgrade_across_a_data_format_is_refused_and_said() {
+    let local = Local::new("{servers: 3}");
+    local.operator("up", &["--detach"]).success();
+    let before = local.status()["status"]["clusterID"].clone();
+    local.kill("demo-server-2");
+    eventually("it is gone", || match local.agents().len() {
+        2 => Ok(()),
+        left => Err(left),
+    });
+    let file = local.dir().join("demo-server-2/raft/identity.json");
+    let ours = fs::read_to_string(&file).expect("the folder's identity");
+    let newer = ours.replace("\"version\": 1", "\"version\": 9");
+    assert_ne!(ours, newer);
+    fs::write(&file, &newer).expect("nobody runs there");
+    let said = local.operator("up", &["--detach"]).failure();
+    assert!(
+        said.contains("demo-server-2 ended 3 times before it answered")
+            && said.contains("identity.json")
+            && said.contains("version 9 is newer than this program"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(&file).expect("it is there"), newer);
+
+    // With the agent that wrote it, it is one of three again.
+    fs::write(&file, ours).expect("nobody runs there");
+    local.operator("up", &["--detach"]).success();
+    let status = local.wait_until_steady(3);
+    assert_eq!(status["clusterID"], before, "{status}");
 }

@@ -177,7 +177,7 @@ impl Default for UpdatePolicy {
 }
 
 fn default_min_ready() -> i32 {
-    5
+    2
 }
 
 fn default_max_lag() -> i64 {

@@ -24,7 +24,7 @@ fn an_empty_spec_gets_the_documented_defaults() {
             spec.update_policy.min_ready_seconds,
             spec.update_policy.max_lag
         ),
-        (5, 1000)
+        (2, 1000)
     );
     assert!(spec.recovery.move_aside_second_bootstrap);
     assert_eq!(Storage::default().size.0, "10Gi");

@@ -16,7 +16,10 @@ pub(super) trait Fetch {
     fn fetch(&self, path: &str) -> impl Future<Output = Result<Value, Self::Error>>;
 }
 
-/// The three questions, put to the agent of that node name.
+/// Where autopilot's settings are.
+pub(super) const AUTOPILOT: &str = "/v1/operator/autopilot/configuration";
+
+/// The questions, put to the agent of that node name.
 pub(super) async fn ask(name: &str, agent: &impl Fetch) -> Option<Answers> {
     let (own, members, configuration) = match questions(agent).await {
         Ok(read) => read,
@@ -31,12 +34,30 @@ pub(super) async fn ask(name: &str, agent: &impl Fetch) -> Option<Answers> {
         return None;
     }
     match answers(&own, &members, configuration.as_ref()) {
-        Ok(answers) => Some(answers),
+        Ok(mut answers) => {
+            let leads = answers.raft.as_ref().map(|raft| raft.role) == Some(Role::Leader);
+            if leads && let Ok(settings) = agent.fetch(AUTOPILOT).await {
+                answers.min_quorum = min_quorum(&settings);
+            }
+            Some(answers)
+        }
         Err(error) => {
             tracing::warn!(node = name, %error, "unreadable answer");
             None
         }
     }
+}
+
+fn min_quorum(settings: &Value) -> Option<u32> {
+    settings["MinQuorum"].as_u64()?.try_into().ok()
+}
+
+/// What to send, and where, so that of these settings only `MinQuorum` changes, unless somebody else changes them now.
+pub(super) fn with_min_quorum(settings: &Value, servers: u32) -> (String, String) {
+    let mut changed = settings.clone();
+    changed["MinQuorum"] = servers.into();
+    let seen = settings["ModifyIndex"].as_u64().unwrap_or(0);
+    (format!("{AUTOPILOT}?cas={seen}"), changed.to_string())
 }
 
 /// Who of them says that it leads.

@@ -27,7 +27,7 @@ use process::Identity;
 use store::{State, Store, StoreError};
 use track::Tracked;
 
-use super::Driver;
+use super::{Driver, ask};
 use crate::crd::ConsulCluster;
 use crate::observe::{Agent, Latch, Observed};
 use crate::plan::{Desired, Step};
@@ -239,6 +239,16 @@ impl Local {
     }
 }
 
+/// Somebody else may change the settings meanwhile; then the next look sees what became of it.
+async fn set_min_quorum(
+    client: &agent::client::Client,
+    servers: u32,
+) -> Result<(), agent::client::Error> {
+    let settings: serde_json::Value = client.get_json(ask::AUTOPILOT).await?;
+    let (path, body) = ask::with_min_quorum(&settings, servers);
+    client.put_json::<bool>(&path, body.into()).await.map(drop)
+}
+
 fn boil_down(cluster: &ConsulCluster, base: Ipv4Addr) -> Desired {
     Desired::new(cluster, |mode, number| {
         address::address(base, mode, number).to_string()
@@ -345,6 +355,15 @@ impl Driver for Local {
             }
             Step::MoveAside { server, token } => self.move_aside_on(server, token).await?,
             Step::RecoverQuorum(alone) => self.recover(alone).await?,
+            Step::SetMinQuorum { leader, servers } => {
+                let client = self.client(leader)?;
+                set_min_quorum(&client, *servers)
+                    .await
+                    .map_err(|source| Error::Agent {
+                        name: leader.clone(),
+                        source,
+                    })?;
+            }
             Step::Join { .. }
             | Step::TransferLeader { .. }
             | Step::RemoveGhost { .. }

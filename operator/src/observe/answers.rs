@@ -101,6 +101,7 @@ pub fn answers(
         },
         members: all.into_iter().map(seen).collect(),
         peers: servers.into_iter().map(peer).collect(),
+        min_quorum: None,
     })
 }
 

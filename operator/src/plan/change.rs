@@ -117,6 +117,17 @@ pub(super) fn roll(view: &View<'_>) -> Option<Step> {
     })
 }
 
+/// Autopilot never prunes below a majority of what is wanted. Not before everything else is as it should be: it matters
+/// only once servers are lost.
+pub(super) fn min_quorum(view: &View<'_>) -> Option<Step> {
+    let leader = view.leader?;
+    let set = leader.answers.min_quorum?;
+    (set != view.desired.min_quorum).then(|| Step::SetMinQuorum {
+        leader: leader.seat.name.clone(),
+        servers: view.desired.min_quorum,
+    })
+}
+
 /// A voter that is no server of this resource: somebody let it join. Only a person knows what it is for.
 pub(super) fn unknown_voter(view: &View<'_>) -> Option<Step> {
     let known = |peer: &Peer| {

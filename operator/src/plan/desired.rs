@@ -35,6 +35,9 @@ pub struct Desired {
     pub max_lag: u64,
     /// How long every other server must have been running before the next one is replaced.
     pub min_ready: Duration,
+    /// Servers that autopilot must leave: `autopilot.min_quorum` of the spec's configuration, which the agents themselves
+    /// heed only when a cluster is formed, or else a majority of the servers.
+    pub min_quorum: u32,
     /// Kind of step that waits for a person.
     pub pause_before: Option<PauseBefore>,
     /// Whether nothing may be done.
@@ -86,6 +89,7 @@ impl Desired {
             min_ready: Duration::from_secs(
                 u64::try_from(spec.update_policy.min_ready_seconds).unwrap_or(0),
             ),
+            min_quorum: min_quorum(cluster),
             pause_before: spec.update_policy.pause_before,
             paused: spec.paused,
             move_aside: spec.recovery.move_aside_second_bootstrap,
@@ -107,6 +111,16 @@ impl Desired {
             .split_at(self.servers.min(self.server_seats.len()))
             .1
     }
+}
+
+fn min_quorum(cluster: &ConsulCluster) -> u32 {
+    let spec = &cluster.spec;
+    let said = spec
+        .config
+        .get("autopilot")
+        .and_then(|block| block.get("min_quorum")?.as_u64())
+        .and_then(|servers| u32::try_from(servers).ok());
+    said.unwrap_or_else(|| u32::try_from(spec.servers).unwrap_or(0) / 2 + 1)
 }
 
 /// Names what an agent is started with, as far as the spec decides it: a change means a restart. Depends on the spec

@@ -155,6 +155,13 @@ pub enum Step {
         /// Node name.
         server: String,
     },
+    /// Tell autopilot how many servers it must leave when it removes dead ones.
+    SetMinQuorum {
+        /// Node name of the leader, which is told.
+        leader: String,
+        /// A majority of the servers that are wanted, or what the spec's configuration says.
+        servers: u32,
+    },
     /// Start clients.
     StartClients(Vec<Launch>),
     /// Let a client leave, because it is not wanted any more or runs with another configuration.
@@ -384,6 +391,12 @@ impl Display for Step {
             }
             Step::ReplaceServer { server } => {
                 write!(f, "stop {server}, to start it with the new configuration")
+            }
+            Step::SetMinQuorum { servers, .. } => {
+                write!(
+                    f,
+                    "set autopilot's min_quorum to {servers}: it removes no dead server where fewer would be left"
+                )
             }
             Step::StartClients(launches) => write!(f, "start client {}", names(launches)),
             Step::StopClient { client } => write!(f, "client {client} leaves"),

@@ -55,6 +55,9 @@ pub fn why(step: &Step) -> &'static str {
         Step::ReplaceServer { .. } => {
             "it runs with another configuration, and the others keep a quorum of caught-up voters"
         }
+        Step::SetMinQuorum { .. } => {
+            "autopilot's settings are the cluster's own, which no file reaches after its first leader"
+        }
         Step::StartClients(_) => {
             "the manual sequence is over: no server runs with the flag and the first one is back"
         }

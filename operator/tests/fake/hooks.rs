@@ -13,6 +13,14 @@ impl Fake {
         self.nodes.get(name).is_some_and(|node| node.run.is_some())
     }
 
+    /// The agent that runs there never answers, until it is started anew.
+    pub(crate) fn deafen(&mut self, name: &str) {
+        if let Some(run) = self.nodes.get_mut(name).and_then(|node| node.run.as_mut()) {
+            run.deaf = true;
+        }
+        self.depose();
+    }
+
     /// What an agent answers.
     pub(crate) fn ask(&self, name: &str) -> Option<Answers> {
         let node = self.nodes.get(name)?;
@@ -45,6 +53,22 @@ impl Fake {
 
     pub(crate) fn tell_transfer(&mut self, from: &str, to: &str) {
         self.transfer(from, to);
+    }
+
+    /// Autopilot's settings are the leader's to change.
+    pub(crate) fn tell_min_quorum(&mut self, leader: &str, servers: u32) {
+        let led = self
+            .clusters
+            .values_mut()
+            .filter(|cluster| cluster.leader.as_deref() == Some(leader));
+        led.for_each(|cluster| cluster.min_quorum = servers);
+    }
+
+    /// What autopilot must leave in the largest cluster that has a leader.
+    pub(crate) fn min_quorum(&self) -> u32 {
+        let led = self.clusters.values().filter(|c| c.leader.is_some());
+        led.max_by_key(|c| c.config.len())
+            .map_or(0, |c| c.min_quorum)
     }
 
     pub(crate) fn tell_forget(&mut self, name: &str, leader: &str) {
@@ -202,6 +226,7 @@ impl Fake {
             committed: own.log,
             term,
             leader: None,
+            min_quorum: cluster.min_quorum,
         };
         self.clusters.insert(id, alone);
         true

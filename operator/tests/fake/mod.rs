@@ -7,9 +7,11 @@
 
 mod hooks;
 mod time;
+mod wanted;
+
+pub(crate) use wanted::desired;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use operator::observe::{
     Agent, Answers, Exited, Latch, Observed, Peer, Process, Raft, RaftData, Role, Running, Seen,
@@ -28,6 +30,8 @@ struct Run {
     age: u32,
     /// Told to stop; true: leave first.
     stop: Option<bool>,
+    /// Never answers.
+    deaf: bool,
 }
 
 /// A `raft/` folder. `id` is made with it and never used again.
@@ -65,6 +69,8 @@ struct Cluster {
     committed: u64,
     term: u64,
     leader: Option<String>,
+    /// Autopilot's setting.
+    min_quorum: u32,
 }
 
 /// The model. `formed` counts clusters, also those that a hand formed.
@@ -174,6 +180,7 @@ impl Fake {
             revision: self.desired.revision.clone(),
             age: START_TICKS,
             stop: None,
+            deaf: false,
         };
         (node.run, node.server, node.ran) = (Some(run), true, true);
         self.form(name);
@@ -226,7 +233,7 @@ impl Fake {
         self.nodes
             .get(name)
             .and_then(|n| n.run.as_ref())
-            .is_some_and(|run| run.age >= START_TICKS)
+            .is_some_and(|run| run.age >= START_TICKS && !run.deaf)
     }
 
     /// Whether that member takes part in Raft now: it runs with the very folder that was added.
@@ -274,6 +281,7 @@ impl Fake {
             committed: 3,
             term: 1,
             leader,
+            min_quorum: 0,
         };
         self.clusters.insert(id, cluster);
         self.nodes.entry(name.to_owned()).or_default().folder = Some(folder);
@@ -362,6 +370,7 @@ impl Fake {
             members,
             peers,
             node_id: name.to_owned(),
+            min_quorum: truth.filter(|_| leads).map(|c| c.min_quorum),
             ..Answers::default()
         }
     }
@@ -434,6 +443,7 @@ impl Fake {
             }
             Step::TransferLeader { from, to, .. } => self.transfer(from, to),
             Step::ForgetServer { server, leader } => self.forget(server, leader),
+            Step::SetMinQuorum { leader, servers } => self.tell_min_quorum(leader, *servers),
             Step::RemoveGhost { server, .. } => {
                 panic!("{server} has no ghost: names are node ids here")
             }
@@ -454,6 +464,7 @@ impl Fake {
             revision,
             age: 0,
             stop: None,
+            deaf: false,
         });
         if launch.server && node.folder.is_none() {
             self.folders += 1;
@@ -577,18 +588,4 @@ impl Fake {
             node.gossip.insert(name.to_owned(), Status::Left);
         }
     }
-}
-
-/// What a test wants, with short names and no waiting for readiness.
-pub(crate) fn desired(servers: i32, clients: i32) -> Desired {
-    use operator::driver::local::address::{BASE, address};
-    let text = format!(
-        "apiVersion: consulcluster.dev/v1alpha1\nkind: ConsulCluster\nmetadata: {{name: demo}}\nspec: {{servers: {servers}, clients: {clients}}}"
-    );
-    let cluster = operator::crd::read(&text).unwrap();
-    let mut desired = Desired::new(&cluster, |mode, number| {
-        address(BASE, mode, number).to_string()
-    });
-    desired.min_ready = Duration::from_secs(3);
-    desired
 }

@@ -80,6 +80,7 @@ async fn events_tell_the_sequence_in_order() {
         "ReplicationVerified",
         "RestartWithoutBootstrap",
         "Bootstrapped",
+        "SetMinQuorum",
         "Ready",
     ] {
         assert!(
@@ -394,6 +395,89 @@ async fn servers_come_and_go_by_two() {
         ended(&platform, servers, &format!("scaled to {servers}"));
         assert_eq!(platform.world().list("pods").count(), servers);
     }
+}
+
+/// While there are two servers, the budget allows nobody to go: the loss of one of two voters is that of the quorum.
+/// Scaled up and down, with a drain of every pod tried in every round; rule 4 is checked at each.
+#[tokio::test]
+async fn a_drain_while_servers_are_two_does_not_take_the_quorum() {
+    let platform = Platform::new(json!({"servers": 1}));
+    let operator = platform.operator();
+    assert!(platform.settle(&operator).await);
+    for servers in [3, 1] {
+        let mut refused = 0;
+        platform.world().change("servers", json!(servers));
+        for _ in 0..400 {
+            let step = platform.round(&operator).await;
+            if step == Some(Step::Steady) {
+                break;
+            }
+            let mut world = platform.world();
+            let pods: Vec<_> = world
+                .list("pods")
+                .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+                .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+                .collect();
+            if pods.len() == 2 {
+                assert!(pods.iter().all(|pod| !world.drain(pod)), "{pods:?}");
+                refused += 1;
+            }
+        }
+        ended(&platform, servers, &format!("scaled to {servers}"));
+        let budget = |world: &platform::World| {
+            world.get("poddisruptionbudgets", "demo-server").unwrap()["spec"]["maxUnavailable"]
+                .clone()
+        };
+        assert_eq!(budget(&platform.world()), 1, "{servers}");
+        assert!(refused > 0, "{servers}: no drain was tried");
+    }
+}
+
+/// The second of three servers runs and never answers: with a budget of none it could not be evicted.
+#[tokio::test]
+async fn a_deaf_server_is_replaced_while_servers_are_two() {
+    let platform = Platform::new(json!({"servers": 1}));
+    let operator = platform.operator();
+    assert!(platform.settle(&operator).await);
+    platform.world().change("servers", json!(3));
+    while !platform.world().agents.runs("demo-server-1") {
+        platform.round(&operator).await;
+    }
+    platform.world().agents.deafen("demo-server-1");
+    for _ in 0..30 {
+        platform.round(&operator).await;
+    }
+    assert!(
+        platform.why().contains("demo-server-1"),
+        "{}",
+        platform.why()
+    );
+    platform
+        .world()
+        .change("config", json!({"log_level": "DEBUG"}));
+    assert!(platform.settle(&operator).await, "{}", platform.why());
+    ended(&platform, 3, "replaced");
+}
+
+/// A majority of what is wanted, or what the spec says; whoever sets another value by hand has it set back.
+#[tokio::test]
+async fn autopilot_keeps_a_majority_of_the_servers_that_are_wanted() {
+    let platform = Platform::new(three());
+    let operator = platform.operator();
+    let bound = async |servers: u32| {
+        assert!(platform.settle(&operator).await, "{}", platform.why());
+        assert_eq!(platform.world().agents.min_quorum(), servers);
+    };
+    bound(2).await;
+    platform.world().change("servers", json!(5));
+    bound(3).await;
+    let leader = platform.world().cluster()["status"]["leader"].clone();
+    let leader = leader.as_str().unwrap();
+    platform.world().agents.tell_min_quorum(leader, 0);
+    bound(3).await;
+    let config = json!({"autopilot": {"min_quorum": 5}});
+    platform.world().change("config", config);
+    bound(5).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use http::request::Parts;
 use http::{Method, StatusCode};
+use operator::observe::Answers;
 use serde_json::{Value, json};
 
 use super::{PLACE, World, turn};
@@ -113,7 +114,8 @@ impl World {
         let rest: Vec<&str> = segments[at + 2..].iter().map(String::as_str).collect();
         if rest.get(2) == Some(&"proxy") {
             let raw = path.split_once("/proxy").map_or("", |(_, rest)| rest);
-            return self.proxy(rest[1], raw, &query);
+            let read = parts.method == Method::GET;
+            return self.proxy(rest[1], raw, &query, (!read).then_some(body));
         }
         let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         if rest[0] == "events" {
@@ -331,7 +333,11 @@ impl World {
             }
         }
         match plural {
-            "pods" => self.terminate(name, false),
+            // The condition that it is as it was seen is said where nobody is to be missed.
+            "pods" => {
+                let as_seen = !body["preconditions"]["resourceVersion"].is_null();
+                self.terminate(name, as_seen);
+            }
             "statefulsets" => {
                 assert_eq!(body["propagationPolicy"], "Foreground");
                 self.edit(plural, name)["metadata"]["deletionTimestamp"] = json!(turn::NOW);
@@ -358,15 +364,18 @@ impl World {
             .get("statefulsets", "demo-server")
             .and_then(|set| set["spec"]["replicas"].as_u64())
             .unwrap_or(0);
-        let ready = self.list("pods").filter(|pod| self.is_ready(pod)).count() as u64;
-        if ready + allowed.unwrap_or(0) < wanted + 1 {
+        let servers = self.list("pods").filter(|pod| self.is_ready(pod));
+        // One that is not ready is no loss, but goes only where the budget holds without it.
+        let left = servers.count() as u64 - u64::from(self.is_ready(&pod));
+        if left + allowed.unwrap_or(0) < wanted {
             return refuse(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests");
         }
         self.terminate(name, true);
         (StatusCode::CREATED, body.to_string())
     }
 
-    fn proxy(&mut self, target: &str, path: &str, query: &str) -> Answer {
+    /// A body is one of a call that changes something.
+    fn proxy(&mut self, target: &str, path: &str, query: &str, body: Option<&[u8]>) -> Answer {
         let pod = target.trim_end_matches(":8500").to_owned();
         let Some(answers) = self.agents.ask(&pod) else {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "no endpoints available");
@@ -377,6 +386,7 @@ impl World {
             "/v1/agent/self" => return ok(&turn::own(&pod, &answers)),
             "/v1/agent/members" => return ok(&turn::members(&answers)),
             "/v1/operator/raft/configuration" => return ok(&turn::configuration(&answers)),
+            "/v1/operator/autopilot/configuration" => return self.autopilot(&pod, &answers, body),
             "/v1/agent/leave" => self.agents.tell_leave(&pod),
             "/v1/operator/raft/transfer-leader" => self.agents.tell_transfer(&pod, &id),
             _ => match (
@@ -398,5 +408,17 @@ impl World {
             },
         }
         (StatusCode::OK, String::new())
+    }
+
+    fn autopilot(&mut self, pod: &str, answers: &Answers, body: Option<&[u8]>) -> Answer {
+        let Some(body) = body else {
+            let set = answers.min_quorum.unwrap_or(0);
+            return ok(&json!({"CleanupDeadServers": true, "MinQuorum": set, "ModifyIndex": 7}));
+        };
+        let body: Value = serde_json::from_slice(body).unwrap();
+        assert_eq!(body["CleanupDeadServers"], true, "another setting is lost");
+        let servers = u32::try_from(body["MinQuorum"].as_u64().unwrap()).unwrap();
+        self.agents.tell_min_quorum(pod, servers);
+        (StatusCode::OK, "true".to_owned())
     }
 }

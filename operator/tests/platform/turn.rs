@@ -174,8 +174,20 @@ impl World {
             self.made_at(&object) % 250 + 1
         );
         let container = json!({"name": "agent", "image": "", "imageID": "", "ready": false, "restartCount": restarts, "state": state});
-        self.edit("pods", pod)["status"] =
-            json!({"phase": "Running", "podIP": address, "containerStatuses": [container]});
+        let ready = if self.is_ready(&object) {
+            "True"
+        } else {
+            "False"
+        };
+        let status = json!({"phase": "Running", "podIP": address, "containerStatuses": [container],
+            "conditions": [{"type": "Ready", "status": ready}]});
+        if object["status"] != status {
+            self.version += 1;
+            let version = self.version.to_string();
+            let object = self.edit("pods", pod);
+            object["status"] = status;
+            object["metadata"]["resourceVersion"] = json!(version);
+        }
     }
 
     /// What the agent reads before it starts: whether its data is to be moved aside, or to be gone on with alone.

@@ -35,10 +35,11 @@ pub(super) fn write(
     address: SocketAddr,
     path: &str,
     value: &str,
+    limit: Duration,
 ) -> Result<(), String> {
     let open = match connection.take() {
         Some(open) => Ok(open),
-        None => Connection::open(address, WRITE_LIMIT),
+        None => Connection::open(address, limit),
     };
     let reply = open.and_then(|mut open| {
         let reply = open.request("PUT", path, value.as_bytes())?;
@@ -72,7 +73,7 @@ impl KubeLoad {
                         &pods[pod % pods.len()],
                         &format!("/v1/kv/load/{number}"),
                     );
-                    match write(&mut connection, address, &path, &value(number)) {
+                    match write(&mut connection, address, &path, &value(number), WRITE_LIMIT) {
                         Ok(()) => {
                             let mut all = shared.acknowledged.lock().expect("no panic");
                             all.push(number);

@@ -270,6 +270,39 @@ impl Scene {
             .collect()
     }
 
+    /// Waits until no server's pod is one of these, as many are ready again, and the cluster is Ready.
+    ///
+    /// # Panics
+    /// When that never is so.
+    #[track_caller]
+    pub fn wait_replaced(&self, name: &str, before: &BTreeSet<String>) {
+        wait_for("every pod is another one", || {
+            let now = self.server_uids(name);
+            let left = now.intersection(before).count();
+            (left == 0 && now.len() == before.len())
+                .then_some(())
+                .ok_or(left)
+        });
+        self.wait_ready(name);
+        self.wait_pods_ready(name, before.len());
+    }
+
+    /// Waits until another pod stands in for one of these, all are ready again, and the cluster is Ready.
+    ///
+    /// # Panics
+    /// When that never is so.
+    #[track_caller]
+    pub fn wait_other(&self, name: &str, before: &BTreeSet<String>) {
+        wait_for("a pod is replaced", || {
+            let now = self.server_uids(name);
+            (now.len() == before.len() && now != *before)
+                .then_some(())
+                .ok_or(now.len())
+        });
+        self.wait_pods_ready(name, before.len());
+        self.wait_ready(name);
+    }
+
     /// Checks that Events about a `ConsulCluster` say these things, in this order, others between them.
     ///
     /// # Panics

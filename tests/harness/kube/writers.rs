@@ -9,6 +9,13 @@ use super::scene::is_ready;
 use super::watch::Event;
 use super::{Kube, wait_for};
 
+/// Server pods are told about by a watch, a little later than it happened.
+const HEARD_LATE: Duration = Duration::from_secs(5);
+
+/// Longest that a writer waits for one write. What is sent to a pod whose address is gone is answered by nobody: were it
+/// longer than two servers take to be replaced, all writers would wait at once, and nobody would see that writes are taken.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+
 /// Pause between two writes of one writer.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -54,7 +61,7 @@ impl Writers {
                     let key = format!("writers/{server}/{serial}");
                     let path = Kube::agent_path(&namespace, &pod, &format!("/v1/kv/{key}"));
                     let begun = Instant::now();
-                    let failure = write(&mut connection, address, &path, &key).err();
+                    let failure = write(&mut connection, address, &path, &key, WRITE_LIMIT).err();
                     if failure.is_none() {
                         acknowledged.fetch_add(1, Ordering::Relaxed);
                     }
@@ -141,6 +148,23 @@ pub fn longest_gap(attempts: &[Attempt]) -> Duration {
     ends.sort();
     let gaps = ends.windows(2).map(|pair| pair[1] - pair[0]);
     gaps.max().unwrap_or_default()
+}
+
+/// Writes that failed though the server that they were sent to was there all the time, as [`away`] tells.
+pub fn unexcused<'a>(
+    attempts: &'a [Attempt],
+    away: &BTreeMap<usize, Vec<(Instant, Instant)>>,
+) -> Vec<&'a Attempt> {
+    let excused = |one: &Attempt| {
+        let times = away.get(&one.server).into_iter().flatten();
+        times
+            .into_iter()
+            .any(|(from, to)| one.ended + HEARD_LATE >= *from && one.begun <= *to + HEARD_LATE)
+    };
+    attempts
+        .iter()
+        .filter(|one| one.failure.is_some() && !excused(one))
+        .collect()
 }
 
 /// Times in which a server was on its way out or back, by its number, as a watch of its pods tells.

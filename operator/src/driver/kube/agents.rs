@@ -107,17 +107,30 @@ impl Agents {
     /// # Errors
     /// It refused, or did not answer; then it may have done it all the same.
     pub async fn tell(&self, target: &Target, method: Method, path: &str) -> Result<(), Refused> {
-        let call = async { self.way(target)?.call(target, method, path).await };
-        let told = tokio::time::timeout(CALL_TIME_MAX, call).await;
-        let reason = match told {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(reason)) => reason,
-            Err(_) => format!("no answer within {} s", CALL_TIME_MAX.as_secs()),
+        let call = async {
+            let way = self.way(target)?;
+            way.call(target, method, path, String::new()).await
         };
-        Err(Refused {
-            node: target.node.clone(),
-            reason,
-        })
+        bounded(target, call).await.map(drop)
+    }
+
+    /// Sets one of autopilot's settings, and leaves the others as they are.
+    ///
+    /// # Errors
+    /// As of [`Agents::tell`]; also when somebody else changed them meanwhile.
+    pub async fn set_min_quorum(&self, target: &Target, servers: u32) -> Result<(), Refused> {
+        let call = async {
+            let way = self.way(target)?;
+            let agent = Asked { target, way };
+            let settings = agent.fetch(ask::AUTOPILOT).await?;
+            let (path, body) = ask::with_min_quorum(&settings, servers);
+            let said = agent.way.call(target, Method::PUT, &path, body).await?;
+            match said.trim() {
+                "true" => Ok(()),
+                _ => Err("autopilot's settings were changed meanwhile".to_owned()),
+            }
+        };
+        bounded(target, call).await
     }
 
     fn way(&self, target: &Target) -> Result<Way, String> {
@@ -138,6 +151,18 @@ impl Agents {
     }
 }
 
+async fn bounded<T>(
+    target: &Target,
+    call: impl Future<Output = Result<T, String>>,
+) -> Result<T, Refused> {
+    let told = tokio::time::timeout(CALL_TIME_MAX, call).await;
+    told.unwrap_or_else(|_| Err(format!("no answer within {} s", CALL_TIME_MAX.as_secs())))
+        .map_err(|reason| Refused {
+            node: target.node.clone(),
+            reason,
+        })
+}
+
 /// How one agent is reached.
 enum Way {
     Direct(agent::client::Client),
@@ -145,11 +170,17 @@ enum Way {
 }
 
 impl Way {
-    async fn call(&self, target: &Target, method: Method, path: &str) -> Result<String, String> {
+    async fn call(
+        &self,
+        target: &Target,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<String, String> {
         match self {
             Way::Direct(client) => {
                 let response = client
-                    .request(method, path, hyper::body::Bytes::new())
+                    .request(method, path, body.into())
                     .await
                     .map_err(|e| e.to_string())?;
                 let response = response.success().map_err(|e| e.to_string())?;
@@ -159,7 +190,10 @@ impl Way {
                 let Target { pod, namespace, .. } = target;
                 let uri =
                     format!("/api/v1/namespaces/{namespace}/pods/{pod}:{HTTP_PORT}/proxy{path}");
-                let request = Request::builder().method(method).uri(uri).body(Vec::new());
+                let request = Request::builder()
+                    .method(method)
+                    .uri(uri)
+                    .body(body.into_bytes());
                 let request = request.map_err(|e| e.to_string())?;
                 client
                     .request_text(request)
@@ -180,7 +214,8 @@ impl Fetch for Asked<'_> {
     type Error = String;
 
     async fn fetch(&self, path: &str) -> Result<Value, String> {
-        let text = self.way.call(self.target, Method::GET, path).await?;
+        let (way, target) = (&self.way, self.target);
+        let text = way.call(target, Method::GET, path, String::new()).await?;
         serde_json::from_str(&text).map_err(|e| e.to_string())
     }
 }

@@ -47,6 +47,12 @@ impl Kube {
             Step::MoveAside { server, token } => self.move_aside(server, token).await,
             Step::RecoverQuorum(alone) => self.recover(alone).await,
             Step::RemoveServer { server } => self.remove(server).await,
+            Step::SetMinQuorum { leader, servers } => {
+                self.check_lead()?;
+                let target = self.target(leader)?;
+                let agents = &self.shared.agents;
+                Ok(agents.set_min_quorum(&target, *servers).await?)
+            }
             Step::StartClients(_) => self.start_clients().await,
             Step::StopClient { client } => self.stop_client(client).await,
             Step::Join { .. }
@@ -251,7 +257,9 @@ impl Kube {
         let Some(pod) = self.pod(number).filter(stays) else {
             return Ok(());
         };
-        self.remove_pod(pod, see::address(pod).is_none()).await
+        // One that is not ready is in no budget: it would wait for ever for one that allows nobody to go.
+        let down = see::address(pod).is_none() || !see::ready(pod);
+        self.remove_pod(pod, down).await
     }
 
     /// Nothing was formed, so the whole set goes, with its pods; volumes stay.

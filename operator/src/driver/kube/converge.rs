@@ -10,7 +10,7 @@ use super::diff::{holds, quantity};
 use super::objects::{self, Kind, Object, replica_count};
 use super::{Error, Kube, names, see};
 use crate::observe::{Latch, Observed};
-use crate::plan::View;
+use crate::plan::{Step, View};
 
 /// What decides how the objects around the servers should be: when it is as it was, and nobody has touched them, they
 /// need not be read again.
@@ -26,16 +26,16 @@ pub struct Surroundings {
 }
 
 /// How many servers a drain may take at a time: none that a quorum needs. One and two voters need each of them; of a cluster that
-/// is to have one server, that one may be moved. Said before there are two, because a drain is faster than any look.
-/// While the first server holds the only copy, nobody may take it away.
-fn evictable(voters: usize, wanted: usize, alone: bool) -> u32 {
+/// is to have one server, that one may be moved. Also none while the first server holds the only copy, and while a step makes
+/// them two, because a drain is faster than any look: `needed`.
+fn evictable(voters: usize, wanted: usize, needed: bool) -> u32 {
     let each_counts = voters == 2 || (voters == 1 && wanted > 1);
-    if alone || each_counts { 0 } else { 1 }
+    if needed || each_counts { 0 } else { 1 }
 }
 
 impl Kube {
-    /// What the objects around the servers should follow.
-    pub fn surroundings(&self, observed: &Observed) -> Surroundings {
+    /// What the objects around the servers should follow, before this step is taken.
+    pub fn surroundings(&self, observed: &Observed, step: &Step) -> Surroundings {
         let view = View::new(&self.desired, observed);
         let wanted = self.desired.wanted();
         let whole = wanted.iter().all(|seat| view.caught_up(seat));
@@ -44,12 +44,25 @@ impl Kube {
             evictable: evictable(
                 view.voters(),
                 wanted.len(),
-                view.flagged().is_some() && !whole,
+                (view.flagged().is_some() && !whole) || self.are_two(step),
             ),
             bootstrapped: view.bootstrapped(),
             recorded: matches!(observed.bootstrap, Latch::Done(_)),
             whole,
         }
+    }
+
+    /// Whether the servers are two, or are about to be, or one of several that are to come: the budget counts pods, and
+    /// the loss of one of two voters is the loss of the quorum. With three pods all of which are ready there are three
+    /// voters, and the budget says no by itself as soon as one is missing. It must say no before the step, as a drain
+    /// may come right after it.
+    fn are_two(&self, step: &Step) -> bool {
+        let replicas = self.snapshot.servers.as_ref().map_or(0, replica_count);
+        let left = match step {
+            Step::RemoveServer { .. } => replicas.saturating_sub(1),
+            _ => replicas,
+        };
+        left == 2 || (left < 2 && self.desired.servers > 1)
     }
 
     /// Makes the objects around the servers what they should be, and takes away those that should not be.

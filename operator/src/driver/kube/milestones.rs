@@ -182,6 +182,7 @@ pub fn step(step: &Step, observed: &Observed) -> Option<Milestone> {
         Step::ForgetServer { .. } => "ForgetServer",
         Step::RemoveGhost { .. } => "RemoveGhost",
         Step::ReplaceServer { .. } => "ReplaceServer",
+        Step::SetMinQuorum { .. } => "SetMinQuorum",
         Step::StartClients(_) => "StartClients",
         Step::StopClient { .. } => "StopClient",
         Step::Stalled(_) => {

@@ -308,6 +308,16 @@ pub fn address(pod: &Pod) -> Option<&str> {
     pod.status.as_ref()?.pod_ip.as_deref()
 }
 
+/// Whether the kubelet last found its agent ready: a caught-up voter.
+pub fn ready(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| {
+        all.iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    })
+}
+
 fn running(pod: &Pod, now: Timestamp) -> Running {
     let started = container(pod)
         .and_then(|status| status.state.as_ref()?.running.as_ref()?.started_at.as_ref());
@@ -360,11 +370,12 @@ fn container_trouble(status: &ContainerStatus) -> Option<String> {
                 .as_ref()
                 .and_then(|last| last.terminated.as_ref());
             let how = last.map(|last| {
-                let words = last
-                    .message
-                    .as_deref()
-                    .or(last.reason.as_deref())
-                    .unwrap_or_default();
+                // The end of its log: why it ended is what it said last.
+                let message = last.message.as_deref().and_then(|message| {
+                    let mut lines = message.lines().rev();
+                    lines.find(|line| !line.trim().is_empty())
+                });
+                let words = message.or(last.reason.as_deref()).unwrap_or_default();
                 format!(
                     "ended {} times, last with code {}: {}",
                     status.restart_count,

@@ -93,6 +93,7 @@ impl Fleet {
                 let server = |agent: &&Agent| json!({"ID": id(agent), "Node": agent.name, "Address": format!("{}:8300", agent.address), "Voter": true});
                 Some(json!({"Servers": servers.values().map(server).collect::<Vec<_>>()}))
             }
+            "/v1/operator/autopilot/configuration" => Some(json!({"MinQuorum": 2})),
             _ => Some(Value::Null),
         }
     }

@@ -134,6 +134,8 @@ fn container(cluster: &ConsulCluster, image: &str, what: For) -> Value {
         "env": env,
         "envFrom": permit(cluster, what),
         "ports": ports,
+        // The last thing that an agent says before it ends is why: it belongs into the pod's status, and the condition.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "data", "mountPath": DATA},
             {"name": "config", "mountPath": CONFIG, "readOnly": true},
@@ -165,10 +167,11 @@ fn probes(container: &mut Value, what: For) {
     });
     if what != For::FirstServer {
         // The first server has none: a failed one would make it leave, and be started again with its flag. Nor does it
-        // ever depend on a leader: the loss of a quorum must not restart everybody. Ten minutes for a long replay.
+        // ever depend on a leader: the loss of a quorum must not restart everybody. Ten minutes for a long replay; asked
+        // every second, as readiness is not asked before this has succeeded, and every planned change waits for readiness.
         let answers = json!({"path": "/v1/agent/version", "port": "http", "scheme": "HTTP"});
         container["startupProbe"] = json!({
-            "httpGet": answers, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 300, "successThreshold": 1,
+            "httpGet": answers, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 600, "successThreshold": 1,
         });
         container["livenessProbe"] = json!({
             "httpGet": answers, "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6, "successThreshold": 1,

@@ -112,7 +112,8 @@ fn budget(cluster: &ConsulCluster, evictable: u32) -> Object {
     Object { kind, value }
 }
 
-/// Consensus and gossip between the agents of this cluster only; HTTP for everybody who reaches the pods.
+/// Consensus and gossip between the agents of this cluster only, the gossip of datacenters between its servers; HTTP for
+/// everybody who reaches the pods. Servers of another datacenter need a policy of their own: nobody here knows them.
 fn policy(cluster: &ConsulCluster) -> Object {
     let kind = Kind::NetworkPolicy;
     let name = own_name(cluster);
@@ -128,6 +129,13 @@ fn policy(cluster: &ConsulCluster) -> Object {
                     {"port": 8300, "protocol": "TCP"},
                     {"port": 8301, "protocol": "TCP"},
                     {"port": 8301, "protocol": "UDP"},
+                ],
+            },
+            {
+                "from": [{"podSelector": {"matchLabels": names::pods(name, "server")}}],
+                "ports": [
+                    {"port": 8302, "protocol": "TCP"},
+                    {"port": 8302, "protocol": "UDP"},
                 ],
             },
         ],

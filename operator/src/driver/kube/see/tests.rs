@@ -42,7 +42,7 @@ fn pod(number: usize, state: Value) -> Pod {
         "spec": {"containers": [{"name": "agent", "args": ["agent", "-server"]}]},
         "status": {"podIP": "10.0.0.1", "containerStatuses": [
             {"name": "agent", "image": "", "imageID": "", "ready": false, "restartCount": 4, "state": state,
-             "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "disk full\n"}}},
+             "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "[INFO] agent: starts\ndisk full\n"}}},
         ]},
     }))
     .unwrap()
