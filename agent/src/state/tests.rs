@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 
+mod acl;
 mod ca;
 mod catalog;
 mod kv;
