@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::{Value, json};
+
 use crate::{Guarded, MANAGER};
 
 /// What it takes to be answered.
@@ -256,4 +258,52 @@ fn every_endpoint_answers_by_what_a_token_allows() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_consuls_pages_ask_for_shows_what_a_token_may_see() {
+    let guarded = Guarded::new();
+    guarded.seed();
+    let nodes = "node_prefix \"\" { policy = \"read\" }";
+    let web = "service \"web\" { policy = \"read\" }";
+    for (name, rules, wanted) in [
+        (
+            "neither",
+            "key \"a\" { policy = \"read\" }".to_owned(),
+            None,
+        ),
+        ("services", web.to_owned(), None),
+        ("nodes", nodes.to_owned(), Some((vec![], false))),
+        ("both", format!("{nodes} {web}"), Some((vec!["web"], true))),
+    ] {
+        let token = guarded.token(name, &rules).secret;
+        let get = |path: &str| {
+            let reply = guarded.http().get(&format!("{path}?token={token}"));
+            reply.expect("an answer")
+        };
+        tests::eventually("the service is in the catalog", || {
+            let path = format!("/v1/catalog/service/web?token={MANAGER}");
+            let found = guarded.http().get(&path).expect("an answer");
+            (found.text() != "[]").then_some(()).ok_or(found.text())
+        });
+        let all = get("/v1/internal/ui/nodes").json();
+        let alone = get("/v1/internal/ui/node/A");
+        let summed = get("/v1/internal/ui/services").json();
+        let Some((services, sees_check)) = wanted else {
+            assert_eq!((&all, &summed), (&json!([]), &json!([])), "{name}");
+            assert_eq!(alone.status, 404, "{name}: {}", alone.text());
+            continue;
+        };
+        assert_eq!(all[0], alone.json(), "{name}");
+        let names = |rows: &Value, key: &str| -> Vec<String> {
+            let rows = rows.as_array().expect("a list").iter();
+            rows.map(|row| row[key].as_str().expect("a name").to_owned())
+                .collect()
+        };
+        assert_eq!(names(&all[0]["Services"], "Service"), services, "{name}");
+        assert_eq!(names(&summed, "Name"), services, "{name}");
+        let checked = names(&all[0]["Checks"], "ServiceName");
+        assert_eq!(checked.contains(&"web".to_owned()), sees_check, "{name}");
+        assert!(checked.contains(&String::new()), "{name}: the node's own");
+    }
 }
