@@ -4,10 +4,23 @@
 //! together with the default make an [`Authorizer`]. Names, precedence and texts are Consul's.
 
 mod authorizer;
+mod commands;
+mod holder;
+mod kinds;
+mod queries;
+mod resolver;
 mod rules;
+mod templates;
+#[cfg(test)]
+mod tests;
+mod validate;
 
 pub use authorizer::{Authorizer, DefaultPolicy};
+pub use holder::{Denied, Granted, Holder, SharedHolder};
+pub use queries::HIDDEN_SECRET;
+pub use resolver::Resolver;
 pub use rules::{Invalid, RULES_BYTES_MAX, Rules};
+pub use templates::{TEMPLATES, Template, is_name, template};
 
 /// What a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +56,29 @@ pub enum Resource {
 }
 
 impl Resource {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Resource::Acl,
+        Resource::Agent,
+        Resource::Event,
+        Resource::Identity,
+        Resource::Intention,
+        Resource::Key,
+        Resource::Keyring,
+        Resource::Mesh,
+        Resource::Node,
+        Resource::Operator,
+        Resource::Peering,
+        Resource::Query,
+        Resource::Service,
+        Resource::Session,
+    ];
+
+    /// By its name in rules.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
     /// As rules spell it.
     pub fn name(self) -> &'static str {
         match self {

@@ -11,7 +11,7 @@ mod limit;
 pub mod settings;
 pub mod spiffe;
 
-pub use cert::{Requested, Signed, check_brought, request, sign};
+pub use cert::{Requested, Signed, check_brought, request, service_of, sign};
 pub use change::{Update, change, current, due, first, sign_with};
 pub use leaves::{Leaf, Leaves, SharedLeaf, is_due, renewal};
 pub use limit::CsrLimit;

@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+mod acl;
 mod agent;
 mod api;
 mod catalog;
@@ -23,6 +24,7 @@ mod intention;
 mod io;
 mod join;
 mod keygen;
+mod keyring;
 mod kv;
 mod leave;
 mod lock;
@@ -51,7 +53,7 @@ const VERBS: &[(&str, &str)] = &[
         "agent",
         "Runs an agent: a server or a client (the word may be left out)",
     ),
-    ("acl", "Not supported: ACLs"),
+    ("acl", "Tokens, policies and roles"),
     ("catalog", "Reads the catalog"),
     ("config", "Reads and writes the cluster's config entries"),
     ("connect", "Shows and changes the certificate authority"),
@@ -66,12 +68,15 @@ const VERBS: &[(&str, &str)] = &[
     ("intention", "Says which services may connect to which"),
     ("join", "Makes an agent join a cluster"),
     ("keygen", "Prints a new gossip encryption key"),
-    ("keyring", "Not supported: gossip encryption"),
+    (
+        "keyring",
+        "Lists and changes the keys that gossip is encrypted with",
+    ),
     ("kv", "Reads and writes the key/value store"),
     ("leave", "Makes an agent leave gracefully and stop"),
     ("lock", "Runs a command while holding a lock"),
-    ("login", "Not supported: ACLs"),
-    ("logout", "Not supported: ACLs"),
+    ("login", "Gets a token for an identity of somebody else"),
+    ("logout", "Ends a token that login got"),
     ("maint", "Takes a node or a service out of use, and back"),
     ("members", "Lists the members of the cluster"),
     ("monitor", "Follows the log of an agent"),
@@ -168,15 +173,14 @@ fn run(args: &[String], io: &mut Io<'_>) -> u8 {
     };
     let result = match verb {
         "agent" => agent::run(rest, io),
-        "acl" | "keyring" | "login" | "logout" | "resource" | "troubleshoot" => {
-            closed::run(verb, rest)
-        }
+        "resource" | "troubleshoot" => closed::run(verb, rest),
         "keygen" => keygen::run(rest, io),
         "tls" => tls::run(rest, io),
         "validate" => validate::run(rest, io),
         "version" => version::run(rest, io),
         _ => block_on(async {
             match verb {
+                "acl" => acl::run(rest, io).await,
                 "catalog" => catalog::run(rest, io).await,
                 "config" => config::run(rest, io).await,
                 "connect" => connect::run(rest, io).await,
@@ -187,9 +191,12 @@ fn run(args: &[String], io: &mut Io<'_>) -> u8 {
                 "info" => info::run(rest, io).await,
                 "intention" => intention::run(rest, io).await,
                 "join" => join::run(rest, io).await,
+                "keyring" => keyring::run(rest, io).await,
                 "kv" => kv::run(rest, io).await,
                 "leave" => leave::run(rest, io).await,
                 "lock" => lock::run(rest, io).await,
+                "login" => acl::login(rest, io).await,
+                "logout" => acl::logout(rest, io).await,
                 "maint" => maint::run(rest, io).await,
                 "members" => members::run(rest, io).await,
                 "monitor" => monitor::run(rest, io).await,

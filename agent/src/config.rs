@@ -17,12 +17,14 @@ use uuid::Uuid;
 use crate::local::definition::Raw;
 use crate::state::ConfigEntry;
 
+mod acl;
 mod build;
 mod cidr;
 mod connect;
 mod cursor;
 mod dns;
 pub(crate) mod document;
+mod encrypt;
 mod entries;
 pub mod files;
 mod gossip;
@@ -41,10 +43,12 @@ mod tree;
 pub(crate) mod unsupported;
 mod wan;
 
+pub use acl::{Acl, DownPolicy, Secret, Tokens};
 pub use build::{FlagSettings, Loaded, load};
 pub use cidr::Cidr;
 pub use connect::Connect;
 pub use dns::{Dns, Soa};
+pub use encrypt::GossipEncryption;
 pub use files::{Format, SourceFile};
 pub use gossip::GossipTimes;
 pub use machine::Machine;
@@ -145,6 +149,10 @@ pub struct Config {
     pub raft_set_aside: Option<RaftSetAside>,
     /// How the leader looks after the set of servers. Block `autopilot`.
     pub autopilot: Autopilot,
+    /// Who may do what. Block `acl`.
+    pub acl: Acl,
+    /// How gossip is encrypted.
+    pub encryption: GossipEncryption,
     /// The certificate authority of the service mesh. Block `connect`.
     pub connect: Connect,
     /// Timing of gossip. Block `gossip_lan`.

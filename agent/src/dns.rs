@@ -5,6 +5,7 @@
 //! an answer from the local state leaves in the same turn of the loop in which its question came, and so that a simulation
 //! could carry it.
 
+use futures::future::Either;
 use std::future::Future;
 
 use crate::node::{Error as NodeError, Node, ReadOptions, Reply};
@@ -55,10 +56,20 @@ impl Api for Node {
         query: Query,
         options: ReadOptions,
     ) -> impl Future<Output = Result<Reply, NodeError>> + Send + '_ {
-        Node::read(self, query, options)
+        match self.config().acl.enabled {
+            false => Either::Left(Node::read(self, query, options)),
+            // Its token may be another one after a reload.
+            true => {
+                let asker = self.with_dns();
+                Either::Right(async move { asker.read(query, options).await })
+            }
+        }
     }
 
     fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool {
-        Node::is_unchanged(self, query, options, index)
+        match self.config().acl.enabled {
+            false => Node::is_unchanged(self, query, options, index),
+            true => self.with_dns().is_unchanged(query, options, index),
+        }
     }
 }

@@ -120,6 +120,12 @@ fn find(name: &str) -> Result<&'static Kind, String> {
     found.ok_or_else(|| format!("invalid config entry kind: {name}"))
 }
 
+/// Names of all kinds.
+#[cfg(test)]
+pub(crate) fn kind_names() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.name)
+}
+
 /// Finds out whether entries of a kind may be asked for.
 ///
 /// # Errors

@@ -29,7 +29,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -38,25 +37,31 @@ use uuid::Uuid;
 
 use crate::coordinate::Coordinate;
 use crate::env::Env;
-use crate::log::Told;
 
 mod codec;
 mod driver;
 mod events;
 mod identity;
+mod keyring;
 mod ledger;
 mod probes;
+mod sealed;
 mod settings;
+mod shared;
 mod snapshot;
 mod start;
 mod swim;
 mod sync;
 mod user;
+mod window;
 
 use codec::FrameKind;
 use driver::Command;
+use shared::Shared;
 use snapshot::Remembered;
 
+pub use keyring::{GossipKey, KeyError, KeyText, KeyringOp};
+pub use sealed::Encryption;
 pub use settings::Settings;
 pub use start::start;
 pub use user::UserEvent;
@@ -151,6 +156,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The keys.
+    #[error("{0}")]
+    Keyring(String),
 }
 
 /// No member has this name.
@@ -196,82 +204,6 @@ pub enum JoinError {
         /// Why.
         reason: String,
     },
-}
-
-/// What the driver shows to readers, who never wait for it.
-pub(crate) struct Shared {
-    members: ArcSwap<Vec<Arc<Member>>>,
-    local: ArcSwap<Member>,
-    changes: watch::Sender<u64>,
-    events: broadcast::Sender<Event>,
-    user_events: broadcast::Sender<Arc<UserEvent>>,
-    event_time: AtomicU64,
-    coordinate: ArcSwap<Coordinate>,
-    coordinate_resets: AtomicU64,
-    /// Where the others are, where that is kept.
-    places: ArcSwap<BTreeMap<Uuid, Coordinate>>,
-    health_score: AtomicU64,
-    intent_queue: AtomicU64,
-    datagrams_dropped: AtomicU64,
-    streams_dropped: AtomicU64,
-    /// What was said of those who speak another version.
-    told: Told,
-}
-
-impl Shared {
-    fn new(local: Member, events: usize) -> Self {
-        let local = Arc::new(local);
-        Self {
-            members: ArcSwap::from_pointee(vec![Arc::clone(&local)]),
-            local: ArcSwap::new(local),
-            changes: watch::Sender::new(0),
-            events: broadcast::Sender::new(events),
-            user_events: broadcast::Sender::new(events),
-            event_time: AtomicU64::new(0),
-            coordinate: ArcSwap::default(),
-            coordinate_resets: AtomicU64::new(0),
-            places: ArcSwap::default(),
-            health_score: AtomicU64::new(0),
-            intent_queue: AtomicU64::new(0),
-            datagrams_dropped: AtomicU64::new(0),
-            streams_dropped: AtomicU64::new(0),
-            told: Told::default(),
-        }
-    }
-
-    /// Says, once, that somebody speaks another version of the gossip protocol: it can never become a member.
-    fn note_version(&self, from: SocketAddr, error: &codec::DecodeError) {
-        if matches!(error, codec::DecodeError::Version(_))
-            && self.told.is_news(from.ip(), &error.to_string())
-        {
-            tracing::error!(
-                target: "serf",
-                "dropped what {from} sent: {error}: run the same version everywhere"
-            );
-        }
-    }
-
-    /// Shows the members as they are after `events`, then tells.
-    fn publish(&self, members: Vec<Arc<Member>>, local: Option<Arc<Member>>, events: Vec<Event>) {
-        self.members.store(Arc::new(members));
-        if let Some(local) = local {
-            self.local.store(local);
-        }
-        for event in events {
-            event.log();
-            // Nobody may be listening.
-            let _ = self.events.send(event);
-        }
-        self.changes.send_modify(|count| *count += 1);
-    }
-
-    fn publish_user_events(&self, events: Vec<Arc<UserEvent>>, clock: u64) {
-        self.event_time.store(clock, Ordering::Relaxed);
-        for event in events {
-            // Nobody may be listening.
-            let _ = self.user_events.send(event);
-        }
-    }
 }
 
 impl Event {
@@ -471,6 +403,9 @@ impl Gossip {
                 .count() as u64
         };
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let sealer = self.shared.sealer.as_deref();
+        let unopened = sealer.map_or(0, |sealer| read(&sealer.unopened));
+        let replayed = sealer.map_or(0, |sealer| read(&sealer.replayed));
         [
             ("members", members.len() as u64),
             ("failed", with(Status::Failed)),
@@ -483,13 +418,18 @@ impl Gossip {
             ("event_time", read(&self.shared.event_time)),
             // Queries are not part of this pool; these are their values at rest.
             ("event_queue", 0),
+            ("datagrams_unopened", unopened),
+            ("datagrams_replayed", replayed),
             ("query_time", 1),
             ("query_queue", 0),
             ("coordinate_resets", read(&self.shared.coordinate_resets)),
         ]
         .into_iter()
         .map(|(name, number)| (name.to_owned(), number.to_string()))
-        .chain([("encrypted".to_owned(), "false".to_owned())])
+        .chain([(
+            "encrypted".to_owned(),
+            self.shared.sealer.is_some().to_string(),
+        )])
         .collect()
     }
 
@@ -504,7 +444,7 @@ impl Gossip {
             .ask(|reply| Command::Request { kind, to, reply })
             .await
             .ok_or_else(stopped)?;
-        let answer = sync::exchange(&self.env, address, kind, &request).await?;
+        let answer = sync::exchange(&self.env, &self.shared, address, kind, &request).await?;
         self.ask(|reply| Command::Joined { answer, reply })
             .await
             .ok_or_else(stopped)?
@@ -516,6 +456,44 @@ impl Gossip {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// Whether it is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.shared.sealer.is_some()
+    }
+
+    /// What was dropped since the start because no key opened it, and because it was taken before.
+    pub fn dropped_by_keys(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let sealer = self.shared.sealer.as_deref();
+        sealer.map_or((0, 0), |sealer| {
+            (read(&sealer.unopened), read(&sealer.replayed))
+        })
+    }
+
+    /// Does something with the keys of this node, or looks at them: all keys in base64, the primary first.
+    ///
+    /// # Errors
+    /// Why it may not be, in Consul's words.
+    pub fn change_keys(&self, op: &KeyringOp) -> Result<Vec<String>, String> {
+        self.shared.change_keys(op)
+    }
+
+    /// The same with those of a member.
+    ///
+    /// # Errors
+    /// Also when the member is not reached.
+    pub async fn change_keys_of(
+        &self,
+        member: &Member,
+        op: &KeyringOp,
+    ) -> Result<Vec<String>, String> {
+        if member.id == self.settings.id {
+            return self.change_keys(op);
+        }
+        let asked = sync::ask_keys(&self.env, &self.shared, member.addr, op).await;
+        asked.map_err(|error| error.to_string())?
     }
 
     /// The settings that it runs with, with the port that was bound where any was asked for.

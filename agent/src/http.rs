@@ -15,17 +15,20 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
+use crate::acl::SharedHolder;
 use crate::ca::{SharedLeaf, Update};
 use crate::coordinate::Coordinate;
 use crate::events::Events;
-use crate::gossip::{JoinError, Member, UserEvent};
+use crate::gossip::{JoinError, KeyringOp, Member, UserEvent};
 use crate::leader::autopilot::ClusterHealth;
 use crate::local::Local;
 use crate::node::{
-    Datacenter, Error as NodeError, Gauge, Node, PeerRef, RaftServer, ReadOptions, Reply, Saved,
+    Datacenter, Error as NodeError, Gauge, Node, PeerRef, PoolKeys, RaftServer, ReadOptions, Reply,
+    Saved, TokenUse,
 };
 use crate::state::{Command, Outcome, Query, Session};
 
+mod acl;
 mod agent;
 mod autopilot;
 mod blocking;
@@ -47,11 +50,13 @@ mod health;
 mod host;
 mod intentions;
 mod json;
+mod keyring;
 mod kv;
 mod listen;
 mod local;
 mod mesh;
 mod near;
+mod needs;
 mod operator;
 mod query;
 mod request;
@@ -59,9 +64,12 @@ mod route;
 mod server;
 mod session;
 mod settings;
+mod shared;
 mod snapshot;
 mod status;
+mod tokens;
 mod txn;
+mod ui;
 mod usage;
 mod views;
 mod wire;
@@ -81,6 +89,22 @@ pub type GaugeSource = Box<dyn Fn() -> Vec<Gauge> + Send + Sync>;
 pub trait Api: Send + Sync + Sized + 'static {
     /// See [`Node::at`].
     fn at(&self, datacenter: &str) -> Self;
+    /// See [`Node::with`].
+    fn with(&self, secret: &str) -> Self;
+    /// See [`Node::own`].
+    fn own(&self) -> Self;
+    /// See [`Node::set_token`].
+    fn set_token(&self, of: TokenUse, secret: &str) -> Result<(), NodeError>;
+    /// See [`Node::secret`].
+    fn secret(&self) -> String;
+    /// See [`Node::keyring`].
+    fn keyring(
+        &self,
+        op: KeyringOp,
+        own_only: bool,
+    ) -> impl Future<Output = Result<Vec<PoolKeys>, NodeError>> + Send;
+    /// See [`Node::holder`].
+    fn holder(&self) -> impl Future<Output = Result<Option<SharedHolder>, NodeError>> + Send;
     /// See [`Node::datacenters`].
     fn datacenters(&self) -> impl Future<Output = Result<Vec<Datacenter>, NodeError>> + Send;
     /// See [`Node::wan_members`].
@@ -195,6 +219,34 @@ pub trait Process: Send + Sync {
 impl Api for Node {
     fn at(&self, datacenter: &str) -> Self {
         Node::at(self, datacenter)
+    }
+
+    fn with(&self, secret: &str) -> Self {
+        Node::with(self, secret)
+    }
+
+    fn own(&self) -> Self {
+        Node::own(self)
+    }
+
+    fn keyring(
+        &self,
+        op: KeyringOp,
+        own_only: bool,
+    ) -> impl Future<Output = Result<Vec<PoolKeys>, NodeError>> + Send {
+        Node::keyring(self, op, own_only)
+    }
+
+    fn secret(&self) -> String {
+        Node::secret(self)
+    }
+
+    fn set_token(&self, of: TokenUse, secret: &str) -> Result<(), NodeError> {
+        Node::set_token(self, of, secret)
+    }
+
+    fn holder(&self) -> impl Future<Output = Result<Option<SharedHolder>, NodeError>> + Send {
+        Node::holder(self)
     }
 
     fn datacenters(&self) -> impl Future<Output = Result<Vec<Datacenter>, NodeError>> + Send {

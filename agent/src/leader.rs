@@ -1,5 +1,6 @@
 //! Duties of the leader: peers and catalog follow gossip, and what has a time ends when it is over.
 
+mod acl;
 pub mod autopilot;
 pub mod catalog;
 mod duties;
@@ -8,6 +9,7 @@ mod places;
 mod session_timers;
 mod upkeep;
 
+pub use acl::{AclDuty, KNOWS_ACL};
 pub use catalog::own_row;
 pub use duties::{Duties, KNOWS_MESH};
 pub use places::PendingPlaces;

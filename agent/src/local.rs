@@ -35,7 +35,7 @@ use disk::Kept;
 use maintenance::maintenance;
 use table::{Rules, Table};
 
-pub use table::{NODE_MAINTENANCE, OwnCheck, OwnService, SERVICE_MAINTENANCE, Source};
+pub use table::{InNameOf, NODE_MAINTENANCE, OwnCheck, OwnService, SERVICE_MAINTENANCE, Source};
 
 /// Longest time that a write to the catalog is waited for when the agent leaves.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -59,6 +59,8 @@ pub struct Settings {
     pub scripts_from_files: bool,
     /// First and last port that sidecars are given which have none of their own; none gives none.
     pub sidecar_ports: Option<(u16, u16)>,
+    /// Whether it matters in whose name the catalog is told.
+    pub asks_for_tokens: bool,
 }
 
 /// The servers, as far as a node's own services need them.
@@ -66,7 +68,11 @@ pub trait Servers: Send + Sync + 'static {
     /// See [`crate::node::Node::read`].
     fn read(&self, query: Query, options: ReadOptions) -> BoxFuture<'_, Result<Reply, NodeError>>;
     /// See [`crate::node::Node::propose`].
-    fn propose(&self, command: Command) -> BoxFuture<'_, Result<Outcome, NodeError>>;
+    fn propose(
+        &self,
+        name: &InNameOf,
+        command: Command,
+    ) -> BoxFuture<'_, Result<Outcome, NodeError>>;
     /// How many nodes there are.
     fn nodes(&self) -> usize;
     /// Waits until servers may be there that were not before.
@@ -149,6 +155,7 @@ impl Local {
             output_max: settings.output_max,
             discard_output: settings.discard_output,
             update_interval: settings.update_interval,
+            asks_for_tokens: settings.asks_for_tokens,
         };
         let kept = settings.data_dir.as_ref();
         let kept = kept.map(|folder| Kept::new(env.disk.clone(), folder));

@@ -27,6 +27,12 @@ pub struct Settings {
     pub prometheus: bool,
 }
 
+/// Metrics after which those that requests name get no new labels: about 1 MB of them.
+const NAMED_MAX: usize = 2048;
+
+/// Bytes of labels that requests may name.
+const NAMED_BYTES_MAX: usize = 512;
+
 /// All metrics of one agent.
 pub struct Metrics {
     clock: Arc<dyn Clock>,
@@ -42,6 +48,17 @@ struct Key {
     kind: Kind,
     name: String,
     labels: Vec<(String, String)>,
+}
+
+impl Key {
+    fn new(kind: Kind, name: &str, labels: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            kind,
+            name: name.to_owned(),
+            labels: labels.iter().map(owned).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -191,6 +208,23 @@ impl Metrics {
         cell.record(self.window(), by);
     }
 
+    /// Counts one of something that is named by whoever asks.
+    ///
+    /// When there are 2048 metrics, names that are not among them are counted together, without their labels, as are
+    /// those of more than 512 bytes: nobody can make this grow without end.
+    pub fn count_named(&self, name: &str, labels: &[(&str, &str)]) {
+        let bytes: usize = labels
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        let is_new =
+            |cells: &BTreeMap<_, _>| !cells.contains_key(&Key::new(Kind::Counter, name, labels));
+        let cells = self.cells();
+        let is_refused = bytes > NAMED_BYTES_MAX || (cells.len() >= NAMED_MAX && is_new(&cells));
+        drop(cells);
+        self.count(name, if is_refused { &[] } else { labels });
+    }
+
     /// Sets what is true from now on.
     pub fn gauge(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         self.cell(Kind::Gauge, name, labels).state().gauge = value;
@@ -315,12 +349,7 @@ impl Metrics {
     }
 
     fn cell(&self, kind: Kind, name: &str, labels: &[(&str, &str)]) -> Arc<Cell> {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let key = Key {
-            kind,
-            name: name.to_owned(),
-            labels: labels.iter().map(owned).collect(),
-        };
+        let key = Key::new(kind, name, labels);
         let mut cells = self.cells();
         let cell = cells.entry(key).or_insert_with(|| {
             Arc::new(Cell {
@@ -442,6 +471,25 @@ mod tests {
 
     fn summary(metrics: &Metrics) -> serde_json::Value {
         serde_json::to_value(metrics.summary()).unwrap()
+    }
+
+    #[test]
+    fn names_from_outside_are_bounded() {
+        let (_, metrics) = metrics(Settings::default());
+        for number in 0..NAMED_MAX + 10 {
+            metrics.count_named("asked", &[("service", &number.to_string())]);
+        }
+        metrics.count_named("asked", &[("service", "7")]);
+        metrics.count_named("asked", &[("service", &"x".repeat(NAMED_BYTES_MAX))]);
+        let shown = summary(&metrics);
+        let counters = shown["Counters"].as_array().unwrap();
+        assert_eq!(counters.len(), NAMED_MAX + 1);
+        let count = |labels: serde_json::Value| {
+            let found = counters.iter().find(|one| one["Labels"] == labels);
+            found.unwrap()["Count"].clone()
+        };
+        assert_eq!(count(json!({})), 11);
+        assert_eq!(count(json!({"service": "7"})), 2);
     }
 
     #[test]

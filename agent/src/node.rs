@@ -1,11 +1,13 @@
 //! A running node: starts and joins the tasks, owns shutdown, and is the handle that `http` works with.
 
+mod access;
 mod connect;
 mod formation;
 mod gate;
 mod gauges;
 mod info;
 mod join;
+mod keyring;
 mod leave;
 mod listen;
 mod local;
@@ -20,6 +22,7 @@ mod space;
 mod start;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod user_events;
 mod wan;
 
@@ -34,9 +37,11 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 pub use gauges::Gauge;
+pub use keyring::PoolKeys;
 pub use local::ReloadError;
 pub use save::Saved;
 pub use start::{StartError, start};
+pub use tokens::TokenUse;
 pub use wan::Datacenter;
 
 use crate::config::Config;
@@ -87,6 +92,9 @@ pub struct Reply {
     pub known_leader: bool,
     /// `X-Consul-LastContact`.
     pub last_contact: Duration,
+    /// Whether something was left out that the asker may not see. It travels as [`crate::rpc::Answer::Filtered`].
+    #[serde(skip)]
+    pub filtered: bool,
 }
 
 /// One server of the Raft configuration, as `/v1/operator/raft/configuration` shows it.
@@ -154,6 +162,9 @@ pub enum Error {
     /// The datacenter is known, but none of its servers was reached. Nothing was done.
     #[error("Remote DC has no server currently reachable")]
     Unreachable,
+    /// The token does not allow it, or there is no such token. Nothing was done.
+    #[error("{0}")]
+    Denied(String),
 }
 
 /// How a node's life goes.
@@ -175,6 +186,8 @@ pub struct Node {
     inner: Arc<Inner>,
     /// The datacenter that requests are for, where it is another one.
     elsewhere: Option<Arc<str>>,
+    /// In whose name it asks.
+    caller: access::Caller,
 }
 
 struct Inner {
@@ -187,6 +200,10 @@ struct Inner {
     calls: Arc<Pool>,
     /// What protects connections to and from servers, and clients of the HTTPS API.
     tls: Arc<Tls>,
+    /// Those that it uses itself.
+    tokens: arc_swap::ArcSwap<crate::config::Tokens>,
+    /// What servers said of tokens, on a client.
+    remembered: access::Remembered,
     /// Its own services and checks.
     local: Local,
     /// What was said to everybody.
@@ -223,6 +240,10 @@ struct Server {
     in_flight: Arc<std::sync::atomic::AtomicUsize>,
     /// Encoded states that others fetch.
     kept: save::Kept,
+    /// Who may do what, while that is asked for.
+    guard: Option<access::Guard>,
+    /// What the leader does for tokens.
+    acl_duty: Arc<crate::leader::AclDuty>,
     /// Reads that it answers although it does not lead.
     read_indexes: Arc<route::ReadIndexes>,
 }

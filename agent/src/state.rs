@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+mod acl;
 mod autopilot;
 mod ca;
 mod catalog;
@@ -37,10 +38,15 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use acl::{
+    ANONYMOUS_ACCESSOR, ANONYMOUS_SECRET, Acl, AclAnswer, AclBindingRule, AclGrants, AclMethod,
+    AclPolicy, AclQuery, AclRole, AclStep, AclToken, GLOBAL_MANAGEMENT, GLOBAL_READ_ONLY,
+    NodeIdentity, ServiceIdentity, TemplatedPolicy, TokenFilter,
+};
 pub use autopilot::Autopilot;
 pub use ca::{CaConfig, CaRoot, CaRoots, CaStep, HIDDEN};
 pub use catalog::{
-    Check, CheckStatus, Mesh, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth,
+    Check, CheckStatus, Mesh, Node, NodeInfo, SERF_HEALTH, Service, ServiceAddress, ServiceHealth,
     ServiceNode, ServicesOfNode, Weights,
 };
 pub use command::{
@@ -84,6 +90,7 @@ struct Tables {
     entries: entries::Entries,
     virtual_ips: virtual_ips::VirtualIps,
     ca: ca::Ca,
+    acl: acl::Acl,
     staging: Option<restore::Staging>,
     last_index: u64,
 }
@@ -210,6 +217,11 @@ impl Store {
     /// The last index that changed the certificate authority, for [`CaStep::Set`].
     pub fn ca_index(&self) -> u64 {
         self.tables.ca.index()
+    }
+
+    /// Who may do what.
+    pub fn acl(&self) -> &Acl {
+        &self.tables.acl
     }
 
     /// Every session, by id.
@@ -386,6 +398,7 @@ impl Tables {
                 Outcome::Done
             }
             Command::Ca(step) => self.ca.apply(change, step),
+            Command::Acl(step) => self.acl.apply(change, step),
         }
     }
 
@@ -470,6 +483,7 @@ impl Tables {
                 Answer::ServiceNodes(catalog.instances(service, tags))
             }
             Query::NodeServices { node } => Answer::NodeServices(catalog.services_on(node)),
+            Query::NodeInfos { node } => Answer::NodeInfos(catalog.infos(node.as_deref())),
             Query::NodeChecks { node } => Answer::Checks(catalog.checks_on(node)),
             Query::ServiceChecks { service } => Answer::Checks(catalog.checks_of(service)),
             Query::StateChecks { state } => Answer::Checks(catalog.checks_in(state)),
@@ -520,6 +534,7 @@ impl Tables {
             }
             Query::CaRoots => Answer::CaRoots(self.ca.shown()),
             Query::CaConfig => Answer::CaConfig(self.ca.shown_config()),
+            Query::Acl(query) => Answer::Acl(self.acl.query(query)),
             Query::AddressOwners { address } => {
                 let (nodes, services) = catalog.owners_of(address);
                 Answer::AddressOwners { nodes, services }
@@ -553,6 +568,7 @@ impl Tables {
             | Query::VirtualIp { .. } => self.mesh_indexes(query),
             Query::CaRoots => self.ca.roots_indexes(),
             Query::CaConfig => self.ca.config_indexes(),
+            Query::Acl(query) => self.acl.indexes(query),
             Query::AddressOwners { .. } => {
                 Indexes::same(catalog.index.nodes.max(catalog.index.services))
             }
@@ -560,6 +576,7 @@ impl Tables {
                 Indexes::same(catalog.index.checks.max(catalog.index.nodes))
             }
             Query::StateChecks { .. } => Indexes::same(catalog.index.checks),
+            Query::NodeInfos { .. } => Indexes::same(catalog.index.any()),
             Query::Node { node } | Query::NodeServices { node } | Query::NodeChecks { node } => {
                 catalog.node_indexes(node)
             }

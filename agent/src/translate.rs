@@ -24,6 +24,12 @@ pub(crate) fn to_wan(answer: &mut Answer) {
                 service(&mut entry.service);
             }
         }
+        Answer::NodeInfos(found) => {
+            for entry in found {
+                node(&mut entry.node);
+                entry.services.iter_mut().for_each(service);
+            }
+        }
         Answer::NodeServices(Some(found)) => {
             node(&mut found.node);
             found.services.iter_mut().for_each(service);

@@ -3,7 +3,7 @@
 //! `BENCH_CORE_ROUNDS` (default 3) is how often each load is put on, `BENCH_CORE_SECONDS` (default 3) for how long;
 //! medians count. `BENCH_CORE_KEYS` (default 1000000) is how many keys there are in the end. Needs Go and wrk.
 
-mod load;
+pub(crate) mod load;
 mod peer;
 mod usage;
 mod waiters;

@@ -3,6 +3,7 @@
 //! `BENCH_ROUNDS` (default 5) is how often each of the short ones is run; their median counts. `BENCH_LOAD_SECONDS`
 //! (default 60) is how long the cluster is kept under full load while elections are counted; 600 for the whole claim.
 //! `BENCH=core` prints the core against etcd only, `BENCH=dns` DNS under load, `BENCH=million` what a large state costs,
+//! `BENCH=secure` what TLS and tokens cost,
 //! `BENCH=catalog` service discovery with many services, watchers and agents,
 //! `BENCH=kube` the operator on the Kubernetes that KUBECONFIG names, and `BENCH=cluster` the rest; without it there is
 //! everything that needs no Kubernetes.
@@ -12,6 +13,7 @@ mod core;
 mod dns;
 mod kube;
 mod million;
+mod secure;
 
 use std::fs;
 use std::path::Path;
@@ -58,9 +60,19 @@ fn main() {
         "cluster" => cluster(),
         "dns" => dns::run(),
         "million" => million::run(),
+        "secure" => secure::run_all(),
         "kube" => kube::run(),
-        "" => cluster() & core::run() & dns::run() & million::run() & catalog::run(),
-        _ => panic!("BENCH={part} is none of core, dns, million, catalog, kube and cluster"),
+        "" => {
+            cluster()
+                & core::run()
+                & dns::run()
+                & million::run()
+                & catalog::run()
+                & secure::run_all()
+        }
+        _ => {
+            panic!("BENCH={part} is none of core, dns, million, catalog, secure, kube and cluster")
+        }
     };
     if !reached {
         println!("some goals are missed");

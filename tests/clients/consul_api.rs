@@ -63,6 +63,19 @@ fn consuls_own_go_client_finds_what_it_expects_and_is_run_as_a_whole() {
     }
     all_well(&run(membership.args(["F", follower])));
     asked.extend(record.asked(&cluster));
+
+    // One of its own, which asks for tokens.
+    let file = cluster.path("acl.hcl");
+    let settings = r#"acl { enabled = true default_policy = "deny" }"#;
+    fs::write(&file, settings).expect("room");
+    let file = file.display().to_string();
+    let flags = ["-server", "-bootstrap", "-log-level=debug", "-config-file"];
+    cluster["G"].start(&[flags.as_slice(), &[file.as_str()]].concat());
+    cluster["G"].wait_for_line("consul: cluster leadership acquired");
+    let record = Record::of(&cluster, &["G"]);
+    let address = cluster["G"].http().address.to_string();
+    all_well(&run(client("acl").arg(address)));
+    asked.extend(record.asked(&cluster));
     compatibility::is_claimed("go", &asked);
 
     let mut table = Command::new("go");

@@ -153,6 +153,18 @@ fn documented(cluster: &Cluster) {
     assert_eq!(nodes[0]["Node"], "t2.320");
     assert_eq!(nodes.as_array().map(Vec::len), Some(1));
     assert_eq!(get("$/v1/catalog/service/redis")[0]["ServiceID"], "redis2");
+    // What Consul's own pages ask for.
+    let node = get("$/v1/internal/ui/node/t2.320");
+    assert_eq!(node["Checks"][0]["CheckID"], "service:redis2");
+    let nodes = get("$/v1/internal/ui/nodes");
+    let nodes = nodes.as_array().expect("a list");
+    assert!(nodes.contains(&node), "{nodes:?}");
+    let services = get("$/v1/internal/ui/services");
+    let services = services.as_array().expect("a list");
+    let redis = services.iter().find(|one| one["Name"] == "redis");
+    assert_eq!(redis.expect("redis")["ChecksPassing"], 1);
+    let overview = get("$/v1/internal/ui/catalog-overview");
+    assert_eq!(overview["Nodes"][0]["Total"], nodes.len());
     put(
         "$/v1/catalog/deregister",
         Some(r#"{"Datacenter": "dc1", "Node": "t2.320"}"#),

@@ -311,6 +311,19 @@ pub fn sign(
     })
 }
 
+/// The service that a request for a certificate names; `None` when it would be refused.
+pub fn service_of(csr: &[u8]) -> Option<String> {
+    let csr = CertificateSigningRequestDer::from(csr);
+    let csr = CertificateSigningRequestParams::from_der(&csr).ok()?;
+    let [SanType::URI(name)] = &csr.params.subject_alt_names[..] else {
+        return None;
+    };
+    match spiffe::parse(name.as_str())? {
+        spiffe::Id::Service(id) => Some(id.service),
+        _ => None,
+    }
+}
+
 fn uri(text: &str) -> Result<SanType, Error> {
     Ok(SanType::URI(Ia5String::try_from(text)?))
 }

@@ -5,22 +5,6 @@ use super::{Done, Failure};
 /// The verbs, with what is to be known of each.
 const VERBS: &[(&str, &str)] = &[
     (
-        "acl",
-        "ACL support disabled: this version has no ACLs, so there are no tokens, policies and roles, and requests need none",
-    ),
-    (
-        "keyring",
-        "error: this version cannot encrypt gossip, so there are no keys to list or to change",
-    ),
-    (
-        "login",
-        "Error logging in: ACL support disabled: this version has no ACLs, so that nobody needs a token",
-    ),
-    (
-        "logout",
-        "Error destroying token: ACL support disabled: this version has no ACLs, so that nobody has a token",
-    ),
-    (
         "resource",
         "resource is not supported: Consul's resource API (v2) was experimental and is gone from its later versions",
     ),

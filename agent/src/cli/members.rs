@@ -6,7 +6,7 @@ use regex_lite::Regex;
 use super::api::ApiFlags;
 use super::table::{self, row};
 use super::{Done, Failure, Io, flags};
-use crate::client::AgentMember;
+use crate::client::{AgentMember, query};
 
 /// Exit code when no member has the status that was asked for.
 const NOTHING_MATCHED: u8 = 2;
@@ -28,6 +28,9 @@ struct Flags {
     /// List the servers of all datacenters instead
     #[arg(long)]
     wan: Option<bool>,
+    /// Only members for which this expression holds, such as 'Tags.role == consul'
+    #[arg(long)]
+    filter: Option<String>,
 }
 
 /// Runs the verb.
@@ -41,11 +44,16 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let status =
         Regex::new(&flags.status).map_err(Failure::because("Failed to compile status regexp"))?;
     let client = flags.api.client(io)?;
-    let members = match flags::on(flags.wan) {
-        true => client.members_wan().await,
-        false => client.members().await,
-    };
-    let mut members = members.map_err(Failure::because("Error retrieving members"))?;
+    let wan = flags::on(flags.wan).then_some(("wan", Some("1")));
+    let filter = flags.filter.as_deref().filter(|filter| !filter.is_empty());
+    let params = wan
+        .into_iter()
+        .chain(filter.map(|filter| ("filter", Some(filter))));
+    let path = format!("/v1/agent/members{}", query(params));
+    let members = client.get_json(&path);
+    let mut members: Vec<AgentMember> = members
+        .await
+        .map_err(Failure::because("Error retrieving members"))?;
     members.retain(|member| status.is_match(&member.status.to_string()));
     if members.is_empty() {
         return Ok(NOTHING_MATCHED);

@@ -113,6 +113,10 @@ fn members_are_listed_servers_first_then_by_name() {
     );
     let (_, sent) = good("members -wan", &[(200, MEMBERS)]);
     assert_eq!(sent, ["GET /v1/agent/members?wan=1"]);
+    let (_, sent) = good("members -filter=Name==a", &[(200, MEMBERS)]);
+    assert_eq!(sent, ["GET /v1/agent/members?filter=Name%3D%3Da"]);
+    let (_, sent) = good("members -wan -filter=Status!=1", &[(200, MEMBERS)]);
+    assert_eq!(sent, ["GET /v1/agent/members?wan=1&filter=Status%21%3D1"]);
     let none = ran("members -status leaving", &[(200, MEMBERS)]);
     assert_eq!(
         (none.code, none.out.as_str(), none.err.as_str()),

@@ -221,6 +221,8 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         raft_set_aside: check_raft_set_aside(&layer)?,
         autopilot: check_autopilot(&layer)?,
         gossip_lan: GossipTimes::LAN.with("gossip_lan", &layer.gossip_lan)?,
+        acl: super::acl::check(&layer, warnings)?,
+        encryption: super::encrypt::check(&layer)?,
         connect: super::connect::check(&layer.connect, warnings)?,
         reconnect_timeout: at_least("reconnect_timeout", reconnect, HOUR * 72, HOUR * 8)?,
         default_query_time,

@@ -58,6 +58,17 @@ macro_rules! layers {
 
 layers! {
     Layer {
+        acl: AclLayer,
+        acl_agent_master_token: Option<String>,
+        acl_agent_token: Option<String>,
+        acl_datacenter: Option<String>,
+        acl_default_policy: Option<String>,
+        acl_down_policy: Option<String>,
+        acl_enable_key_list_policy: Option<bool>,
+        acl_master_token: Option<String>,
+        acl_replication_token: Option<String>,
+        acl_token: Option<String>,
+        acl_ttl: Option<GoDuration>,
         addresses: AddressesLayer,
         advertise_addr: Option<String>,
         advertise_addr_wan: Option<String>,
@@ -82,6 +93,7 @@ layers! {
         datacenter: Option<String>,
         default_query_time: Option<GoDuration>,
         disable_coordinates: Option<bool>,
+        disable_keyring_file: Option<bool>,
         disable_remote_exec: Option<bool>,
         // Only a flag: in a file it is an unknown key.
         #[serde(skip)]
@@ -91,6 +103,9 @@ layers! {
         discovery_max_stale: Option<GoDuration>,
         domain: Option<String>,
         enable_debug: Option<bool>,
+        encrypt: Option<String>,
+        encrypt_verify_incoming: Option<bool>,
+        encrypt_verify_outgoing: Option<bool>,
         enable_local_script_checks: Option<bool>,
         enable_script_checks: Option<bool>,
         gossip_lan: GossipLayer,
@@ -147,6 +162,28 @@ layers! {
         verify_incoming_rpc: Option<bool>,
         verify_outgoing: Option<bool>,
         verify_server_hostname: Option<bool>,
+    }
+    AclLayer {
+        default_policy: Option<String>,
+        down_policy: Option<String>,
+        enable_key_list_policy: Option<bool>,
+        enable_token_persistence: Option<bool>,
+        enabled: Option<bool>,
+        policy_ttl: Option<GoDuration>,
+        role_ttl: Option<GoDuration>,
+        token_ttl: Option<GoDuration>,
+        tokens: AclTokensLayer,
+    }
+    AclTokensLayer {
+        agent: Option<String>,
+        agent_master: Option<String>,
+        agent_recovery: Option<String>,
+        config_file_service_registration: Option<String>,
+        default: Option<String>,
+        dns: Option<String>,
+        initial_management: Option<String>,
+        master: Option<String>,
+        replication: Option<String>,
     }
     AddressesLayer {
         dns: Option<String>,

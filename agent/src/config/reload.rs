@@ -1,6 +1,6 @@
 //! What a reload changes: which settings apply to a running agent, and which wait for its restart. Pure.
 
-use super::{Config, LogSettings, RaftSettings};
+use super::{Acl, Config, LogSettings, RaftSettings, Tokens};
 
 /// The settings, by key, in which two configurations differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,6 +71,7 @@ impl Config {
                 raft_multiplier: "performance.raft_multiplier",
                 autopilot: "autopilot",
                 connect: "connect",
+                encryption: "encrypt and the like",
                 quorum_recovery: "quorum_recovery",
                 raft_set_aside: "raft_set_aside",
                 gossip_lan: "gossip_lan",
@@ -90,7 +91,7 @@ impl Config {
                 primary_datacenter: "primary_datacenter",
                 translate_wan_addrs: "translate_wan_addrs",
             }
-            apart { data_dir, raft, log, }
+            apart { data_dir, raft, log, acl, }
         );
         diff.add_apart(old, new);
         diff
@@ -107,6 +108,7 @@ impl Config {
         config.services.clone_from(&new.services);
         config.checks.clone_from(&new.checks);
         config.tls.clone_from(&new.tls);
+        config.acl.tokens.clone_from(&new.acl.tokens);
         config
     }
 }
@@ -121,6 +123,13 @@ impl Diff {
             snapshot_interval,
             trailing_logs,
         } = old.raft;
+        let but_tokens = |config: &Config| Acl {
+            tokens: Tokens::default(),
+            ..config.acl.clone()
+        };
+        if old.acl.tokens != new.acl.tokens {
+            self.live.push("acl.tokens");
+        }
         let LogSettings { level, json, file } = &old.log;
         if *level != new.log.level {
             self.live.push("log_level");
@@ -139,6 +148,7 @@ impl Diff {
                 trailing_logs == new.raft.trailing_logs,
                 "raft_trailing_logs",
             ),
+            (but_tokens(old) == but_tokens(new), "acl"),
             (*json == new.log.json, "log_json"),
             (*file == new.log.file, "log_file"),
         ] {

@@ -346,7 +346,11 @@ fn wrong_settings_are_refused_with_consuls_texts() {
         ),
         (
             r#", "encrypt": "abc""#,
-            "a.json:1:20: encrypt is not supported: this version cannot encrypt gossip, so it would be readable",
+            "encrypt: a gossip key is 16, 24 or 32 bytes in base64, and this is not base64: 'agent keygen' prints a key",
+        ),
+        (
+            r#", "encrypt": "YWJj""#,
+            "encrypt: a gossip key is 16, 24 or 32 bytes in base64, and this is 3 bytes long: 'agent keygen' prints a key",
         ),
     ] {
         assert_eq!(error(load_with(more)), wanted, "{more}");

@@ -15,27 +15,18 @@ enum Treatment {
 }
 use Treatment::{AlwaysOn, Refuse, Warn};
 
-const NO_ACL: &str = "this version has no ACLs, so its API would be open to everybody";
+const NO_COPIES: &str = "this version copies no tokens between datacenters: each has its own, and those of another are unknown";
 const NO_AUTO_TLS: &str =
     "this version hands no certificates to clients: give each its own by tls.defaults";
-const NO_ENCRYPTION: &str = "this version cannot encrypt gossip, so it would be readable";
 const NO_FILTER: &str = "this version cannot restrict access this way";
 const NO_RAFT_2: &str = "this version speaks raft protocol 3 only";
 const ENTERPRISE: &str = "this is a feature of Consul Enterprise";
 
 /// Keys by their path in a file, sorted. A path covers everything below it.
 const KEYS: &[(&str, Treatment)] = &[
-    ("acl", Refuse(NO_ACL)),
-    ("acl_agent_master_token", Refuse(NO_ACL)),
-    ("acl_agent_token", Refuse(NO_ACL)),
-    ("acl_datacenter", Refuse(NO_ACL)),
-    ("acl_default_policy", Refuse(NO_ACL)),
-    ("acl_down_policy", Refuse(NO_ACL)),
-    ("acl_enable_key_list_policy", Refuse(NO_ACL)),
-    ("acl_master_token", Refuse(NO_ACL)),
-    ("acl_replication_token", Refuse(NO_ACL)),
-    ("acl_token", Refuse(NO_ACL)),
-    ("acl_ttl", Refuse(NO_ACL)),
+    ("acl.enable_token_replication", Refuse(NO_COPIES)),
+    ("acl.managed_service_provider", Refuse(ENTERPRISE)),
+    ("acl.tokens.managed_service_provider", Refuse(ENTERPRISE)),
     ("addresses.grpc", Warn),
     ("addresses.grpc_tls", Warn),
     ("advertise_addr_ipv4", Warn),
@@ -62,18 +53,14 @@ const KEYS: &[(&str, Treatment)] = &[
     ("disable_anonymous_signature", AlwaysOn),
     ("disable_host_node_id", AlwaysOn),
     ("disable_http_unprintable_char_filter", Warn),
-    ("disable_keyring_file", Warn),
     ("disable_update_check", AlwaysOn),
     ("dns_config.cache_max_age", Warn),
     ("dns_config.prefer_namespace", Refuse(ENTERPRISE)),
     ("dns_config.use_cache", Warn),
-    ("enable_acl_replication", Refuse(NO_ACL)),
+    ("enable_acl_replication", Refuse(NO_COPIES)),
     ("enable_agent_tls_for_checks", Warn),
     ("enable_central_service_config", Warn),
     ("enable_syslog", Warn),
-    ("encrypt", Refuse(NO_ENCRYPTION)),
-    ("encrypt_verify_incoming", Warn),
-    ("encrypt_verify_outgoing", Warn),
     ("experiments", Warn),
     ("gossip_lan.gossip_nodes", Warn),
     ("gossip_lan.retransmit_mult", Warn),
@@ -165,12 +152,6 @@ const FLAGS: &[(&str, &str, Takes)] = &[
         "disable_host_node_id",
         Takes::Nothing,
     ),
-    (
-        "disable-keyring-file",
-        "disable_keyring_file",
-        Takes::Nothing,
-    ),
-    ("encrypt", "encrypt", Takes::Value),
     ("grpc-port", "ports.grpc", Takes::Value),
     ("grpc-tls-port", "ports.grpc_tls", Takes::Value),
     ("log-rotate-bytes", "log_rotate_bytes", Takes::Value),
@@ -332,7 +313,7 @@ mod tests {
 
     #[test]
     fn protective_settings_are_refused_and_others_named() {
-        let text = r#"{"encrypt": "abc", "ui_config": {"enabled": true}, "server": true,
+        let text = r#"{"read_replica": true, "ui_config": {"enabled": true}, "server": true,
                        "ports": {"grpc": 8502, "http": 1}, "Serf_LAN_allowed_cidrs": ["10.0.0.0/8"]}"#;
         let mut root = super::super::json::parse(text).expect("valid");
         let found: Vec<_> = strip(&mut root)
@@ -340,7 +321,7 @@ mod tests {
             .map(|f| (f.name, f.refusal.is_some()))
             .collect();
         let wanted = [
-            ("encrypt", true),
+            ("read_replica", true),
             ("ui_config", false),
             ("ports.grpc", false),
             ("serf_lan_allowed_cidrs", true),
@@ -358,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_is_switched_off_says_nothing() {
-        let text = r#"{"acl": {"enabled": false}, "encrypt": "", "ui": false, "ports": {"grpc": -1},
+        let text = r#"{"read_replica": false, "ui": false, "ports": {"grpc": -1},
                        "raft_protocol": 3, "disable_update_check": true, "watches": []}"#;
         let mut root = super::super::json::parse(text).expect("valid");
         assert_eq!(strip(&mut root), []);
@@ -370,10 +351,10 @@ mod tests {
 
     #[test]
     fn flags_share_the_treatment_of_their_key() {
-        let found = judge_flag("encrypt", "abc").expect("on");
+        let found = judge_flag("segment", "abc").expect("on");
         assert_eq!(
             (found.name.as_str(), found.refusal),
-            ("-encrypt", Some(NO_ENCRYPTION))
+            ("-segment", Some(ENTERPRISE))
         );
         let found = judge_flag("raft-protocol", "2").expect("on");
         assert_eq!(found.refusal, Some(NO_RAFT_2));

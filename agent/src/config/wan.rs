@@ -84,7 +84,9 @@ pub(super) fn check(
 
 /// The datacenter whose config entries count everywhere.
 pub(super) fn primary(layer: &Layer, own: &str) -> Result<String, Error> {
-    match layer.primary_datacenter.as_deref().unwrap_or("") {
+    let given = layer.primary_datacenter.as_deref();
+    // What it was called when only tokens knew it.
+    match given.or(layer.acl_datacenter.as_deref()).unwrap_or("") {
         "" => Ok(own.to_owned()),
         name => names::checked_datacenter("primary_datacenter", name),
     }

@@ -69,6 +69,7 @@ impl Api for Fake {
             index: store.index_of(&query),
             known_leader: true,
             last_contact: self.age,
+            filtered: false,
         })
     }
 

@@ -14,7 +14,7 @@ pub const INGRESS: &str = "ingress-gateway";
 /// What connections to services outside the mesh go out at.
 pub const TERMINATING: &str = "terminating-gateway";
 /// As [`INGRESS`], with routes of their own.
-const API: &str = "api-gateway";
+pub const API: &str = "api-gateway";
 /// The service that servers are registered as, which no wildcard means.
 const SERVERS: &str = "consul";
 

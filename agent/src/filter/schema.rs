@@ -133,6 +133,19 @@ pub const SERVICE_HEALTH: Schema = Object(&[
     ("Checks", List(&CHECK)),
 ]);
 
+/// A node with its services and checks.
+pub const NODE_INFO: Schema = Object(&[
+    ("ID", Text),
+    ("Node", Text),
+    ("Partition", Text),
+    ("PeerName", Text),
+    ("Address", Text),
+    ("TaggedAddresses", TEXT_MAP),
+    ("Meta", TEXT_MAP),
+    ("Services", List(&NODE_SERVICE)),
+    ("Checks", List(&CHECK)),
+]);
+
 /// A member of gossip.
 pub const MEMBER: Schema = Object(&[
     ("Name", Text),

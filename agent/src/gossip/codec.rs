@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::Tags;
 use super::identity::Identity;
 use super::ledger::{Intent, Record, SharedLedger};
+use super::sealed::is_sealed_datagram;
 use super::user::UserEvent;
 use crate::coordinate::Coordinate;
 
@@ -64,6 +65,9 @@ pub(crate) enum DecodeError {
     /// A version that is not spoken here.
     #[error("version {0} of the gossip protocol is not spoken here")]
     Version(u8),
+    /// Encrypted, and this node has no keys.
+    #[error("it is encrypted, and this node has no key ('encrypt')")]
+    Sealed,
     /// A value outside its range.
     #[error("invalid {0}")]
     Invalid(&'static str),
@@ -77,7 +81,7 @@ pub(crate) enum DecodeError {
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
-/// Wraps what foca sends. Encryption belongs here, as in [`open_datagram`], [`seal_frame`] and [`open_frame`].
+/// Wraps what foca sends. Encryption is around that (`sealed`).
 pub(crate) fn seal_datagram(plain: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(DATAGRAM_OVERHEAD + plain.len());
     out.extend_from_slice(&DATAGRAM_MAGIC);
@@ -88,6 +92,9 @@ pub(crate) fn seal_datagram(plain: &[u8]) -> Vec<u8> {
 
 /// Checks the envelope of a datagram and takes it off.
 pub(crate) fn open_datagram(sealed: &[u8]) -> Result<&[u8]> {
+    if is_sealed_datagram(sealed) {
+        return Err(DecodeError::Sealed);
+    }
     let rest = sealed
         .strip_prefix(&DATAGRAM_MAGIC)
         .ok_or(DecodeError::Magic)?;
@@ -109,10 +116,14 @@ pub(crate) enum FrameKind {
     Fetch = 3,
     /// Brings the sender's own entry; only a receipt comes back.
     Push = 4,
+    /// Asks for something about the receiver's keys.
+    Keyring = 5,
     /// Answer: merged, and the states asked for.
     Accept = 128,
     /// Answer: not merged, and why.
     Refuse = 129,
+    /// Answer: the receiver's keys.
+    Keys = 130,
 }
 
 impl FrameKind {
@@ -122,8 +133,10 @@ impl FrameKind {
             Self::Sync,
             Self::Fetch,
             Self::Push,
+            Self::Keyring,
             Self::Accept,
             Self::Refuse,
+            Self::Keys,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

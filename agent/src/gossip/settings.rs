@@ -7,6 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Tags;
+use super::sealed::Encryption;
 
 /// Events that a slow reader may be behind by before it loses some and has to read the members anew.
 const EVENTS: usize = 1024;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub keep_places: bool,
     /// Events that a slow reader may be behind by before it loses some. Memory is set aside for as many.
     pub events: usize,
+    /// How it is encrypted; `None`: not at all.
+    pub encryption: Option<Encryption>,
 }
 
 impl Settings {
@@ -70,6 +73,7 @@ impl Settings {
             coordinates: true,
             keep_places: false,
             events: EVENTS,
+            encryption: None,
         }
     }
 

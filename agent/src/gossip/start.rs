@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::driver::{Driver, Parts};
 use super::identity::Identity;
+use super::sealed::{SealedSocket, Sealer};
 use super::snapshot::{self, Snapshot, Writer};
 use super::{Gossip, Member, Settings, Shared, StartError, Status, codec, sync};
 use crate::env::{Datagrams, Env, Listener, write_atomic};
@@ -29,6 +30,13 @@ pub async fn start(env: Env, mut settings: Settings) -> Result<Gossip, StartErro
     let in_snapshot = |source| StartError::Snapshot {
         path: path.clone(),
         source,
+    };
+    let sealer = match &settings.encryption {
+        None => None,
+        Some(encryption) => {
+            let opened = Sealer::open(&env, &settings.pool, encryption);
+            opened.map_err(StartError::Keyring)?.map(Arc::new)
+        }
     };
     let (listener, socket, bound) = bind(&env, settings.bind).await?;
     settings.bind = bound;
@@ -51,7 +59,19 @@ pub async fn start(env: Env, mut settings: Settings) -> Result<Gossip, StartErro
         status: Status::Alive,
         tags: settings.tags.clone(),
     };
-    let shared = Arc::new(Shared::new(local, settings.events));
+    let shared = Arc::new(Shared::new(local, settings.events, sealer.clone()));
+    let socket = match sealer {
+        None => socket,
+        Some(sealer) => {
+            let shared = Arc::clone(&shared);
+            let told = Box::new(move |from, error| shared.note_unopened(from, error));
+            Arc::new(SealedSocket {
+                socket,
+                sealer,
+                told,
+            })
+        }
+    };
     let (commands, commands_out) = mpsc::channel(QUEUE);
     let (requests_in, requests) = mpsc::channel(QUEUE);
     let served = sync::serve(listener, requests_in.clone(), Arc::clone(&shared));

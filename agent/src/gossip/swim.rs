@@ -16,6 +16,7 @@ use super::Settings;
 use super::codec::{Codec, DATAGRAM_MAX, DATAGRAM_OVERHEAD, Item, add_to_answer, seal_datagram};
 use super::identity::Identity;
 use super::ledger::SharedLedger;
+use super::sealed;
 use crate::coordinate::Coordinate;
 
 /// foca with our types.
@@ -50,7 +51,8 @@ pub(crate) fn config(settings: &Settings, members: usize) -> Config {
         max_transmissions: NonZeroU8::new(transmissions as u8).unwrap_or(NonZeroU8::MIN),
         suspect_to_down_after: settings.probe_interval.mul_f64(suspicion),
         remove_down_after: Some(settings.reconnect_timeout.saturating_mul(DEAD_KEPT)),
-        max_packet_size: nonzero(DATAGRAM_MAX - DATAGRAM_OVERHEAD),
+        // As large as it may be sealed, whether it is or not: a pool that is being encrypted has both.
+        max_packet_size: nonzero(DATAGRAM_MAX - DATAGRAM_OVERHEAD - sealed::DATAGRAM_OVERHEAD),
         notify_down_members: true,
         periodic_announce: every(ANNOUNCE_INTERVAL, 1),
         periodic_announce_to_down_members: every(ANNOUNCE_DOWN_INTERVAL, 1),

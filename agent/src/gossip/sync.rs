@@ -13,6 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use super::codec::{DecodeError, Exchange, FRAME_HEAD, FrameKind, open_frame, seal_frame};
 use super::driver::Command;
+use super::keyring::KeyringOp;
+use super::sealed::{self, OpenError, is_sealed, was_closed};
 use super::{JoinError, Shared};
 use crate::env::{BoxStream, Env, Listener};
 
@@ -30,7 +32,9 @@ enum StreamError {
     Io(#[from] io::Error),
     #[error("{0}")]
     Decode(#[from] DecodeError),
-    #[error("closed without an answer")]
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    #[error("closed without an answer, as by one whose gossip is encrypted")]
     Closed,
     #[error("unexpected kind of frame")]
     Kind,
@@ -68,10 +72,56 @@ pub(crate) fn parse_address(address: &str, default_port: u16) -> io::Result<(Str
 /// Sends one request to `addr` and reads the answer.
 pub(crate) async fn exchange(
     env: &Env,
+    shared: &Shared,
     addr: SocketAddr,
     kind: FrameKind,
     request: &Exchange,
 ) -> Result<Exchange, JoinError> {
+    let protocol = |e: StreamError| JoinError::Protocol {
+        address: addr,
+        reason: e.to_string(),
+    };
+    let (kind, payload) = talk(env, shared, addr, kind, &request.encode()).await?;
+    match kind {
+        FrameKind::Accept => {
+            Exchange::decode(&payload).map_err(|e| protocol(StreamError::Decode(e)))
+        }
+        FrameKind::Refuse => Err(JoinError::Refused {
+            address: addr,
+            reason: String::from_utf8_lossy(&payload).into_owned(),
+        }),
+        _ => Err(protocol(StreamError::Kind)),
+    }
+}
+
+/// Has the member at `addr` do something with its keys; all of them, or why not.
+pub(super) async fn ask_keys(
+    env: &Env,
+    shared: &Shared,
+    addr: SocketAddr,
+    op: &KeyringOp,
+) -> Result<Result<Vec<String>, String>, JoinError> {
+    let protocol = |reason: String| JoinError::Protocol {
+        address: addr,
+        reason,
+    };
+    let request = postcard::to_stdvec(op).map_err(|e| protocol(e.to_string()))?;
+    let (kind, payload) = talk(env, shared, addr, FrameKind::Keyring, &request).await?;
+    match kind {
+        FrameKind::Keys => postcard::from_bytes(&payload).map_err(|e| protocol(e.to_string())),
+        FrameKind::Refuse => Ok(Err(String::from_utf8_lossy(&payload).into_owned())),
+        _ => Err(protocol(StreamError::Kind.to_string())),
+    }
+}
+
+/// One frame there, one frame back.
+async fn talk(
+    env: &Env,
+    shared: &Shared,
+    addr: SocketAddr,
+    kind: FrameKind,
+    payload: &[u8],
+) -> Result<(FrameKind, Vec<u8>), JoinError> {
     let connect = |source| JoinError::Connect {
         address: addr,
         source,
@@ -86,29 +136,41 @@ pub(crate) async fn exchange(
             )));
         }
     };
-    let protocol = |e: StreamError| JoinError::Protocol {
-        address: addr,
-        reason: e.to_string(),
-    };
     let talk = async {
-        let frame = seal_frame(kind, &request.encode())?;
-        stream.write_all(&frame).await?;
-        stream.flush().await?;
-        read_frame(&mut stream).await
+        let frame = seal_frame(kind, payload)?;
+        // Keys never travel in the open.
+        let sealer = shared.sealer.as_deref();
+        let sealer = sealer.filter(|sealer| sealer.seals() || kind == FrameKind::Keyring);
+        match sealer {
+            Some(sealer) => Ok(whole_frame(&sealer.ask(&mut stream, &frame).await?)?),
+            None => {
+                stream.write_all(&frame).await?;
+                stream.flush().await?;
+                read_frame(&mut stream, &[])
+                    .await
+                    .map_err(|error| match error {
+                        StreamError::Io(error) if was_closed(&error) => StreamError::Closed,
+                        error => error,
+                    })
+            }
+        }
     };
-    let (kind, payload) = timeout(DEADLINE, talk)
+    timeout(DEADLINE, talk)
         .await
         .unwrap_or(Err(StreamError::Deadline))
-        .map_err(protocol)?;
-    match kind {
-        FrameKind::Accept => {
-            Exchange::decode(&payload).map_err(|e| protocol(StreamError::Decode(e)))
-        }
-        FrameKind::Refuse => Err(JoinError::Refused {
+        .map_err(|e: StreamError| JoinError::Protocol {
             address: addr,
-            reason: String::from_utf8_lossy(&payload).into_owned(),
-        }),
-        _ => Err(protocol(StreamError::Kind)),
+            reason: e.to_string(),
+        })
+}
+
+/// A frame that is there as a whole.
+fn whole_frame(bytes: &[u8]) -> Result<(FrameKind, Vec<u8>), DecodeError> {
+    let (head, payload) = bytes.split_first_chunk().ok_or(DecodeError::Truncated)?;
+    let (kind, length) = open_frame(head)?;
+    match payload.len() == length {
+        true => Ok((kind, payload.to_vec())),
+        false => Err(DecodeError::Truncated),
     }
 }
 
@@ -122,9 +184,15 @@ fn worded(e: io::Error) -> io::Error {
 }
 
 /// Reads one frame. The buffer grows with what arrives, not with what is announced.
-async fn read_frame(stream: &mut BoxStream) -> Result<(FrameKind, Vec<u8>), StreamError> {
+///
+/// `first` are bytes of its head that were read before.
+async fn read_frame(
+    stream: &mut BoxStream,
+    first: &[u8],
+) -> Result<(FrameKind, Vec<u8>), StreamError> {
     let mut head = [0; FRAME_HEAD];
-    let mut filled = 0;
+    head[..first.len()].copy_from_slice(first);
+    let mut filled = first.len();
     while filled < FRAME_HEAD {
         match stream.read(&mut head[filled..]).await? {
             0 if filled == 0 => return Err(StreamError::Closed),
@@ -164,11 +232,13 @@ pub(crate) async fn serve(
         };
         let (requests, shared) = (requests.clone(), Arc::clone(&shared));
         tasks.spawn(async move {
-            let outcome = timeout(DEADLINE, serve_one(stream, requests)).await;
+            let outcome = timeout(DEADLINE, serve_one(stream, requests, &shared)).await;
             if let Err(e) = outcome.unwrap_or(Err(StreamError::Deadline)) {
                 shared.streams_dropped.fetch_add(1, Ordering::Relaxed);
-                if let StreamError::Decode(error) = &e {
-                    shared.note_version(from, error);
+                match &e {
+                    StreamError::Decode(error) => shared.note_version(from, error),
+                    StreamError::Open(error) => shared.note_unopened(from, *error),
+                    _ => {}
                 }
                 tracing::debug!(target: "serf", "dropped a stream: from={from} error={e}");
             }
@@ -177,34 +247,83 @@ pub(crate) async fn serve(
     }
 }
 
-/// Reads a request, has the driver answer it, and sends the answer.
+/// Reads a request, has it answered, and sends the answer.
 async fn serve_one(
     mut stream: BoxStream,
     requests: mpsc::Sender<Command>,
+    shared: &Shared,
 ) -> Result<(), StreamError> {
-    let (kind, payload) = read_frame(&mut stream).await?;
-    if matches!(kind, FrameKind::Accept | FrameKind::Refuse) {
-        return Err(StreamError::Kind);
+    let mut first = [0; 4];
+    let mut filled = 0;
+    while filled < first.len() {
+        match stream.read(&mut first[filled..]).await? {
+            0 if filled == 0 => return Err(StreamError::Closed),
+            0 => return Err(DecodeError::Truncated.into()),
+            n => filled += n,
+        }
     }
-    let request = Exchange::decode(&payload)?;
+    let (request, key) = match (&shared.sealer, is_sealed(&first)) {
+        (None, true) => return Err(DecodeError::Sealed.into()),
+        (Some(sealer), false) if sealer.demands() => return Err(OpenError::Plain.into()),
+        (_, false) => (read_frame(&mut stream, &first).await?, None),
+        (Some(sealer), true) => {
+            let (frame, key) = sealer.listen(&mut stream).await??;
+            (whole_frame(&frame)?, Some(key))
+        }
+    };
+    let (kind, payload) = request;
+    let frame = match kind {
+        FrameKind::Keyring if key.is_some() => keys(shared, &payload)?,
+        _ => match answer_of(kind, &payload, requests).await? {
+            Some(frame) => frame,
+            None => return Ok(()),
+        },
+    };
+    match key {
+        Some(key) => sealed::answer(&mut stream, &key, &frame).await?,
+        None => stream.write_all(&frame).await?,
+    }
+    stream.shutdown().await?;
+    Ok(())
+}
+
+/// What this node's keys are, after what was asked for.
+fn keys(shared: &Shared, payload: &[u8]) -> Result<Vec<u8>, StreamError> {
+    let op: Result<KeyringOp, _> = postcard::from_bytes(payload);
+    let op = op.map_err(|_| DecodeError::Invalid("operation on keys"))?;
+    let keys = postcard::to_stdvec(&shared.change_keys(&op));
+    let keys = keys.map_err(|_| DecodeError::TooLong("keyring"))?;
+    Ok(seal_frame(FrameKind::Keys, &keys)?)
+}
+
+/// What the driver says to a request; `None` when the whole pool member shuts down: nothing is left to say.
+async fn answer_of(
+    kind: FrameKind,
+    payload: &[u8],
+    requests: mpsc::Sender<Command>,
+) -> Result<Option<Vec<u8>>, StreamError> {
+    match kind {
+        FrameKind::Join | FrameKind::Sync | FrameKind::Fetch | FrameKind::Push => {}
+        // Keys are not spoken of in the open.
+        FrameKind::Keyring | FrameKind::Accept | FrameKind::Refuse | FrameKind::Keys => {
+            return Err(StreamError::Kind);
+        }
+    }
+    let request = Exchange::decode(payload)?;
     let (reply, answer) = oneshot::channel();
-    // The driver is gone only when the whole pool member shuts down: nothing is left to say.
     let command = Command::Answer {
         kind,
         request,
         reply,
     };
     if requests.send(command).await.is_err() {
-        return Ok(());
+        return Ok(None);
     }
-    let frame = match answer.await {
-        Ok(Ok(exchange)) => seal_frame(FrameKind::Accept, &exchange.encode())?,
-        Ok(Err(reason)) => seal_frame(FrameKind::Refuse, reason.as_bytes())?,
-        Err(_) => return Ok(()),
-    };
-    stream.write_all(&frame).await?;
-    stream.shutdown().await?;
-    Ok(())
+    Ok(match answer.await {
+        Ok(Ok(exchange)) => Some(seal_frame(FrameKind::Accept, &exchange.encode())?),
+        Ok(Err(reason)) => Some(seal_frame(FrameKind::Refuse, reason.as_bytes())?),
+        Err(_) => None,
+    })
 }
 
 #[cfg(test)]

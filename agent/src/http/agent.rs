@@ -14,6 +14,7 @@ use super::error::Error;
 use super::filtered::Chosen;
 use super::request::{Params, Request};
 use super::{Api, Server, host};
+use crate::acl::Resource;
 use crate::coordinate::Coordinate;
 use crate::filter::schema;
 use crate::gossip::{JoinError, Member};
@@ -108,8 +109,16 @@ pub(super) fn members<A: Api>(server: &Server<A>, request: &Request) -> Result<R
         true => server.api().wan_members(),
         false => server.api().members(),
     };
-    let members = chosen.of(members.iter().map(|member| MemberView::of(member)));
+    let seen =
+        |member: &&std::sync::Arc<Member>| server.sees(Resource::Node, node_of(&member.name));
+    let shown = members.iter().filter(seen);
+    let members = chosen.of(shown.map(|member| MemberView::of(member)));
     Ok(server.json(&request.params, &members))
+}
+
+/// The node's name of a member; those of the pool of all datacenters have theirs behind it.
+fn node_of(member: &str) -> &str {
+    member.split('.').next().unwrap_or(member)
 }
 
 /// Joins the pool of an address.

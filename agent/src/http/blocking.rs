@@ -1,9 +1,11 @@
 //! How a read is asked for: consistency, blocking, datacenter; and what its headers say.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::{Either, ready};
+use futures::future::{BoxFuture, Either, ready};
 
 use super::body::{Response, Value};
 use super::error::Error;
@@ -26,6 +28,8 @@ pub(super) struct Headers {
     cached: Option<(bool, u64)>,
     /// Whether addresses of other datacenters are those for other datacenters.
     translated: bool,
+    /// Whether something was left out that the asker may not see.
+    filtered: bool,
 }
 
 impl Headers {
@@ -45,6 +49,9 @@ impl Headers {
         ]);
         if self.translated {
             response.set("X-Consul-Translate-Addresses", Value::Static("true"));
+        }
+        if self.filtered {
+            response.set("X-Consul-Results-Filtered-By-Acls", Value::Static("true"));
         }
         if let Some(effective) = self.effective {
             response.set("X-Consul-Effective-Consistency", Value::Static(effective));
@@ -93,7 +100,7 @@ pub(super) fn read<'s, A: Api>(
     let reply = server.api().read(query, options);
     let reply = match blocks {
         // A query that may block for minutes must not hold up the end of the process.
-        true => Either::Left(Box::pin(unless_shut_down(server, reply))),
+        true => Either::Left(unless_shut_down(server, reply)),
         false => Either::Right(reply),
     };
     Either::Left(reply.map(move |reply| {
@@ -108,15 +115,50 @@ pub(super) fn read<'s, A: Api>(
     }))
 }
 
-async fn unless_shut_down<A: Api>(
-    server: &Server<A>,
-    reply: impl Future<Output = Result<Reply, node::Error>>,
-) -> Result<Reply, node::Error> {
-    tokio::select! {
-        biased;
-        reply = reply => reply,
-        () = server.shutdown().cancelled() => Err(node::Error::ShuttingDown),
-    }
+/// No `async fn`, which would keep the reply's place twice while it waits.
+fn unless_shut_down<'s, A: Api, F>(
+    server: &'s Server<A>,
+    reply: F,
+) -> impl Future<Output = Result<Reply, node::Error>> + Send + use<'s, A, F>
+where
+    F: Future<Output = Result<Reply, node::Error>> + Send,
+{
+    let mut reply = Box::pin(reply);
+    let mut stopped = Box::pin(server.shutdown().cancelled());
+    poll_fn(move |context| match reply.as_mut().poll(context) {
+        Poll::Ready(reply) => Poll::Ready(reply),
+        Poll::Pending => {
+            let stopped = stopped.as_mut().poll(context);
+            stopped.map(|()| Err(node::Error::ShuttingDown))
+        }
+    })
+}
+
+/// What becomes of a read.
+pub(super) type Shown<'s> = BoxFuture<'s, Result<Response, Error>>;
+
+/// What makes a response of an answer, once it is there.
+pub(super) type Show<'s, A, T> = fn(&'s Server<A>, Params, T, Answer, Headers) -> Shown<'s>;
+
+/// Asks the node, and shows its answer, for which `with` is kept.
+///
+/// Thousands may wait in it: meanwhile it holds the question, the parameters and `with`, each once. What is needed only
+/// to show an answer is in a box that is made then.
+pub(super) fn read_and_show<'s, A: Api, T: Send + 's>(
+    server: &'s Server<A>,
+    params: Params,
+    asked: Result<(Query, T), Error>,
+    show: Show<'s, A, T>,
+) -> Shown<'s> {
+    let (query, with) = match asked {
+        Ok(asked) => asked,
+        Err(error) => return Box::pin(ready(Err(error))),
+    };
+    let found = read(server, &params, query);
+    Box::pin(found.then(move |found| match found {
+        Ok((answer, headers)) => show(server, params, with, answer, headers),
+        Err(error) => Box::pin(ready(Err(error))),
+    }))
 }
 
 /// Refuses what another edition would have to answer. Which datacenter is asked is settled before that.
@@ -132,6 +174,17 @@ pub(super) fn check_scope(_: &Settings, params: &Params) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Asks the node for more, without waiting: as fresh as the first answer, or what is in that would not be in this.
+pub(super) async fn read_more<A: Api>(
+    server: &Server<A>,
+    params: &Params,
+    query: Query,
+) -> Result<Answer, Error> {
+    let mut options = options(server.settings(), server.random(), params)?;
+    (options.min_index, options.wait) = Default::default();
+    Ok(server.api().read(query, options).await?.answer)
 }
 
 /// Reads `stale consistent leader max_stale cached index wait`.
@@ -232,6 +285,7 @@ fn headers(reply: &Reply, consistency: Consistency, cached: Option<bool>) -> Hea
     let is_catalog = matches!(
         reply.answer,
         Answer::Nodes(_)
+            | Answer::NodeInfos(_)
             | Answer::Services(_)
             | Answer::ServiceNodes(_)
             | Answer::NodeServices(_)
@@ -253,6 +307,7 @@ fn headers(reply: &Reply, consistency: Consistency, cached: Option<bool>) -> Hea
         effective: is_catalog.then_some(effective),
         cached: cached.map(|hit| (hit, reply.last_contact.as_secs())),
         translated: false,
+        filtered: reply.filtered,
     }
 }
 

@@ -74,7 +74,12 @@ pub(super) fn json<T: Serialize + ?Sized>(value: &T, pretty: bool) -> Response {
     };
     // Maps have string keys and numbers are finite, and a vector takes every byte.
     written.expect("every value of this API has a JSON form");
-    let mut response = Response::new(StatusCode::OK, Body::Whole(bytes.into()));
+    whole_json(bytes.into())
+}
+
+/// JSON that is written already.
+pub(super) fn whole_json(bytes: Bytes) -> Response {
+    let mut response = Response::new(StatusCode::OK, Body::Whole(bytes));
     response.set("Content-Type", Value::Static("application/json"));
     response
 }

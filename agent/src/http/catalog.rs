@@ -4,7 +4,9 @@ pub(super) mod bodies;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::blocking::{Headers, check_scope, read};
+use futures::future::ready;
+
+use super::blocking::{Headers, Shown, check_scope, read_and_show};
 use super::body::Response;
 use super::error::Error;
 use super::filtered::Chosen;
@@ -31,37 +33,55 @@ pub(super) async fn datacenters<A: Api>(
 }
 
 /// All nodes.
-pub(super) async fn nodes<A: Api>(
+pub(super) fn nodes<A: Api>(server: &Server<A>, request: Request) -> Shown<'_> {
+    let params = request.params;
+    let asked = Chosen::by(&params, &schema::NODE).map(|chosen| {
+        let meta = node_meta(&params);
+        (Query::Nodes { meta }, chosen)
+    });
+    read_and_show(server, params, asked, show_nodes)
+}
+
+fn show_nodes<A: Api>(
     server: &Server<A>,
-    request: &Request,
-) -> Result<Response, Error> {
-    let params = &request.params;
-    let chosen = Chosen::by(params, &schema::NODE)?;
-    let meta = node_meta(params);
-    let (answer, headers) = read(server, params, Query::Nodes { meta }).await?;
-    let Answer::Nodes(mut nodes) = answer else {
-        return Err(unexpected());
-    };
-    let near = Near::by(server, params).await?;
-    near.sort(&mut nodes, |node| &node.node);
-    Ok(headers.on(server.json(params, &chosen.of(&nodes))))
+    params: Params,
+    chosen: Chosen,
+    answer: Answer,
+    headers: Headers,
+) -> Shown<'_> {
+    Box::pin(async move {
+        let Answer::Nodes(mut nodes) = answer else {
+            return Err(unexpected());
+        };
+        let near = Near::by(server, &params).await?;
+        near.sort(&mut nodes, |node| &node.node);
+        Ok(headers.on(server.json(&params, &chosen.of(&nodes))))
+    })
 }
 
 /// Names of services with their tags. A filter is asked about each instance.
-pub(super) async fn services<A: Api>(
+pub(super) fn services<A: Api>(server: &Server<A>, request: Request) -> Shown<'_> {
+    let params = request.params;
+    let asked = Chosen::by(&params, &schema::SERVICE_NODE).map(|chosen| {
+        let meta = node_meta(&params);
+        let query = match chosen.is_everything() {
+            true => Query::Services { meta },
+            false => Query::Instances { meta },
+        };
+        (query, chosen)
+    });
+    read_and_show(server, params, asked, show_services)
+}
+
+fn show_services<A: Api>(
     server: &Server<A>,
-    request: &Request,
-) -> Result<Response, Error> {
-    let params = &request.params;
-    let chosen = Chosen::by(params, &schema::SERVICE_NODE)?;
-    let meta = node_meta(params);
-    let query = match chosen.is_everything() {
-        true => Query::Services { meta },
-        false => Query::Instances { meta },
-    };
-    let (answer, headers) = read(server, params, query).await?;
+    params: Params,
+    chosen: Chosen,
+    answer: Answer,
+    headers: Headers,
+) -> Shown<'_> {
     let response = match &answer {
-        Answer::Services(services) => server.json(params, services),
+        Answer::Services(services) => server.json(&params, services),
         Answer::ServiceNodes(instances) => {
             let mut names: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
             for entry in instances {
@@ -70,109 +90,154 @@ pub(super) async fn services<A: Api>(
                     tags.extend(entry.service.tags.iter().map(String::as_str));
                 }
             }
-            server.json(params, &names)
+            server.json(&params, &names)
         }
-        _ => return Err(unexpected()),
+        _ => return Box::pin(ready(Err(unexpected()))),
     };
-    Ok(headers.on(response))
+    Box::pin(ready(Ok(headers.on(response))))
 }
 
 /// Instances of a service.
-pub(super) async fn service<A: Api>(
-    server: &Server<A>,
-    request: &Request,
-    name: String,
-) -> Result<Response, Error> {
-    let params = &request.params;
-    let chosen = Chosen::by(params, &schema::SERVICE_NODE)?;
-    let query = Query::ServiceNodes {
-        service: named(name, "Missing service name")?,
-        tags: tags(params),
-    };
-    let query = with_central_config(params, query);
-    let (answer, headers) = read(server, params, query).await?;
-    let Answer::ServiceNodes(mut found) = answer else {
-        return Err(unexpected());
-    };
-    let near = Near::by(server, params).await?;
-    near.sort(&mut found, |entry| &entry.node.node);
-    let meta = node_meta(params);
-    let found = found.iter().filter(|entry| has_meta(&entry.node, &meta));
-    let found = chosen.of(found.map(CatalogService::of));
-    Ok(headers.on(server.json(params, &found)))
+pub(super) fn service<A: Api>(server: &Server<A>, request: Request, name: String) -> Shown<'_> {
+    count_query(server, "catalog.service", &request.params, &name);
+    instances(server, request, name, |service, tags| Query::ServiceNodes {
+        service,
+        tags,
+    })
 }
 
 /// Those at which connections to a service through the mesh end.
-pub(super) async fn connect<A: Api>(
-    server: &Server<A>,
-    request: &Request,
-    name: String,
-) -> Result<Response, Error> {
-    let params = &request.params;
-    let chosen = Chosen::by(params, &schema::SERVICE_NODE)?;
-    let query = Query::MeshHealth {
-        service: named(name, "Missing service name")?,
-        tags: tags(params),
+pub(super) fn connect<A: Api>(server: &Server<A>, request: Request, name: String) -> Shown<'_> {
+    count_query(server, "catalog.connect", &request.params, &name);
+    instances(server, request, name, |service, tags| Query::MeshHealth {
+        service,
+        tags,
         passing: false,
-    };
-    let query = with_central_config(params, query);
-    let (answer, headers) = read(server, params, query).await?;
-    let Answer::ServiceHealth(mut found) = answer else {
-        return Err(unexpected());
-    };
-    let near = Near::by(server, params).await?;
-    near.sort(&mut found, |entry| &entry.node.node);
-    let meta = node_meta(params);
-    let found: Vec<_> = found
-        .into_iter()
-        .filter(|entry| has_meta(&entry.node, &meta))
-        .map(|ServiceHealth { node, service, .. }| ServiceNode { node, service })
-        .collect();
-    let found = chosen.of(found.iter().map(CatalogService::of));
-    Ok(headers.on(server.json(params, &found)))
+    })
+}
+
+/// Counts a question for a service, as Consul's servers do; here it is the agent that was asked.
+pub(super) fn count_query<A: Api>(
+    server: &Server<A>,
+    family: &str,
+    params: &Params,
+    service: &str,
+) {
+    if service.is_empty() {
+        return;
+    }
+    let metrics = server.metrics();
+    metrics.count_named(&format!("{family}.query"), &[("service", service)]);
+    let mut tags: Vec<_> = params.all("tag").collect();
+    if !tags.is_empty() {
+        // In one order, whatever the request's; and in one label, for Prometheus takes no two of a name.
+        tags.sort_unstable();
+        let labels = [("service", service), ("tag", &*tags.join(","))];
+        metrics.count_named(&format!("{family}.query-tags"), &labels);
+    }
+}
+
+fn instances<A: Api>(
+    server: &Server<A>,
+    request: Request,
+    name: String,
+    query: impl FnOnce(String, Vec<String>) -> Query,
+) -> Shown<'_> {
+    let params = request.params;
+    let asked = Chosen::by(&params, &schema::SERVICE_NODE).and_then(|chosen| {
+        let query = query(named(name, "Missing service name")?, tags(&params));
+        Ok((with_central_config(&params, query), chosen))
+    });
+    read_and_show(server, params, asked, show_instances)
+}
+
+fn show_instances<A: Api>(
+    server: &Server<A>,
+    params: Params,
+    chosen: Chosen,
+    answer: Answer,
+    headers: Headers,
+) -> Shown<'_> {
+    Box::pin(async move {
+        let mut found = match answer {
+            Answer::ServiceNodes(found) => found,
+            Answer::ServiceHealth(found) => found
+                .into_iter()
+                .map(|ServiceHealth { node, service, .. }| ServiceNode { node, service })
+                .collect(),
+            _ => return Err(unexpected()),
+        };
+        let near = Near::by(server, &params).await?;
+        near.sort(&mut found, |entry| &entry.node.node);
+        let meta = node_meta(&params);
+        let found = found.iter().filter(|entry| has_meta(&entry.node, &meta));
+        let found = chosen.of(found.map(CatalogService::of));
+        Ok(headers.on(server.json(&params, &found)))
+    })
 }
 
 /// A node with its services by id.
-pub(super) async fn node<A: Api>(
-    server: &Server<A>,
-    request: &Request,
-    name: String,
-) -> Result<Response, Error> {
-    let params = &request.params;
-    let chosen = Chosen::by(params, &schema::NODE_SERVICE)?;
-    let (found, headers) = services_of(server, params, name).await?;
-    let shows = |service: &NodeService<'_>| chosen.shows(service);
-    let found = found
-        .as_ref()
-        .map(|found| NodeWithServiceMap::of(found, shows));
-    Ok(headers.on(server.json(params, &found)))
+pub(super) fn node<A: Api>(server: &Server<A>, request: Request, name: String) -> Shown<'_> {
+    services_of(
+        server,
+        request.params,
+        name,
+        |server, params, chosen, found| {
+            let shows = |service: &NodeService<'_>| chosen.shows(service);
+            let found = found.map(|found| NodeWithServiceMap::of(found, shows));
+            server.json(params, &found)
+        },
+    )
 }
 
 /// A node with its services in a list.
-pub(super) async fn node_services<A: Api>(
+pub(super) fn node_services<A: Api>(
     server: &Server<A>,
-    request: &Request,
+    request: Request,
     name: String,
-) -> Result<Response, Error> {
-    let params = &request.params;
-    let chosen = Chosen::by(params, &schema::NODE_SERVICE)?;
-    let (found, headers) = services_of(server, params, name).await?;
-    let shows = |service: &NodeService<'_>| chosen.shows(service);
-    let shown = NodeWithServices::of(found.as_ref(), shows);
-    Ok(headers.on(server.json(params, &shown)))
+) -> Shown<'_> {
+    services_of(
+        server,
+        request.params,
+        name,
+        |server, params, chosen, found| {
+            let shows = |service: &NodeService<'_>| chosen.shows(service);
+            server.json(params, &NodeWithServices::of(found, shows))
+        },
+    )
 }
 
-async fn services_of<A: Api>(
+/// What makes a response of a node's services.
+type ShowServices<A> = fn(&Server<A>, &Params, &Chosen, Option<&ServicesOfNode>) -> Response;
+
+fn services_of<A: Api>(
     server: &Server<A>,
-    params: &Params,
+    params: Params,
     node: String,
-) -> Result<(Option<ServicesOfNode>, Headers), Error> {
-    let node = named(node, "Missing node name")?;
-    let query = with_central_config(params, Query::NodeServices { node });
-    match read(server, params, query).await? {
-        (Answer::NodeServices(found), headers) => Ok((found, headers)),
+    show: ShowServices<A>,
+) -> Shown<'_> {
+    let asked = Chosen::by(&params, &schema::NODE_SERVICE).and_then(|chosen| {
+        let node = named(node, "Missing node name")?;
+        let query = with_central_config(&params, Query::NodeServices { node });
+        Ok((query, (chosen, show)))
+    });
+    read_and_show(server, params, asked, show_services_of)
+}
+
+fn show_services_of<A: Api>(
+    server: &Server<A>,
+    params: Params,
+    (chosen, show): (Chosen, ShowServices<A>),
+    answer: Answer,
+    headers: Headers,
+) -> Shown<'_> {
+    let shown = match answer {
+        Answer::NodeServices(found) => {
+            Ok(headers.on(show(server, &params, &chosen, found.as_ref())))
+        }
         _ => Err(unexpected()),
-    }
+    };
+    Box::pin(ready(shown))
 }
 
 /// Writes a node, a service, checks.

@@ -11,6 +11,7 @@ use super::error::Error;
 use super::intentions::{bare, list};
 use super::request::{Params, Request};
 use super::{Api, Server, json};
+use crate::acl::{Access, Resource};
 use crate::ca::{self, Leaf, Update, settings, spiffe};
 use crate::entries::intentions;
 use crate::go_bool;
@@ -78,7 +79,7 @@ impl<'a> From<&'a CaRoot> for Root<'a> {
 }
 
 /// RFC 3339, in whole seconds.
-fn time(unix_ms: u64) -> String {
+pub(super) fn time(unix_ms: u64) -> String {
     let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
     let time = jiff::Timestamp::from_second(seconds);
     time.unwrap_or(jiff::Timestamp::MAX).to_string()
@@ -254,6 +255,7 @@ pub(super) async fn leaf<A: Api>(
     check_scope(server.settings(), params)?;
     check_enabled(server)?;
     let service = named(service, "Missing service name")?;
+    server.need(Resource::Service, &service, Access::Write)?;
     let (min_index, time) = wait(server.settings(), server.random(), params, false)?;
     let (leaf, known) = tokio::select! {
         biased;
@@ -297,6 +299,7 @@ pub(super) async fn authorize<A: Api>(
         return refuse("Target service must be specified");
     }
     let target = bare(&asked.target)?;
+    server.need(Resource::Service, target, Access::Write)?;
     let source = match spiffe::parse(&asked.clientcerturi) {
         None => return refuse("ClientCertURI not a valid Connect identifier"),
         Some(spiffe::Id::Other) => return refuse("ClientCertURI not a valid Service identifier"),
@@ -305,7 +308,10 @@ pub(super) async fn authorize<A: Api>(
     };
     let (found, headers) = list(server, &request.params).await?;
     let (authorized, reason) = match intentions::deciding(&found, &source, target) {
-        None => (true, "Default behavior configured by ACLs".to_owned()),
+        None => (
+            server.settings().default_policy == "allow",
+            "Default behavior configured by ACLs".to_owned(),
+        ),
         Some(one) if one.permissions() > 0 => {
             (false, format!("Matched L7 intention: {}", one.describe()))
         }

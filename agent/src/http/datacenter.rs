@@ -28,6 +28,7 @@ pub(super) fn destination(
     match route {
         Route::Agent(_)
         | Route::Local(_)
+        | Route::Tokens(_)
         | Route::Event(Event::List)
         | Route::Catalog(Catalog::Datacenters)
         | Route::Coordinate(Coordinate::Datacenters)

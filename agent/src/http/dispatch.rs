@@ -3,12 +3,13 @@
 use super::request::Request;
 use super::route::{
     Agent, Catalog, Closed, Config, Connect, Coordinate, Event, Health, Local, Mesh, Operator,
-    Query, Route, Session, Status,
+    Query, Route, Session, Status, Tokens, Ui,
 };
 use super::server::{Answer, Server};
 use super::{
-    Api, agent, autopilot, catalog, closed, config, connect, coordinate, event, health, intentions,
-    kv, local, mesh, operator, query, session, snapshot, status, txn, usage,
+    Api, acl, agent, autopilot, catalog, closed, config, connect, coordinate, event, health,
+    intentions, keyring, kv, local, mesh, operator, query, session, snapshot, status, tokens, txn,
+    ui, usage,
 };
 use crate::state::CheckStatus;
 
@@ -37,8 +38,12 @@ impl<A: Api> Server<A> {
             Route::Connect(route) => self.of_connect(route, request, rest),
             Route::Event(route) => self.of_event(route, request, rest),
             Route::Mesh(route) => self.of_mesh(route, request, rest),
+            Route::Ui(route) => self.of_ui(route, request, rest),
             Route::Snapshot => answer!(snapshot::handle(self, request).await),
             Route::Txn => answer!(txn::handle(self, request).await),
+            Route::Acl(route) => answer!(acl::handle(self, route, request, rest).await),
+            Route::Tokens(Tokens::OfAgent) => answer!(tokens::set(self, request, rest).await),
+            Route::Tokens(Tokens::Authorize) => answer!(tokens::authorize(self, request).await),
             Route::Closed(route) => self.of_closed(route, request, rest),
         }
     }
@@ -100,12 +105,12 @@ impl<A: Api> Server<A> {
             Catalog::Register => answer!(catalog::register(self, request).await),
             Catalog::Deregister => answer!(catalog::deregister(self, request).await),
             Catalog::Datacenters => answer!(catalog::datacenters(self, &request).await),
-            Catalog::Nodes => answer!(catalog::nodes(self, &request).await),
-            Catalog::Services => answer!(catalog::services(self, &request).await),
-            Catalog::Service => answer!(catalog::service(self, &request, rest).await),
-            Catalog::Node => answer!(catalog::node(self, &request, rest).await),
-            Catalog::NodeServices => answer!(catalog::node_services(self, &request, rest).await),
-            Catalog::Connect => answer!(catalog::connect(self, &request, rest).await),
+            Catalog::Nodes => catalog::nodes(self, request),
+            Catalog::Services => catalog::services(self, request),
+            Catalog::Service => catalog::service(self, request, rest),
+            Catalog::Node => catalog::node(self, request, rest),
+            Catalog::NodeServices => catalog::node_services(self, request, rest),
+            Catalog::Connect => catalog::connect(self, request, rest),
             Catalog::GatewayServices => {
                 answer!(mesh::gateway_services(self, &request, rest).await)
             }
@@ -114,12 +119,12 @@ impl<A: Api> Server<A> {
 
     fn of_health(&self, route: Health, request: Request, rest: String) -> Answer<'_> {
         match route {
-            Health::Node => answer!(health::node(self, &request, rest).await),
-            Health::Checks => answer!(health::service_checks(self, &request, rest).await),
-            Health::State => answer!(health::state(self, &request, rest).await),
-            Health::Service => answer!(health::service(self, &request, rest).await),
-            Health::Connect => answer!(health::connect(self, &request, rest).await),
-            Health::Ingress => answer!(health::ingress(self, &request, rest).await),
+            Health::Node => health::node(self, request, rest),
+            Health::Checks => health::service_checks(self, request, rest),
+            Health::State => health::state(self, request, rest),
+            Health::Service => health::service(self, request, rest),
+            Health::Connect => health::connect(self, request, rest),
+            Health::Ingress => health::ingress(self, request, rest),
         }
     }
 
@@ -147,14 +152,16 @@ impl<A: Api> Server<A> {
                 answer!(operator::transfer_leader(self, &request).await)
             }
             Operator::Usage => answer!(usage::usage(self, &request).await),
+            Operator::Keyring => answer!(keyring::handle(self, request).await),
         }
     }
 
     fn of_closed(&self, route: Closed, request: Request, rest: String) -> Answer<'_> {
         match route {
-            Closed::Acl => answer!(Err(closed::acl())),
-            Closed::Keyring => answer!(closed::keyring(self, request).await),
-            Closed::Peerings => answer!(Ok(self.json::<[(); 0]>(&request.params, &[]))),
+            Closed::Login => answer!(Err(closed::login(self))),
+            Closed::Peerings | Closed::OfPeers => {
+                answer!(Ok(self.json::<[(); 0]>(&request.params, &[])))
+            }
             Closed::Peering => answer!(closed::peering(&request, rest)),
             Closed::PeeringWrite => answer!(Err(closed::no_peering())),
             Closed::Profile => answer!(closed::profile(self, &rest)),
@@ -202,6 +209,15 @@ impl<A: Api> Server<A> {
             Mesh::Chain => answer!(mesh::chain(self, request, rest).await),
             Mesh::Exported => answer!(mesh::exported(self, &request).await),
             Mesh::VirtualIp => answer!(mesh::assign(self, request).await),
+        }
+    }
+
+    fn of_ui(&self, route: Ui, request: Request, rest: String) -> Answer<'_> {
+        match route {
+            Ui::Nodes => ui::nodes(self, request),
+            Ui::Node => ui::node(self, request, rest),
+            Ui::Services => ui::services(self, request),
+            Ui::Overview => ui::overview(self, request),
         }
     }
 

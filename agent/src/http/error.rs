@@ -58,6 +58,10 @@ impl From<node::Error> for Error {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 text: error.to_string().into(),
             },
+            node::Error::Denied(why) => Self {
+                status: StatusCode::FORBIDDEN,
+                text: why.into(),
+            },
             // Consul answers 500 for all of these, and clients tell them apart by their text.
             _ => Self::internal(error.to_string()),
         }

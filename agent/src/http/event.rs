@@ -11,6 +11,7 @@ use super::catalog::named;
 use super::error::Error;
 use super::request::{Params, Request};
 use super::{Api, Server};
+use crate::acl::Resource;
 use crate::events::{self, Filters};
 use crate::gossip::UserEvent;
 use crate::node;
@@ -115,6 +116,7 @@ fn look<A: Api>(server: &Server<A>, params: &Params, filters: Filters<'_>) -> (R
     if let Some(name) = params.given("name") {
         found.retain(|event| event.name == name);
     }
+    found.retain(|event| server.sees(Resource::Event, &event.name));
     let index = found.last().map_or(1, |event| events::index_of(event.id));
     let views: Vec<_> = found.iter().map(|event| EventView::of(event)).collect();
     let mut response = server.json(params, &views);

@@ -7,8 +7,8 @@ use super::request::Params;
 use crate::filter::Filter;
 use crate::filter::schema::Schema;
 
-/// The request's filter, if it has one.
-pub(super) struct Chosen(Option<Filter>);
+/// The request's filter, if it has one. In a box: most that wait have none.
+pub(super) struct Chosen(Option<Box<Filter>>);
 
 impl Chosen {
     /// # Errors
@@ -22,7 +22,7 @@ impl Chosen {
                 "Failed to create boolean expression evaluator: {error}"
             ))
         })?;
-        Ok(Self(Some(filter)))
+        Ok(Self(Some(Box::new(filter))))
     }
 
     /// Whether this one is shown. Without a filter nothing is looked at.

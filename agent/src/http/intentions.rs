@@ -17,6 +17,7 @@ use super::json;
 use super::request::{Params, Request};
 use super::session::parse_id;
 use super::{Api, Server};
+use crate::acl::{Access, Resource};
 use crate::entries::intentions::{self, Intention, Wanted};
 use crate::entries::{self};
 use crate::filter::schema::Schema;
@@ -240,6 +241,14 @@ pub(super) async fn list<A: Api>(
     }
 }
 
+/// Said here too: what its holder may not see of the entries, a token cannot change, and it would look as if it were gone.
+fn may_change<A: Api>(server: &Server<A>, destination: &str) -> Result<(), Error> {
+    match server.is_elsewhere() {
+        true => Ok(()),
+        false => server.need(Resource::Intention, destination, Access::Write),
+    }
+}
+
 /// Every entry of intentions as the leader has them.
 async fn entries_now<A: Api>(server: &Server<A>) -> Result<Vec<Arc<ConfigEntry>>, Error> {
     let kind = intentions::KIND.to_owned();
@@ -253,6 +262,7 @@ async fn entries_now<A: Api>(server: &Server<A>) -> Result<Vec<Arc<ConfigEntry>>
 
 /// Puts an intention into its destination's entry.
 async fn put<A: Api>(server: &Server<A>, wanted: &Wanted, only_new: bool) -> Result<(), Error> {
+    may_change(server, &wanted.destination)?;
     for _ in 0..TRIES {
         let found = entries_now(server).await?;
         let exists =
@@ -281,6 +291,7 @@ async fn remove<A: Api>(
     destination: &str,
     gone: impl Fn(&Value) -> bool,
 ) -> Result<(), Error> {
+    may_change(server, destination)?;
     for _ in 0..TRIES {
         let found = entries_now(server).await?;
         let Some(entry) = found.iter().find(|entry| entry.name == destination) else {

@@ -17,6 +17,7 @@ use super::filtered::Chosen;
 use super::json;
 use super::request::{Params, Request};
 use super::{Api, Server};
+use crate::acl::{Access, Resource};
 use crate::filter::schema;
 use crate::go_bool;
 use crate::local::definition::{self, Raw};
@@ -48,6 +49,7 @@ pub(super) fn services<A: Api>(server: &Server<A>, request: &Request) -> Result<
     let services = server.api().local().services();
     let shown: BTreeMap<&String, AgentService<'_>> = services
         .iter()
+        .filter(|(_, own)| server.sees(Resource::Service, &own.row.service))
         .map(|(id, own)| (id, AgentService::of(&own.row, server.settings())))
         .filter(|(_, service)| chosen.shows(service))
         .collect();
@@ -76,6 +78,7 @@ pub(super) async fn service<A: Api>(
         version.mark_unchanged();
         let own = local.service(&id);
         let own = own.ok_or_else(|| Error::not_found(format!("unknown service ID: {id}")))?;
+        server.need(Resource::Service, &own.row.service, Access::Read)?;
         let mut shown = AgentService::of(&own.row, server.settings());
         let hash = content_hash(&shown);
         if known != Some(&hash) || end.is_elapsed() || wait.is_zero() {
@@ -99,7 +102,11 @@ pub(super) async fn register_service<A: Api>(
 ) -> Result<Response, Error> {
     check_scope(server.settings(), &request.params)?;
     let raw = Raw::service(object(server, &mut request).await?);
-    let raw = raw.map_err(local::Error::from)?;
+    let raw = raw.map_err(local::Error::from)?.or_token(&request.token);
+    for service in raw.services().map_err(local::Error::from)? {
+        server.need_service(&service.service)?;
+        server.need_service_id(&service.id)?;
+    }
     let replace = request.params.is_set("replace-existing-checks");
     server.api().local().register_service(&raw, replace).await?;
     Ok(empty(StatusCode::OK))
@@ -113,6 +120,7 @@ pub(super) async fn deregister_service<A: Api>(
 ) -> Result<Response, Error> {
     check_scope(server.settings(), &request.params)?;
     let id = named(id, "Missing service ID")?;
+    server.need_service_id(&id)?;
     server.api().local().deregister_service(&id).await?;
     Ok(empty(StatusCode::OK))
 }
@@ -125,6 +133,10 @@ pub(super) fn checks<A: Api>(server: &Server<A>, request: &Request) -> Result<Re
     let checks = server.api().local().checks();
     let shown: BTreeMap<_, _> = checks
         .iter()
+        .filter(|(_, own)| match own.row.service_name.as_str() {
+            "" => server.sees(Resource::Node, &own.row.node),
+            service => server.sees(Resource::Service, service),
+        })
         .map(|(id, own)| (id, super::views::CheckView::of(&own.row)))
         .filter(|(_, check)| chosen.shows(check))
         .collect();
@@ -138,7 +150,13 @@ pub(super) async fn register_check<A: Api>(
 ) -> Result<Response, Error> {
     check_scope(server.settings(), &request.params)?;
     let raw = Raw::check(object(server, &mut request).await?);
-    let raw = raw.map_err(local::Error::from)?;
+    let raw = raw.map_err(local::Error::from)?.or_token(&request.token);
+    let check = raw.to_check().map_err(local::Error::from)?;
+    match server.api().local().service(&check.service_id) {
+        Some(own) => server.need_service(&own.row.service)?,
+        None => server.need_service("")?,
+    }
+    server.need_check(&check.id)?;
     server.api().local().register_check(&raw).await?;
     Ok(empty(StatusCode::OK))
 }
@@ -151,6 +169,7 @@ pub(super) async fn deregister_check<A: Api>(
 ) -> Result<Response, Error> {
     check_scope(server.settings(), &request.params)?;
     let id = named(id, "Missing check ID")?;
+    server.need_check(&id)?;
     server.api().local().deregister_check(&id).await?;
     Ok(empty(StatusCode::OK))
 }
@@ -163,6 +182,7 @@ pub(super) async fn tell<A: Api>(
     status: CheckStatus,
 ) -> Result<Response, Error> {
     check_scope(server.settings(), &request.params)?;
+    server.need_check(&id)?;
     let note = request.params.get("note").unwrap_or_default();
     server.api().local().heartbeat(&id, status, note).await?;
     Ok(empty(StatusCode::OK))
@@ -181,6 +201,7 @@ pub(super) async fn update<A: Api>(
         output: String,
     }
     check_scope(server.settings(), &request.params)?;
+    server.need_check(&id)?;
     let body = request.body(server.settings().kv_max_value_size).await?;
     let Update { status, output } = json::decode(&body)?;
     let status = CheckStatus::parse(&status)
@@ -200,6 +221,10 @@ pub(super) async fn maintain<A: Api>(
     let service = service
         .map(|id| named(id, "Missing service ID"))
         .transpose()?;
+    match &service {
+        Some(id) => server.need_service_id(id)?,
+        None => server.need_service("")?,
+    }
     let Some(enable) = params.get("enable") else {
         return Err(Error::bad_request("Missing value for enable"));
     };
@@ -228,6 +253,7 @@ pub(super) fn health_by_id<A: Api>(
         let nothing = HealthOfService::nothing();
         return Ok(judged(server, params, 404, why, &nothing));
     };
+    server.need(Resource::Service, &own.row.service, Access::Read)?;
     let checks = local.checks_for(&id);
     let (code, word) = judge(checks.iter().map(|check| &**check));
     let shown = HealthOfService::of(word, &own.row, &checks, server.settings());
@@ -243,6 +269,7 @@ pub(super) fn health_by_name<A: Api>(
     let params = &request.params;
     check_scope(server.settings(), params)?;
     let name = named(name, "Missing service Name")?;
+    server.need(Resource::Service, &name, Access::Read)?;
     let local = server.api().local();
     let services = local.services();
     let found: Vec<_> = services

@@ -1,6 +1,6 @@
 //! `?near=`: the nearest first.
 
-use super::blocking::options;
+use super::blocking::read_more;
 use super::error::Error;
 use super::request::Params;
 use super::{Api, Server};
@@ -32,11 +32,7 @@ impl Near {
             AGENT => &server.settings().node_name,
             node => node,
         };
-        // As fresh as the results themselves, or a node would be in them before its place is.
-        let mut options = options(server.settings(), server.random(), params)?;
-        (options.min_index, options.wait) = Default::default();
-        let reply = server.api().read(Query::Places, options).await?;
-        let Answer::Places(rows) = reply.answer else {
+        let Answer::Places(rows) = read_more(server, params, Query::Places).await? else {
             return Err(super::catalog::unexpected());
         };
         let places = rows.iter().map(|row| (row.node.as_str(), &row.place));

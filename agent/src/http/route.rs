@@ -17,9 +17,47 @@ pub(super) enum Route {
     Connect(Connect),
     Event(Event),
     Mesh(Mesh),
+    Ui(Ui),
     Snapshot,
     Txn,
+    Acl(Acl),
+    Tokens(Tokens),
     Closed(Closed),
+}
+
+/// `/v1/acl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acl {
+    Bootstrap,
+    Replication,
+    Tokens,
+    TokenNew,
+    TokenSelf,
+    Token,
+    Policies,
+    PolicyNew,
+    PolicyNamed,
+    Policy,
+    Roles,
+    RoleNew,
+    RoleNamed,
+    Role,
+    Methods,
+    MethodNew,
+    Method,
+    BindingRules,
+    BindingRuleNew,
+    BindingRule,
+    Templates,
+    TemplateNamed,
+    TemplatePreview,
+}
+
+/// Tokens that an agent uses, and what one allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tokens {
+    OfAgent,
+    Authorize,
 }
 
 /// `/v1/status`.
@@ -113,6 +151,7 @@ pub(super) enum Operator {
     RaftPeer,
     RaftTransferLeader,
     Usage,
+    Keyring,
 }
 
 /// `/v1/query`.
@@ -158,6 +197,15 @@ pub(super) enum Mesh {
     VirtualIp,
 }
 
+/// `/v1/internal/ui`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ui {
+    Nodes,
+    Node,
+    Services,
+    Overview,
+}
+
 /// `/v1/event`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
@@ -168,9 +216,9 @@ pub(super) enum Event {
 /// What Consul answers where a feature is not in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
-    Acl,
-    Keyring,
+    Login,
     Peerings,
+    OfPeers,
     Peering,
     PeeringWrite,
     Profile,
@@ -240,6 +288,12 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/connect/intentions/", &["GET", "PUT", "DELETE"], Route::Connect(Connect::Intention)),
     endpoint("/v1/discovery-chain/", &["GET", "POST"], Route::Mesh(Mesh::Chain)),
     endpoint("/v1/exported-services", GET, Route::Mesh(Mesh::Exported)),
+    endpoint("/v1/imported-services", GET, Route::Closed(Closed::OfPeers)),
+    endpoint("/v1/internal/ui/nodes", GET, Route::Ui(Ui::Nodes)),
+    endpoint("/v1/internal/ui/node/", GET, Route::Ui(Ui::Node)),
+    endpoint("/v1/internal/ui/services", GET, Route::Ui(Ui::Services)),
+    endpoint("/v1/internal/ui/catalog-overview", GET, Route::Ui(Ui::Overview)),
+    endpoint("/v1/internal/ui/exported-services", GET, Route::Closed(Closed::OfPeers)),
     endpoint("/v1/internal/service-virtual-ip", PUT, Route::Mesh(Mesh::VirtualIp)),
     endpoint("/v1/connect/ca/roots", GET, Route::Connect(Connect::CaRoots)),
     endpoint("/v1/connect/ca/configuration", &["GET", "PUT"], Route::Connect(Connect::CaConfiguration)),
@@ -276,40 +330,40 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     // Consul's documentation and client say POST; PUT is what everything else takes.
     endpoint("/v1/operator/raft/transfer-leader", &["POST", "PUT"], Route::Operator(Operator::RaftTransferLeader)),
     endpoint("/v1/operator/usage", GET, Route::Operator(Operator::Usage)),
-    endpoint("/v1/operator/keyring", &["GET", "POST", "PUT", "DELETE"], Route::Closed(Closed::Keyring)),
+    endpoint("/v1/operator/keyring", &["GET", "POST", "PUT", "DELETE"], Route::Operator(Operator::Keyring)),
     endpoint("/v1/peerings", GET, Route::Closed(Closed::Peerings)),
     // Before the pattern that would take them for names.
     endpoint("/v1/peering/token", POST, Route::Closed(Closed::PeeringWrite)),
     endpoint("/v1/peering/establish", POST, Route::Closed(Closed::PeeringWrite)),
     endpoint("/v1/peering/", &["GET", "DELETE"], Route::Closed(Closed::Peering)),
     endpoint("/debug/pprof/", GET, Route::Closed(Closed::Profile)),
-    endpoint("/v1/acl/bootstrap", PUT, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/login", POST, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/logout", POST, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/replication", GET, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/tokens", GET, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/token", PUT, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/token/self", GET, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/token/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/policies", GET, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/policy", PUT, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/policy/name/", GET, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/policy/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/roles", GET, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/role", PUT, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/role/name/", GET, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/role/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/auth-methods", GET, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/auth-method", PUT, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/auth-method/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/binding-rules", GET, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/binding-rule", PUT, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/binding-rule/", &["GET", "PUT", "DELETE"], Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/templated-policies", GET, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/templated-policy/name/", GET, Route::Closed(Closed::Acl)),
-    endpoint("/v1/acl/templated-policy/preview/", POST, Route::Closed(Closed::Acl)),
-    endpoint("/v1/internal/acl/authorize", POST, Route::Closed(Closed::Acl)),
-    endpoint("/v1/agent/token/", PUT, Route::Closed(Closed::Acl)),
+    endpoint("/v1/acl/bootstrap", PUT, Route::Acl(Acl::Bootstrap)),
+    endpoint("/v1/acl/login", POST, Route::Closed(Closed::Login)),
+    endpoint("/v1/acl/logout", POST, Route::Closed(Closed::Login)),
+    endpoint("/v1/acl/replication", GET, Route::Acl(Acl::Replication)),
+    endpoint("/v1/acl/tokens", GET, Route::Acl(Acl::Tokens)),
+    endpoint("/v1/acl/token", PUT, Route::Acl(Acl::TokenNew)),
+    endpoint("/v1/acl/token/self", GET, Route::Acl(Acl::TokenSelf)),
+    endpoint("/v1/acl/token/", &["GET", "PUT", "DELETE"], Route::Acl(Acl::Token)),
+    endpoint("/v1/acl/policies", GET, Route::Acl(Acl::Policies)),
+    endpoint("/v1/acl/policy", PUT, Route::Acl(Acl::PolicyNew)),
+    endpoint("/v1/acl/policy/name/", GET, Route::Acl(Acl::PolicyNamed)),
+    endpoint("/v1/acl/policy/", &["GET", "PUT", "DELETE"], Route::Acl(Acl::Policy)),
+    endpoint("/v1/acl/roles", GET, Route::Acl(Acl::Roles)),
+    endpoint("/v1/acl/role", PUT, Route::Acl(Acl::RoleNew)),
+    endpoint("/v1/acl/role/name/", GET, Route::Acl(Acl::RoleNamed)),
+    endpoint("/v1/acl/role/", &["GET", "PUT", "DELETE"], Route::Acl(Acl::Role)),
+    endpoint("/v1/acl/auth-methods", GET, Route::Acl(Acl::Methods)),
+    endpoint("/v1/acl/auth-method", PUT, Route::Acl(Acl::MethodNew)),
+    endpoint("/v1/acl/auth-method/", &["GET", "PUT", "DELETE"], Route::Acl(Acl::Method)),
+    endpoint("/v1/acl/binding-rules", GET, Route::Acl(Acl::BindingRules)),
+    endpoint("/v1/acl/binding-rule", PUT, Route::Acl(Acl::BindingRuleNew)),
+    endpoint("/v1/acl/binding-rule/", &["GET", "PUT", "DELETE"], Route::Acl(Acl::BindingRule)),
+    endpoint("/v1/acl/templated-policies", GET, Route::Acl(Acl::Templates)),
+    endpoint("/v1/acl/templated-policy/name/", GET, Route::Acl(Acl::TemplateNamed)),
+    endpoint("/v1/acl/templated-policy/preview/", POST, Route::Acl(Acl::TemplatePreview)),
+    endpoint("/v1/internal/acl/authorize", POST, Route::Tokens(Tokens::Authorize)),
+    endpoint("/v1/agent/token/", PUT, Route::Tokens(Tokens::OfAgent)),
 ];
 
 const fn endpoint(

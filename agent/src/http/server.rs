@@ -15,12 +15,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::body::{self, Response, Value};
-use super::datacenter::destination;
+use super::datacenter::{Destination, destination};
 use super::error::{Error, wrong_method};
+use super::needs::{self, Need};
 use super::request::{Params, Request};
 use super::route::{ENDPOINTS, Found, Route, find};
+use super::shared::{Bodies, Shared};
 use super::wire::{Head, Wire};
 use super::{Api, Process, Settings, connection, guard, kv, listen};
+use crate::acl::SharedHolder;
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
 use crate::node;
@@ -60,6 +63,8 @@ pub struct Server<A> {
     api: A,
     /// The datacenter that `api` asks, where it is another one.
     elsewhere: Option<String>,
+    /// What whoever asks may do, where this agent decides about that.
+    holder: Option<SharedHolder>,
     common: Arc<Common>,
 }
 
@@ -71,6 +76,7 @@ struct Common {
     process: Arc<dyn Process>,
     shutdown: CancellationToken,
     seats: Seats,
+    shared: Shared,
     /// By endpoint, then by its methods.
     timers: Vec<Vec<Timer>>,
     /// By kind of command, as [`write_kind`] numbers them.
@@ -101,6 +107,7 @@ impl<A: Api> Server<A> {
         Arc::new(Self {
             api,
             elsewhere: None,
+            holder: None,
             common: Arc::new(Common {
                 writes: WRITES.map(|name| metrics.timer(name, &[])),
                 env,
@@ -109,6 +116,7 @@ impl<A: Api> Server<A> {
                 process,
                 shutdown,
                 seats: Seats::default(),
+                shared: Shared::default(),
                 timers,
             }),
         })
@@ -120,6 +128,27 @@ impl<A: Api> Server<A> {
         Self {
             api: self.api.at(datacenter),
             elsewhere: (!is_own).then(|| datacenter.to_owned()),
+            holder: self.holder.clone(),
+            common: self.common.clone(),
+        }
+    }
+
+    /// The same API, for whoever holds this token.
+    pub(super) fn with(&self, secret: &str) -> Self {
+        Self {
+            api: self.api.with(secret),
+            elsewhere: self.elsewhere.clone(),
+            holder: None,
+            common: self.common.clone(),
+        }
+    }
+
+    /// The same API as this agent itself asks: on a server without regard for tokens.
+    pub(super) fn as_agent(&self) -> Self {
+        Self {
+            api: self.api.own(),
+            elsewhere: self.elsewhere.clone(),
+            holder: None,
             common: self.common.clone(),
         }
     }
@@ -162,7 +191,7 @@ impl<A: Api> Server<A> {
     }
 
     /// One of the places for connections; `None` when there is none left for this client.
-    fn seat(&self, from: SocketAddr) -> Option<Seat> {
+    pub(super) fn seat(&self, from: SocketAddr) -> Option<Seat> {
         let max = self.common.settings.http_max_conns_per_client;
         // Who may open a Unix socket is settled by its permissions.
         let max = if from == listen::NO_ADDRESS { 0 } else { max };
@@ -183,13 +212,14 @@ impl<A: Api> Server<A> {
             Box::new((head.method.clone(), path.to_owned()))
         });
         let of_api = head.target.starts_with("/v1/");
+        let policy = self.settings().default_policy;
         let response = match Request::new(head, wire) {
             Ok(request) => Either::Left(self.route(request, started, from)),
             Err(error) => Either::Right(ready(error.into())),
         };
         response.map(move |mut response: Response| {
             if of_api {
-                response.set("X-Consul-Default-Acl-Policy", Value::Static("allow"));
+                response.set("X-Consul-Default-Acl-Policy", Value::Static(policy));
             }
             if let Some((method, url)) = shown.as_deref() {
                 tracing::debug!(
@@ -246,7 +276,9 @@ impl<A: Api> Server<A> {
         let asked = request.params.given("dc");
         let method = endpoint.methods[by_method];
         let to = destination(self.settings(), endpoint.route, method, asked);
+        let named = self.settings().acl || !request.token.0.is_empty();
         let answer = match (endpoint.route, to) {
+            (route, to) if named => Either::Right(self.on_behalf(route, to, method, request, rest)),
             // Not boxed once more: this is what is asked for most.
             (Route::Kv, None) => Either::Left(kv::handle(self, request, rest)),
             (route, None) => Either::Right(self.dispatch(route, request, rest)),
@@ -271,10 +303,49 @@ impl<A: Api> Server<A> {
     }
 }
 
+impl<A: Api> Server<A> {
+    /// Answers in the name of whoever holds the request's token, if that is theirs to ask.
+    fn on_behalf(
+        &self,
+        route: Route,
+        to: Option<Destination>,
+        method: &'static str,
+        request: Request,
+        rest: String,
+    ) -> Answer<'_> {
+        Box::pin(async move {
+            let api = self.api.with(&request.token.0);
+            let need = needs::need(route, method);
+            let holder = match needs::is_decided_here(need) {
+                true => api.holder().await?,
+                false => None,
+            };
+            let server = Self {
+                api,
+                holder,
+                elsewhere: self.elsewhere.clone(),
+                common: self.common.clone(),
+            };
+            if let Need::Own(resource, access) = need {
+                server.need(resource, &self.settings().node_name, access)?;
+            }
+            match to {
+                None => server.dispatch(route, request, rest).await,
+                Some(to) => server.elsewhere(to, route, request, rest).await,
+            }
+        })
+    }
+}
+
 /// What endpoints use.
 impl<A: Api> Server<A> {
     pub(super) fn api(&self) -> &A {
         &self.api
+    }
+
+    /// What whoever asks may do; `None` while everything is allowed.
+    pub(super) fn holder(&self) -> Option<&SharedHolder> {
+        self.holder.as_ref()
     }
 
     /// The datacenter that is asked.
@@ -323,7 +394,17 @@ impl<A: Api> Server<A> {
 
     /// A JSON answer, indented if the request or the agent's mode says so.
     pub(super) fn json<T: Serialize + ?Sized>(&self, params: &Params, value: &T) -> Response {
-        body::json(value, self.common.settings.pretty || params.has("pretty"))
+        body::json(value, self.is_pretty(params))
+    }
+
+    /// Whether JSON is indented.
+    pub(super) fn is_pretty(&self, params: &Params) -> bool {
+        self.common.settings.pretty || params.has("pretty")
+    }
+
+    /// What waiters of services were sent. It lasts for as long as somebody has it.
+    pub(super) fn shared_bodies(&self) -> Arc<Bodies> {
+        self.common.shared.join()
     }
 
     /// Proposes a command, and measures how long it took.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::acl::DefaultPolicy;
 use crate::config::{Bootstrap, Cidr, Config};
 use crate::duration;
 
@@ -41,6 +42,10 @@ pub struct Settings {
     pub http_max_conns_per_client: u32,
     /// Whether the service mesh has a certificate authority. Default true.
     pub connect: bool,
+    /// Whether tokens are asked for. Default false.
+    pub acl: bool,
+    /// What is allowed where no rule says anything: `allow` or `deny`. Default allow.
+    pub default_policy: &'static str,
     /// Networks from which writes are taken; empty for all.
     pub allow_write_http_from: Vec<Cidr>,
     /// Prefixes of paths that are answered with 403.
@@ -89,6 +94,11 @@ impl Settings {
             session_ttl_min: config.session_ttl_min,
             http_max_conns_per_client: config.limits.http_max_conns_per_client,
             connect: config.connect.enabled,
+            acl: config.acl.enabled,
+            default_policy: match config.acl.default_policy {
+                DefaultPolicy::Allow => "allow",
+                DefaultPolicy::Deny => "deny",
+            },
             allow_write_http_from: config.http_config.allow_write_http_from.clone(),
             block_endpoints: config.http_config.block_endpoints.clone(),
             header_bytes_max: config.http_config.header_bytes_max,

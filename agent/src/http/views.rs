@@ -2,6 +2,7 @@
 //!
 //! What this agent has no notion of (locality) is shown as Consul shows a service without it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,9 +10,12 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::state::{
-    Check, CheckStatus, Mesh, Node, Service, ServiceAddress, ServiceHealth, ServiceNode,
+    Check, CheckStatus, Mesh, Node, NodeInfo, Service, ServiceAddress, ServiceHealth, ServiceNode,
     ServicesOfNode, Weights,
 };
+
+/// The key of a node's meta data that holds its version.
+const VERSION: &str = "consul-version";
 
 /// An empty object.
 #[derive(Serialize)]
@@ -267,6 +271,42 @@ impl<'a> HealthView<'a> {
             node: &entry.node,
             service: NodeService::of(&entry.service),
             checks: checks(&entry.checks),
+        }
+    }
+}
+
+/// An entry of `/v1/internal/ui/nodes`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct NodeInfoView<'a> {
+    #[serde(rename = "ID")]
+    id: String,
+    node: &'a str,
+    address: &'a str,
+    tagged_addresses: &'a BTreeMap<String, String>,
+    meta: Cow<'a, BTreeMap<String, String>>,
+    services: Vec<NodeService<'a>>,
+    checks: Vec<CheckView<'a>>,
+}
+
+impl<'a> NodeInfoView<'a> {
+    /// With the version that gossip tells of the node, unless its own meta data does.
+    pub(super) fn of(info: &'a NodeInfo, version: Option<&str>) -> Self {
+        let node = &info.node;
+        let mut meta = Cow::Borrowed(&node.meta);
+        if let Some(version) = version
+            && !meta.contains_key(VERSION)
+        {
+            meta.to_mut().insert(VERSION.to_owned(), version.to_owned());
+        }
+        Self {
+            id: node.id.map(|id| id.to_string()).unwrap_or_default(),
+            node: &node.node,
+            address: &node.address,
+            tagged_addresses: &node.tagged_addresses,
+            meta,
+            services: info.services.iter().map(|s| NodeService::of(s)).collect(),
+            checks: checks(&info.checks),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::acl::{AclDuty, KNOWS_ACL};
 use super::autopilot::Stability;
 use super::catalog;
 use super::peers::{Change, Policy, Stranger, View, Why, next_change, server_addr, strangers};
@@ -27,6 +28,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Pause after a change that could not be made.
 const AFTER_FAILURE: Duration = Duration::from_millis(20);
+
+/// Time between two looks for tokens whose time is over. They do not count any more anyway.
+const TOKEN_ROUND: Duration = Duration::from_secs(30);
 
 /// Time between two lines about the same stranger.
 const REMIND: Duration = Duration::from_secs(60);
@@ -62,6 +66,8 @@ pub struct Duties {
     pub places: Arc<PendingPlaces>,
     /// Whether there is a certificate authority, and how it begins.
     pub connect: Connect,
+    /// What it does for tokens.
+    pub acl: Arc<AclDuty>,
 }
 
 /// What a leader remembers from one look to the next; a new leader starts afresh.
@@ -76,6 +82,8 @@ struct Memory {
     upkeep: Upkeep,
     /// Why there is no certificate authority, when that was last said.
     no_ca: Option<ca::Error>,
+    /// When to look for tokens whose time is over.
+    tokens_at: Instant,
 }
 
 impl Memory {
@@ -86,6 +94,7 @@ impl Memory {
             entries_done: 0,
             upkeep: Upkeep::start(timers, places, Instant::now()),
             no_ca: None,
+            tokens_at: Instant::now(),
         }
     }
 
@@ -206,7 +215,11 @@ impl Duties {
             self.propose(first).await?;
             return Ok(true);
         }
-        if know_mesh(&members) && self.look_after_mesh(cluster, memory).await? {
+        if let Some(command) = self.acl_command(&members, memory) {
+            self.propose(command).await?;
+            return Ok(true);
+        }
+        if knows(&members, KNOWS_MESH) && self.look_after_mesh(cluster, memory).await? {
             return Ok(true);
         }
         if status.membership_committed
@@ -245,6 +258,24 @@ impl Duties {
             cas: Some(0),
         };
         store.autopilot().is_none().then(first)
+    }
+
+    /// What is due of tokens: the first one, and those whose time is over.
+    fn acl_command(&self, members: &[Arc<Member>], memory: &mut Memory) -> Option<Command> {
+        let store = self.shared.load();
+        self.acl.note(knows(members, KNOWS_ACL));
+        let now = Instant::now();
+        let look = memory.tokens_at <= now;
+        let step = self.acl.next_step(
+            store.acl(),
+            self.env.clock.unix_ms(),
+            look,
+            &*self.env.random,
+        );
+        if look && step.is_none() {
+            memory.tokens_at = now + TOKEN_ROUND;
+        }
+        step.map(Command::Acl)
     }
 
     /// What is due of the service mesh: its addresses, entries of the configuration, its certificate authority. Whether
@@ -405,13 +436,13 @@ impl Duties {
     }
 }
 
-/// Whether every server that lives understands the commands of the mesh. One of before stops at a command that it does not
-/// know, as it would while a cluster is being upgraded.
-fn know_mesh(members: &[Arc<Member>]) -> bool {
+/// Whether every server that lives understands some commands, of which it has the tag. One of before stops at a command that
+/// it does not know, as it would while a cluster is being upgraded.
+fn knows(members: &[Arc<Member>], tag: &str) -> bool {
     members
         .iter()
         .filter(|m| m.status == gossip::Status::Alive && server_addr(m).is_some())
-        .all(|m| m.tags.contains_key(KNOWS_MESH))
+        .all(|m| m.tags.contains_key(tag))
 }
 
 #[cfg(test)]
@@ -438,6 +469,7 @@ mod tests {
         let new = || member(&["port", KNOWS_MESH], Status::Alive);
         let old = |status| member(&["port"], status);
         let client = || member(&[], Status::Alive);
+        let know_mesh = |members: &[Arc<Member>]| knows(members, KNOWS_MESH);
         assert!(know_mesh(&[new(), client(), old(Status::Left)]));
         assert!(!know_mesh(&[new(), old(Status::Alive)]));
     }

@@ -18,6 +18,9 @@ pub use sidecar::{Sidecar, choose_port, sidecar_id};
 
 use serde_json::Value;
 
+use crate::config::Secret;
+use crate::state::Service;
+
 use shape::{Unknown, fold};
 
 /// Why a definition cannot be used. The texts are Consul's where it has them.
@@ -92,6 +95,33 @@ impl Raw {
     pub fn split(&self) -> Result<(Self, Option<Sidecar>), Error> {
         let (service, sidecar) = sidecar::split(&self.0)?;
         Ok((Self(service), sidecar))
+    }
+
+    /// The same in the name of whoever holds this token, unless it names one itself.
+    #[must_use]
+    pub fn or_token(mut self, token: &Secret) -> Self {
+        let given = self.0.get("token").and_then(Value::as_str).unwrap_or("");
+        if given.is_empty()
+            && !token.0.is_empty()
+            && let Some(fields) = self.0.as_object_mut()
+        {
+            fields.insert("token".to_owned(), Value::String(token.0.clone()));
+        }
+        self
+    }
+
+    /// The services that it defines: itself, and the sidecar that it asks for, which has no port yet.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn services(&self) -> Result<Vec<Service>, Error> {
+        let (own, sidecar) = self.split()?;
+        let mut all = vec![own.to_service()?.service];
+        if let Some(sidecar) = sidecar {
+            // Any port: it is given one when it is registered.
+            all.push(sidecar.at(1).to_service()?.service);
+        }
+        Ok(all)
     }
 
     /// Checks it as a service.

@@ -18,6 +18,9 @@ const SMALL: usize = 128;
 /// Pause after a failure; up to as much again is added.
 const RETRY: Duration = Duration::from_secs(15);
 
+/// Pause after the first refusal for want of a token that there may be soon; each further one takes twice as long.
+const UNTIL_THERE_ARE_TOKENS: Duration = Duration::from_millis(250);
+
 /// How old the answer may be that own rows are compared with. What is old is written twice, which changes nothing.
 const MAX_STALE: Duration = Duration::from_secs(2);
 
@@ -42,6 +45,7 @@ pub(super) async fn run(local: Local, servers: Arc<dyn Servers>) {
     let random = local.inner.env.random.clone();
     let mut version = local.watch();
     let mut look_at = Instant::now();
+    let mut refused_pause = UNTIL_THERE_ARE_TOKENS;
     loop {
         version.mark_unchanged();
         let all = Instant::now() >= look_at;
@@ -54,6 +58,7 @@ pub(super) async fn run(local: Local, servers: Arc<dyn Servers>) {
         }
         match done {
             Ok(()) if all => {
+                refused_pause = UNTIL_THERE_ARE_TOKENS;
                 let interval = INTERVAL * scale(servers.nodes());
                 look_at = Instant::now() + interval + below(&*random, interval);
             }
@@ -61,7 +66,11 @@ pub(super) async fn run(local: Local, servers: Arc<dyn Servers>) {
             Err(failure) => {
                 tracing::warn!(target: "agent", "failed to sync with the catalog, will retry: {failure}");
                 look_at = Instant::now();
-                let pause = RETRY + below(&*random, RETRY);
+                let mut pause = RETRY + below(&*random, RETRY);
+                if matches!(failure, Failure::Node(Error::Denied(_))) {
+                    pause = pause.min(refused_pause);
+                    refused_pause *= 2;
+                }
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
@@ -129,17 +138,25 @@ fn answer(reply: Reply) -> Answer {
 
 /// Sends what is not in the catalog yet, until nothing is left.
 async fn push(local: &Local, servers: &dyn Servers) -> Result<(), Failure> {
+    let mut most = usize::MAX;
     loop {
         if local.inner.stop.is_cancelled() {
             return Ok(());
         }
         let own = local.node();
-        let Some(push) = local.table().next_push(&own) else {
+        let Some(push) = local.table().next_push(&own, most) else {
             return Ok(());
         };
-        match servers.propose(push.command.clone()).await? {
-            Outcome::Error { text, .. } => return Err(Failure::Refused(text)),
-            _ => {
+        match servers.propose(&push.name, push.command.clone()).await {
+            Err(Error::Denied(_)) if push.is_of_many() => most = 1,
+            // It is tried again with the next look at everything; the others need not wait for that.
+            Err(Error::Denied(why)) => {
+                push.log_denied(&why);
+                local.table().confirm(&push);
+            }
+            Err(error) => return Err(error.into()),
+            Ok(Outcome::Error { text, .. }) => return Err(Failure::Refused(text)),
+            Ok(_) => {
                 push.log();
                 local.table().confirm(&push);
             }

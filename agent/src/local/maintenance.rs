@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::definition::{CheckDefinition, Kind};
+use crate::config::Secret;
 use crate::state::CheckStatus;
 
 /// The check that takes the node or a service out of service.
@@ -31,5 +32,6 @@ pub(super) fn maintenance(id: &str, service: &str, reason: &str) -> CheckDefinit
         success_before_passing: 0,
         failures_before_warning: 0,
         failures_before_critical: 0,
+        token: Secret::default(),
     }
 }

@@ -6,14 +6,16 @@ mod sync;
 mod tests;
 
 pub(super) use results::{NoHeartbeat, is_own_alias, worst};
+pub use sync::InNameOf;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::definition::{CheckDefinition, Kind, ServiceDefinition, sidecar_id};
+use crate::config::Secret;
 use crate::state::{CONSUL_VIRTUAL, Check, CheckStatus, Service, ServiceAddress};
 
 /// Id of the check that takes the whole node out of service.
@@ -39,6 +41,8 @@ pub struct OwnService {
     pub source: Source,
     /// Whether it goes with the service whose sidecar it is.
     pub(super) sidecar: bool,
+    /// Of its definition; empty for none.
+    pub(super) token: Secret,
     pub(super) in_sync: bool,
 }
 
@@ -73,6 +77,8 @@ pub(super) struct Rules {
     pub(super) discard_output: bool,
     /// How long a new output may wait to be written; 0 writes at once.
     pub(super) update_interval: Duration,
+    /// Whether it matters in whose name the catalog is told.
+    pub(super) asks_for_tokens: bool,
 }
 
 /// All services and checks of this agent.
@@ -81,9 +87,9 @@ pub(super) struct Table {
     pub(super) rules: Rules,
     pub(super) services: BTreeMap<String, OwnService>,
     pub(super) checks: BTreeMap<String, OwnCheck>,
-    /// Ids that the catalog may still have.
-    pub(super) gone_services: BTreeSet<String>,
-    pub(super) gone_checks: BTreeSet<String>,
+    /// Ids that the catalog may still have, and in whose name they are taken out of it.
+    pub(super) gone_services: BTreeMap<String, InNameOf>,
+    pub(super) gone_checks: BTreeMap<String, InNameOf>,
     /// Whether the catalog has the node's own row as it should be.
     pub(super) node_in_sync: bool,
 }
@@ -94,8 +100,8 @@ impl Table {
             rules,
             services: BTreeMap::new(),
             checks: BTreeMap::new(),
-            gone_services: BTreeSet::new(),
-            gone_checks: BTreeSet::new(),
+            gone_services: BTreeMap::new(),
+            gone_checks: BTreeMap::new(),
             node_in_sync: false,
         }
     }
@@ -117,6 +123,7 @@ impl Table {
             row: Arc::new(row.clone()),
             source,
             sidecar: definition.sidecar,
+            token: definition.token.clone(),
             in_sync,
         };
         self.services.insert(row.id.clone(), own);
@@ -211,13 +218,14 @@ impl Table {
 
     /// Removes a service with its checks; the ids of these. `None`: there is no such service.
     pub(super) fn drop_service(&mut self, id: &str) -> Option<Vec<String>> {
-        self.services.remove(id)?;
+        let gone = self.services.remove(id)?;
+        let name = self.of_service(&gone);
         let checks = self.ids_of_checks(id);
         for check in &checks {
             self.checks.remove(check);
         }
         // The catalog drops a service's checks with it.
-        self.gone_services.insert(id.to_owned());
+        self.gone_services.insert(id.to_owned(), name);
         self.refresh_aliases();
         Some(checks)
     }
@@ -238,12 +246,13 @@ impl Table {
 
     /// Removes a check; false when there is none.
     pub(super) fn drop_check(&mut self, id: &str) -> bool {
-        let found = self.checks.remove(id).is_some();
-        if found {
-            self.gone_checks.insert(id.to_owned());
-            self.refresh_aliases();
-        }
-        found
+        let Some(gone) = self.checks.remove(id) else {
+            return false;
+        };
+        let name = self.of_check(&gone);
+        self.gone_checks.insert(id.to_owned(), name);
+        self.refresh_aliases();
+        true
     }
 
     /// Removes what files defined and do not any more; the ids of checks that are gone.

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, FutureExt as _, pending, ready};
 use tokio::time::Instant;
 
 use super::definition::Raw;
-use super::{Error, Local, NODE_MAINTENANCE, Servers, Settings, Source};
+use super::{Error, InNameOf, Local, NODE_MAINTENANCE, Servers, Settings, Source};
 use crate::env::{Env, MemoryDisk};
 use crate::node::{Error as NodeError, ReadOptions, Reply};
 use crate::state::{CheckStatus, Command, Node, Outcome, Query};
@@ -42,6 +42,7 @@ impl Bed {
             scripts_from_api: false,
             scripts_from_files: true,
             sidecar_ports: Some((21000, 21255)),
+            asks_for_tokens: false,
         };
         Local::new(self.env.clone(), settings)
     }
@@ -264,7 +265,7 @@ impl Servers for Nobody {
         ready(Err(NodeError::NoLeader)).boxed()
     }
 
-    fn propose(&self, _: Command) -> BoxFuture<'_, Result<Outcome, NodeError>> {
+    fn propose(&self, _: &InNameOf, _: Command) -> BoxFuture<'_, Result<Outcome, NodeError>> {
         ready(Err(NodeError::NoLeader)).boxed()
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::access::Caller;
 use super::{Consistency, Error, Node, ReadOptions, Server};
 use crate::ca::{self, Leaf, SharedLeaf, Signed, Update, spiffe};
 use crate::raft::off_loop;
@@ -219,7 +220,11 @@ impl Server {
                 unix_ms: node.inner.env.clock.unix_ms(),
                 command: Command::Ca(step),
             };
-            if self.propose(stamped.encode(), deadline).await? != Outcome::Bool(true) {
+            if self
+                .propose(&Caller::Own, stamped.encode(), deadline)
+                .await?
+                != Outcome::Bool(true)
+            {
                 continue;
             }
             for name in unknown {

@@ -9,7 +9,7 @@ use super::{Error, Node, ReadOptions, Reply};
 use crate::config::Config;
 use crate::gossip::Status;
 use crate::leader::own_row;
-use crate::local::{Servers, Settings};
+use crate::local::{InNameOf, Servers, Settings};
 use crate::state::{Command, Outcome, Query};
 
 /// What a configuration says of them.
@@ -24,6 +24,7 @@ pub(super) fn settings(config: &Config, id: Uuid) -> Settings {
         scripts_from_api: checks.enable_script_checks,
         scripts_from_files: checks.enable_script_checks || checks.enable_local_script_checks,
         sidecar_ports: config.ports.sidecar,
+        asks_for_tokens: config.acl.enabled,
     }
 }
 
@@ -48,6 +49,7 @@ impl Node {
         let local = self.local();
         local.reload(&config.services, &config.checks)?;
         self.inner.tls.take_over(tls);
+        self.reload_tokens(&config.acl.tokens);
         local.set_meta(own_row(config, self.inner.node_id).meta);
         Ok(())
     }
@@ -62,11 +64,18 @@ impl Node {
 
 impl Servers for Node {
     fn read(&self, query: Query, options: ReadOptions) -> BoxFuture<'_, Result<Reply, Error>> {
-        Node::read(self, query, options).boxed()
+        let own = self.with_own();
+        async move { own.read(query, options).await }.boxed()
     }
 
-    fn propose(&self, command: Command) -> BoxFuture<'_, Result<Outcome, Error>> {
-        Node::propose(self, command).boxed()
+    fn propose(&self, name: &InNameOf, command: Command) -> BoxFuture<'_, Result<Outcome, Error>> {
+        let own = match name {
+            InNameOf::Agent => self.with_own(),
+            InNameOf::Files => self.with_files(),
+            InNameOf::Default => self.with(""),
+            InNameOf::Holder(secret) => self.with(&secret.0),
+        };
+        async move { own.propose(command).await }.boxed()
     }
 
     fn nodes(&self) -> usize {

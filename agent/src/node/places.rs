@@ -71,7 +71,8 @@ impl Node {
             if !told.is_old(&place, now) {
                 continue;
             }
-            match self.tell_place(&self.inner.config.node_name, place).await {
+            let own = self.with_own();
+            match own.tell_place(&self.inner.config.node_name, place).await {
                 Ok(()) => told = Told(Some((place, now))),
                 Err(error) => {
                     tracing::debug!(target: "agent", "Coordinate update error: {error}");

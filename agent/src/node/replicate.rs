@@ -48,7 +48,8 @@ impl Node {
         let Some(server) = &self.inner.server else {
             return;
         };
-        let primary = self.at(&self.inner.config.primary_datacenter);
+        let primary = self.with_replication();
+        let primary = primary.at(&self.inner.config.primary_datacenter);
         let (mut seen, mut told) = (0, false);
         loop {
             let led = server.consensus.status().is_leader();

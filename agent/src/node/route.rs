@@ -9,6 +9,7 @@ use futures::future::{Either, ready};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::access::Caller;
 use super::{Consistency, Error, Node, PeerRef, RaftServer, ReadOptions, Reply, Server};
 use crate::config::Bootstrap;
 use crate::leader::autopilot::ClusterHealth;
@@ -79,7 +80,7 @@ impl Node {
             .until_led(deadline, || async move {
                 match &self.inner.server {
                     Some(server) if server.leads() => {
-                        let proposed = server.propose(bytes.clone(), deadline).await;
+                        let proposed = server.propose(&self.caller, bytes.clone(), deadline).await;
                         Answered(proposed.map(Answer::Applied))
                     }
                     _ => {
@@ -102,9 +103,9 @@ impl Node {
         options: ReadOptions,
     ) -> impl Future<Output = Result<Reply, Error>> + Send {
         if let (Some(server), None) = (&self.inner.server, &self.elsewhere)
-            && let Some(reply) = server.read_at_once(&query, &options)
+            && let Some(reply) = server.read_at_once(&self.caller, &query, &options)
         {
-            return Either::Left(ready(Ok(reply)));
+            return Either::Left(ready(reply));
         }
         // Boxed, so that a read which waits for nothing is small; what waits for long is boxed again further down.
         Either::Right(Box::pin(self.read_or_ask(query, options)))
@@ -113,7 +114,7 @@ impl Node {
     /// Whether [`Node::read`] would answer at once, from this node's own state, and the same as when it last gave this index.
     pub fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool {
         let server = self.inner.server.as_ref();
-        server.is_some_and(|server| server.is_unchanged(query, options, index))
+        server.is_some_and(|server| server.is_unchanged(&self.caller, query, options, index))
     }
 
     #[expect(
@@ -133,19 +134,17 @@ impl Node {
                 return Box::pin(self.read_across(datacenter, query, options, until)).await;
             }
             if let (Some(server), Consistency::Stale) = (&self.inner.server, options.consistency)
-                && let Some(reply) = server.read_stale(query, options, until).await
+                && let Some(reply) = server.read_stale(&self.caller, query, options, until).await
             {
-                return Ok(reply);
+                return reply;
             }
             let answer = self
                 .until_led(until + CALL_TIMEOUT, || async move {
                     match &self.inner.server {
-                        Some(server) if server.leads() => Answered(
-                            server
-                                .read(query, options, until)
-                                .await
-                                .map(|reply| Answer::Read(Box::new(reply))),
-                        ),
+                        Some(server) if server.leads() => {
+                            let reply = server.read(&self.caller, query, options, until).await;
+                            Answered(reply.map(read))
+                        }
                         Some(server) if read_index::is_worthwhile(query, options) => {
                             Box::pin(self.read_as_follower(server, query, options, until)).await
                         }
@@ -153,10 +152,7 @@ impl Node {
                     }
                 })
                 .await?;
-            match answer {
-                Answer::Read(reply) => Ok(*reply),
-                _ => Err(Error::Unknown),
-            }
+            read_of(answer)
         }
     }
 
@@ -223,7 +219,10 @@ impl Node {
                 let request = || Request::RaftConfiguration(!stale);
                 self.across(datacenter, request, deadline).await
             }
-            (None, Some(server)) if stale => return Ok(server.configuration()),
+            (None, Some(server)) if stale => {
+                server.check_request(&self.caller, &Request::RaftConfiguration(false))?;
+                return Ok(server.configuration());
+            }
             _ => self.ask_for_configuration(stale, deadline).await,
         };
         match answer? {
@@ -237,8 +236,9 @@ impl Node {
         self.until_led(deadline, || async move {
             match &self.inner.server {
                 Some(server) if server.leads() => {
+                    let checked = server.check_request(&self.caller, request);
                     let (servers, index) = server.configuration();
-                    Answered(Ok(Answer::RaftConfiguration(servers, index)))
+                    Answered(checked.map(|()| Answer::RaftConfiguration(servers, index)))
                 }
                 None if stale => self.ask_any(request, deadline).await,
                 _ => self.ask_leader(request, deadline).await,
@@ -421,7 +421,9 @@ impl Node {
         if timeout.is_zero() {
             return None;
         }
-        match self.inner.calls.request(server, request, timeout).await {
+        let signed = self.signed(request);
+        let sent = signed.as_ref().unwrap_or(request);
+        match self.inner.calls.request(server, sent, timeout).await {
             Ok(answered) => Some(answered),
             Err(rpc::Error::Busy(_)) => Some(Answered(Err(Error::Busy))),
             // It cannot have seen the request, so that another try cannot do it twice.
@@ -438,22 +440,40 @@ impl Node {
     /// Answers a request that arrived over RPC. Never passes it on: the asker finds the leader itself.
     /// Its asker gives up at `deadline`.
     pub(super) async fn answer(&self, request: Request, deadline: Instant) -> Answered {
+        let (caller, request) = match request {
+            Request::As { token, request } => (Caller::Holder(token.0.into()), *request),
+            // A server that leaves looks whether it is out. Who the servers are, gossip tells everybody.
+            request @ Request::RaftConfiguration(_) => (Caller::Own, request),
+            request => (Caller::Holder("".into()), request),
+        };
+        let node = self.by(caller);
+        node.answer_caller(request, deadline).await
+    }
+
+    /// Answers whoever this handle is for.
+    async fn answer_caller(&self, request: Request, deadline: Instant) -> Answered {
         let Some(server) = &self.inner.server else {
             return Answered(Err(Error::Refused("this node is a client".to_owned())));
         };
+        if let Err(error) = server.check_request(&self.caller, &request) {
+            return Answered(Err(error));
+        }
         Answered(match request {
-            Request::Propose(bytes) => server.propose(bytes, deadline).await.map(Answer::Applied),
-            Request::Read(query, options) if options.consistency == Consistency::Stale => {
-                let until = Instant::now() + options.wait;
-                let reply = server.read_stale(&query, &options, until).await;
-                reply
-                    .map(|reply| Answer::Read(Box::new(reply)))
-                    .ok_or(Error::NoLeader)
-            }
-            Request::Read(query, options) => server
-                .read(&query, &options, Instant::now() + options.wait)
+            Request::As { .. } => Err(Error::Refused(
+                "a request cannot be in the name of two".to_owned(),
+            )),
+            Request::Grant(secret) => server.granted(&secret.0),
+            Request::Keyring { op, own_only } => Box::pin(self.keyring(op, own_only))
                 .await
-                .map(|r| Answer::Read(Box::new(r))),
+                .map(Answer::Keyring),
+            Request::Propose(bytes) => {
+                let proposed = server.propose(&self.caller, bytes, deadline).await;
+                proposed.map(Answer::Applied)
+            }
+            Request::Read(query, options) => {
+                let reply = server.read_for(&self.caller, &query, &options).await;
+                reply.map(read)
+            }
             Request::Peers => Ok(Answer::Peers {
                 leader: server.leader_address(),
                 voters: server.voter_addresses(),
@@ -535,5 +555,25 @@ impl Node {
             Ok(()) => Ok(Answer::Done),
             Err(error) => refuse(error.to_string()),
         }
+    }
+}
+
+/// An answer to a read.
+fn read(reply: Reply) -> Answer {
+    match reply.filtered {
+        true => Answer::Filtered(Box::new(reply)),
+        false => Answer::Read(Box::new(reply)),
+    }
+}
+
+/// What was read.
+fn read_of(answer: Answer) -> Result<Reply, Error> {
+    match answer {
+        Answer::Read(reply) => Ok(*reply),
+        Answer::Filtered(reply) => Ok(Reply {
+            filtered: true,
+            ..*reply
+        }),
+        _ => Err(Error::Unknown),
     }
 }

@@ -79,6 +79,7 @@ impl Node {
         if let Some(server) = &self.inner.server
             && (stale || server.leads())
         {
+            server.check_request(&self.caller, &Request::Save { stale })?;
             return server.freeze(self, !stale).await;
         }
         let servers: Vec<SocketAddr> = if stale {

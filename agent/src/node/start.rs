@@ -18,7 +18,7 @@ use crate::config::{Bootstrap, Config};
 use crate::env::{Env, write_atomic};
 use crate::gossip::{self, Gossip, JoinError, Tags};
 use crate::leader::peers::server_addr;
-use crate::leader::{Duties, KNOWS_MESH};
+use crate::leader::{AclDuty, Duties, KNOWS_ACL, KNOWS_MESH};
 use crate::local::Local;
 use crate::raft::{self, AddressBook, Consensus};
 use crate::rpc::{Pool, Purpose};
@@ -134,6 +134,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             return Err(error.into());
         }
     };
+    let tokens = config.acl.tokens.clone();
     let node = Node {
         inner: Arc::new(Inner {
             env,
@@ -143,6 +144,8 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             wan,
             calls,
             tls,
+            tokens: ArcSwap::from_pointee(tokens),
+            remembered: super::access::Remembered::default(),
             local,
             events: crate::events::Events::default(),
             gate: super::gate::Gate::default(),
@@ -155,7 +158,9 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             tasks: std::sync::Mutex::default(),
         }),
         elsewhere: None,
+        caller: super::access::Caller::Own,
     };
+    node.reload_tokens(&node.config().acl.tokens);
     if let Some(wan) = &node.inner.wan {
         let (gossip, own) = (wan.gossip.clone(), node.config().datacenter.clone());
         node.tls().find_datacenters(move |address| {
@@ -243,6 +248,7 @@ impl Node {
             timers: server.timers.clone(),
             places: server.places.clone(),
             connect: config.connect.clone(),
+            acl: server.acl_duty.clone(),
         };
         self.spawn(duties.run());
         self.spawn(self.clone().watch_space());
@@ -295,6 +301,8 @@ fn open_server(
     let (env, config, addresses) = (env.clone(), config.clone(), addresses.clone());
     async move {
         let shared = Arc::new(Shared::new(Store::default()));
+        let guard = super::access::Guard::new(&config, &env);
+        let acl = config.acl.clone();
         let (bound, consensus) = start_raft(env, config, addresses, shared.clone()).await?;
         let service = consensus.service().clone();
         let server = Server {
@@ -308,6 +316,8 @@ fn open_server(
             csr_limit: crate::ca::CsrLimit::default(),
             in_flight: Arc::default(),
             kept: Default::default(),
+            guard,
+            acl_duty: AclDuty::new(&acl),
             read_indexes: Arc::default(),
         };
         Ok((bound, server))
@@ -392,7 +402,21 @@ fn gossip_settings(config: &Config, id: Uuid, tags: Tags) -> gossip::Settings {
         gossip_interval: times.gossip_interval,
         reconnect_timeout: config.reconnect_timeout,
         coordinates: !config.disable_coordinates,
+        encryption: Some(encryption(config, "local.keyring")),
         ..gossip::Settings::lan(name, id, config.gossip_bind(), snapshot)
+    }
+}
+
+/// How a pool is encrypted, with its keys in this file.
+pub(super) fn encryption(config: &Config, file: &str) -> gossip::Encryption {
+    let settings = &config.encryption;
+    gossip::Encryption {
+        key: settings.key.clone(),
+        file: settings
+            .keyring_file
+            .then(|| config.data_dir.join("serf").join(file)),
+        verify_incoming: settings.verify_incoming,
+        verify_outgoing: settings.verify_outgoing,
     }
 }
 
@@ -433,8 +457,8 @@ fn tags(config: &Config, node_id: Uuid) -> Tags {
             ("vsn", "2"),
             ("vsn_min", "2"),
             ("vsn_max", "3"),
-            // Access control is off. Clients read this as "disabled", and its absence as "unknown".
-            ("acls", "0"),
+            // Whether tokens are asked for. Its absence would be read as "unknown".
+            ("acls", if config.acl.enabled { "1" } else { "0" }),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
@@ -450,6 +474,7 @@ fn tags(config: &Config, node_id: Uuid) -> Tags {
     put("port", config.ports.server.to_string());
     put("raft_vsn", "3".to_owned());
     put(KNOWS_MESH, "1".to_owned());
+    put(KNOWS_ACL, "1".to_owned());
     put("segment", String::new());
     if let Some(wan) = config.wan_bind() {
         put(WAN_JOIN_PORT, wan.port().to_string());

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Error, Node, remote_exec};
+use crate::acl::{Access, Resource};
 use crate::events::{Events, Filters};
 use crate::gossip::UserEvent;
 use crate::rpc::Request;
@@ -23,7 +24,13 @@ impl Node {
     /// When another datacenter is asked, and is not reached.
     pub async fn fire(&self, event: UserEvent) -> Result<(), Error> {
         match &self.elsewhere {
-            None => self.inner.gossip.fire(event).await,
+            None => {
+                let holder = self.holder().await?;
+                if holder.is_some_and(|h| !h.may(Resource::Event, &event.name, Access::Write)) {
+                    return Err(Error::Denied("Permission denied".to_owned()));
+                }
+                self.inner.gossip.fire(event).await;
+            }
             Some(datacenter) => {
                 let deadline = Instant::now() + FIRE_TIMEOUT;
                 let request = || Request::Fire(event.clone());
@@ -51,7 +58,7 @@ impl Node {
                     } else if jobs.len() >= remote_exec::JOBS {
                         tracing::warn!(target: "agent", "ignoring remote exec event, too many are run already: event_id={}", event.id);
                     } else {
-                        jobs.spawn(self.clone().run_for_others(event));
+                        jobs.spawn(self.with_own().run_for_others(event));
                     }
                 }
                 Ok(event) if self.concerned(&event) => self.inner.events.push(event),

@@ -98,6 +98,7 @@ fn settings(config: &Config, id: Uuid, tags: &Tags) -> Option<gossip::Settings> 
         gossip_interval: times.gossip_interval,
         reconnect_timeout: config.wan.reconnect_timeout,
         coordinates: !config.disable_coordinates,
+        encryption: Some(super::start::encryption(config, "remote.keyring")),
         ..gossip::Settings::wan(name, id, bind, snapshot)
     })
 }

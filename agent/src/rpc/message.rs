@@ -5,12 +5,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::acl::Granted;
 use crate::archive::About;
 use crate::ca::{Signed, Update};
+use crate::config::Secret;
 use crate::coordinate::Coordinate;
-use crate::gossip::UserEvent;
+use crate::gossip::{KeyringOp, UserEvent};
 use crate::leader::autopilot::ClusterHealth;
-use crate::node::{Datacenter, Error, PeerRef, RaftServer, ReadOptions, Reply};
+use crate::node::{Datacenter, Error, PeerRef, PoolKeys, RaftServer, ReadOptions, Reply};
 use crate::rpc;
 use crate::state::{Outcome, Query, Session};
 
@@ -80,6 +82,22 @@ pub enum Request {
     SignLeaf(Bytes),
     /// Change the certificate authority. Answered by the leader.
     SetCa(Box<Update>),
+    /// A request in the name of whoever holds a token; one without is in nobody's.
+    As {
+        /// The token's secret; empty for the anonymous token.
+        token: Secret,
+        /// What is asked.
+        request: Box<Request>,
+    },
+    /// What does the token with this secret allow?
+    Grant(Secret),
+    /// Do something with the keys of gossip everywhere, or look at them.
+    Keyring {
+        /// What.
+        op: KeyringOp,
+        /// Whether only in the datacenter of whoever is asked.
+        own_only: bool,
+    },
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
@@ -132,6 +150,12 @@ pub enum Answer {
     Datacenters(Vec<Datacenter>),
     /// To [`Request::SignLeaf`].
     Signed(Box<Signed>),
+    /// To [`Request::Read`] too: something was left out that the asker may not see.
+    Filtered(Box<Reply>),
+    /// To [`Request::Grant`].
+    Granted(Granted),
+    /// To [`Request::Keyring`].
+    Keyring(Vec<PoolKeys>),
 }
 
 /// An answer, or why there is none.

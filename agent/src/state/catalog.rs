@@ -9,6 +9,6 @@ mod types;
 
 pub(super) use table::{Catalog, NodeDump, TableIndexes, Unhealthy};
 pub use types::{
-    Check, CheckStatus, Mesh, Node, SERF_HEALTH, Service, ServiceAddress, ServiceHealth,
+    Check, CheckStatus, Mesh, Node, NodeInfo, SERF_HEALTH, Service, ServiceAddress, ServiceHealth,
     ServiceNode, ServicesOfNode, Weights,
 };

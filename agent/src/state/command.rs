@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::acl::AclStep;
 use super::autopilot::Autopilot;
 use super::ca::CaStep;
 use super::catalog::{Check, Node, Service};
@@ -119,6 +120,8 @@ pub enum Command {
     Virtual(VirtualStep),
     /// Changes the certificate authority.
     Ca(CaStep),
+    /// Changes who may do what.
+    Acl(AclStep),
 }
 
 impl Command {
@@ -329,6 +332,12 @@ pub enum Refusal {
     MissingQuery,
     /// A config entry that does not fit the others.
     InvalidEntry,
+    /// Tokens were bootstrapped before.
+    AclBootstrapped,
+    /// A token, policy, role, auth method or binding rule that does not fit the others.
+    InvalidAcl,
+    /// It was changed since its writer looked at it.
+    AclChanged,
 }
 
 /// Why bytes are not a command, or not a store.

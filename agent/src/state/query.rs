@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::acl::{AclAnswer, AclQuery};
 use super::autopilot::Autopilot;
 use super::ca::{CaConfig, CaRoots};
-use super::catalog::{Check, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
+use super::catalog::{Check, Node, NodeInfo, Service, ServiceHealth, ServiceNode, ServicesOfNode};
 use super::coordinates::NodePlace;
 use super::entries::ConfigEntry;
 use super::kv::KvEntry;
@@ -193,6 +194,13 @@ pub enum Query {
     CaRoots,
     /// Its configuration.
     CaConfig,
+    /// Who may do what.
+    Acl(AclQuery),
+    /// Nodes with all that is known of them.
+    NodeInfos {
+        /// One's name, in any case; all without.
+        node: Option<String>,
+    },
 }
 
 /// A query whose services can be shown with what the config entries say of them. Append only.
@@ -399,4 +407,8 @@ pub enum Answer {
     CaRoots(CaRoots),
     /// To [`Query::CaConfig`].
     CaConfig(Option<CaConfig>),
+    /// To [`Query::Acl`].
+    Acl(AclAnswer),
+    /// To [`Query::NodeInfos`], by name.
+    NodeInfos(Vec<NodeInfo>),
 }

@@ -142,6 +142,7 @@ impl Tables {
             entries: config_entries,
             virtual_ips,
             ca,
+            acl,
             staging: _,
             last_index: _,
         } = saved;
@@ -183,6 +184,10 @@ impl Tables {
         // One of a state that had none stays: certificates of it are in use.
         if ca.config.is_some() {
             self.ca = ca.moved_to(index);
+        }
+        // Nor do tokens go because the state was saved before there were any: everybody would be locked out, or in.
+        if !acl.is_empty() {
+            self.acl = acl.moved_to(index);
         }
         *change.touched = Touched::everything();
     }

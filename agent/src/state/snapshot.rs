@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Tables;
+use super::acl::{self, Acl};
 use super::autopilot::Autopilot;
 use super::ca::{Ca, CaConfig, CaRoot};
 use super::catalog::first::FirstNodeDump;
@@ -52,6 +53,12 @@ const VIRTUAL_FREE: u8 = 33;
 const CA_CONFIG: u8 = 18;
 const CA_ROOTS: u8 = 19;
 const CA_ROOTS_INDEX: u8 = 20;
+const ACL_TOKENS: u8 = 21;
+const ACL_POLICIES: u8 = 22;
+const ACL_ROLES: u8 = 23;
+const ACL_METHODS: u8 = 24;
+const ACL_RULES: u8 = 25;
+const ACL_STATE: u8 = 26;
 
 /// What is no row. One row in its section.
 #[derive(Default, Serialize, Deserialize)]
@@ -88,6 +95,7 @@ pub(super) fn encode<E>(
         entries,
         virtual_ips,
         ca,
+        acl,
         staging,
         last_index,
     } = tables;
@@ -136,6 +144,13 @@ pub(super) fn encode<E>(
     pieces.rows(CA_ROOTS, ca.roots.iter())?;
     let index = Some(ca.roots_index).filter(|index| *index > 0);
     pieces.rows(CA_ROOTS_INDEX, index)?;
+    let parts = acl.parts();
+    pieces.rows(ACL_TOKENS, parts.tokens)?;
+    pieces.rows(ACL_POLICIES, parts.policies)?;
+    pieces.rows(ACL_ROLES, parts.roles)?;
+    pieces.rows(ACL_METHODS, parts.methods)?;
+    pieces.rows(ACL_RULES, parts.rules)?;
+    pieces.rows(ACL_STATE, (!acl.is_empty()).then_some(parts.state))?;
     pieces.end()
 }
 
@@ -157,9 +172,11 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         entries,
         virtual_ips,
         ca,
+        acl,
         staging: _,
         last_index: _,
     } = tables;
+    let acl = acl.parts();
     let kinds = [
         ("KVS", of(kv.entries.values())),
         ("Tombstone", of(kv.graves.iter())),
@@ -173,6 +190,11 @@ pub(super) fn sizes(tables: &Tables) -> Vec<(&'static str, usize, usize)> {
         ("ConnectCA", of(ca.roots.iter())),
         ("ConnectCAConfig", of(&ca.config)),
         ("CoordinateBatchUpdate", of(places.rows.values())),
+        ("ACLToken", of(acl.tokens)),
+        ("ACLPolicy", of(acl.policies)),
+        ("ACLRole", of(acl.roles)),
+        ("ACLAuthMethod", of(acl.methods)),
+        ("ACLBindingRule", of(acl.rules)),
     ];
     let mut kinds: Vec<_> = kinds
         .into_iter()
@@ -257,6 +279,8 @@ struct Rows {
     ca_config: Vec<Arc<CaConfig>>,
     ca_roots: Vec<Arc<CaRoot>>,
     ca_roots_index: Vec<u64>,
+    acl: acl::Parts,
+    acl_state: Vec<acl::State>,
 }
 
 impl Decoder {
@@ -356,6 +380,12 @@ impl Rows {
             CA_CONFIG => rows(bytes, complete, &mut self.ca_config),
             CA_ROOTS => rows(bytes, complete, &mut self.ca_roots),
             CA_ROOTS_INDEX => rows(bytes, complete, &mut self.ca_roots_index),
+            ACL_TOKENS => rows(bytes, complete, &mut self.acl.tokens),
+            ACL_POLICIES => rows(bytes, complete, &mut self.acl.policies),
+            ACL_ROLES => rows(bytes, complete, &mut self.acl.roles),
+            ACL_METHODS => rows(bytes, complete, &mut self.acl.methods),
+            ACL_RULES => rows(bytes, complete, &mut self.acl.rules),
+            ACL_STATE => rows(bytes, complete, &mut self.acl_state),
             tag => Err(DecodeError::Section { tag }),
         }
     }
@@ -406,6 +436,10 @@ impl Rows {
                 self.ca_roots,
                 self.ca_roots_index.pop().unwrap_or(0),
             ),
+            acl: Acl::restore(acl::Parts {
+                state: self.acl_state.pop().unwrap_or_default(),
+                ..self.acl
+            }),
             last_index: state.last_index,
         })
     }

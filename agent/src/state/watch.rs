@@ -41,6 +41,7 @@ enum Topic {
     /// All of [`Topic::Mesh`]. Nobody stands in it.
     AllMesh,
     Ca,
+    Acl,
     /// Every publication.
     Applied,
 }
@@ -57,6 +58,7 @@ impl Topic {
             | Query::GatewayServices { .. }
             | Query::ExportedServices
             | Query::Merged(_)
+            | Query::NodeInfos { .. }
             | Query::IngressHealth { .. } => Topic::Applied,
             Query::KvGet { key } => Topic::Key(key.as_str().into()),
             Query::KvList { prefix } | Query::KvKeys { prefix, .. } => {
@@ -83,6 +85,7 @@ impl Topic {
             | Query::Chain(_)
             | Query::VirtualIp { .. } => Topic::Entries,
             Query::CaRoots | Query::CaConfig => Topic::Ca,
+            Query::Acl(_) => Topic::Acl,
         }
     }
 }
@@ -159,6 +162,10 @@ impl Touched {
 
     pub(super) fn ca(&mut self) {
         self.push(Topic::Ca);
+    }
+
+    pub(super) fn acl(&mut self) {
+        self.push(Topic::Acl);
     }
 
     pub(super) fn cluster_id(&mut self) {

@@ -6,11 +6,11 @@ use std::process::Command;
 use serde::Deserialize;
 
 /// Bytes of a value, as in the figures of the goals.
-pub(super) const VALUE_BYTES: usize = 128;
+pub(crate) const VALUE_BYTES: usize = 128;
 
 /// What is asked for over and over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Op {
+pub(crate) enum Op {
     Put,
     /// From the leader under its lease; etcd has no such read, its linearizable one stands against it.
     Default,
@@ -22,38 +22,46 @@ pub(super) enum Op {
 
 /// Who asks, for how long, for which keys.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Plan {
-    pub(super) op: Op,
-    pub(super) connections: usize,
-    pub(super) seconds: u64,
-    pub(super) keys: usize,
-    pub(super) first_key: usize,
+pub(crate) struct Plan {
+    pub(crate) op: Op,
+    pub(crate) connections: usize,
+    pub(crate) seconds: u64,
+    pub(crate) keys: usize,
+    pub(crate) first_key: usize,
 }
 
 /// What came of it; times in microseconds.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub(super) struct Reached {
-    pub(super) requests: u64,
-    pub(super) errors: u64,
-    pub(super) seconds: f64,
-    pub(super) p50: f64,
-    pub(super) p99: f64,
-    pub(super) p999: f64,
+pub(crate) struct Reached {
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+    pub(crate) seconds: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
 }
 
 impl Reached {
-    pub(super) fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.requests as f64 / self.seconds
     }
 }
 
 /// Runs wrk with `script` (this folder's `wrk.lua`) against an agent's API.
-pub(super) fn wrk(script: &Path, address: &str, plan: &Plan) -> Reached {
-    let (method, query, size) = match plan.op {
-        Op::Put => ("PUT", "", VALUE_BYTES),
-        Op::Default => ("GET", "", 0),
-        Op::Consistent => ("GET", "?consistent", 0),
-        Op::Stale => ("GET", "?stale", 0),
+pub(crate) fn wrk(script: &Path, address: &str, plan: &Plan) -> Reached {
+    let query = match plan.op {
+        Op::Put | Op::Default => "",
+        Op::Consistent => "?consistent",
+        Op::Stale => "?stale",
+    };
+    wrk_as(script, &format!("http://{address}"), plan, query, 0)
+}
+
+/// The same with another query. With `tokens`, `%012d` in it is one of so many numbers, from 1.
+pub(crate) fn wrk_as(script: &Path, url: &str, plan: &Plan, query: &str, tokens: usize) -> Reached {
+    let (method, size) = match plan.op {
+        Op::Put => ("PUT", VALUE_BYTES),
+        Op::Default | Op::Consistent | Op::Stale => ("GET", 0),
     };
     let mut command = Command::new("wrk");
     command
@@ -62,14 +70,14 @@ pub(super) fn wrk(script: &Path, address: &str, plan: &Plan) -> Reached {
         .args(["--duration", &format!("{}s", plan.seconds)])
         .arg("--script")
         .arg(script)
-        .arg(format!("http://{address}"))
+        .arg(url)
         .args(["--", method, "/v1/kv/bench/", query])
-        .args([plan.keys, plan.first_key, size].map(|n| n.to_string()));
+        .args([plan.keys, plan.first_key, size, tokens].map(|n| n.to_string()));
     reached(&mut command)
 }
 
 /// Runs etcd's client against an etcd server.
-pub(super) fn etcd(program: &Path, address: &str, plan: &Plan) -> Reached {
+pub(crate) fn etcd(program: &Path, address: &str, plan: &Plan) -> Reached {
     let op = match plan.op {
         Op::Put => "put",
         Op::Default | Op::Consistent => "get",

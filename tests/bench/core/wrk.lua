@@ -1,6 +1,6 @@
 -- One kind of request over a range of keys, in their order. Arguments: method, first part of the path, last part of
--- it, number of keys, first key, bytes of the body.
-local before, after, keys, at
+-- it, number of keys, first key, bytes of the body, number of tokens whose numbers stand in the last part of the path.
+local before, after, keys, at, tokens
 
 function init(args)
   local method, path, query = args[1], args[2], args[3]
@@ -8,6 +8,7 @@ function init(args)
   local body = string.rep("x", tonumber(args[6]))
   local headers = "\r\nHost: " .. wrk.headers["Host"] .. "\r\n"
   if #body > 0 then headers = headers .. "Content-Length: " .. #body .. "\r\n" end
+  tokens = tonumber(args[7])
   before = method .. " " .. path
   after = query .. " HTTP/1.1" .. headers .. "\r\n" .. body
 end
@@ -15,6 +16,7 @@ end
 function request()
   local key = string.format("%07d", at % keys)
   at = at + 1
+  if tokens > 0 then return before .. key .. string.format(after, at % tokens + 1) end
   return before .. key .. after
 end
 

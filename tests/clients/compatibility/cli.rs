@@ -50,7 +50,7 @@ const ROWS: &[(&str, Standing, &str)] = &[
     ("validate", Same, ""),
     ("version", Same, ""),
     ("watch", Same, ""),
-    ("acl", Differs, "says that there are no ACLs yet"),
+    ("acl", Same, ""),
     (
         "connect",
         Differs,
@@ -60,10 +60,10 @@ const ROWS: &[(&str, Standing, &str)] = &[
     (
         "keyring",
         Differs,
-        "says that gossip cannot be encrypted yet",
+        "`-use` and `-remove` are done everywhere or nowhere",
     ),
-    ("login", Differs, "as `acl`"),
-    ("logout", Differs, "as `acl`"),
+    ("login", Differs, "refused by the servers of this version"),
+    ("logout", Differs, "as `login`"),
     (
         "peering",
         Differs,

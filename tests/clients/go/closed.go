@@ -2,18 +2,12 @@ package main
 
 import (
 	"context"
-	"strings"
 
 	"github.com/hashicorp/consul/api"
 )
 
 // What is answered of features that are not in use: in Consul's words, so that tools which look for them know.
 func closed(client *api.Client) {
-	has := func(what string, err error, words string) {
-		if text := refused(what, err); !strings.Contains(text, words) {
-			fail("%s: %s", what, text)
-		}
-	}
 	agent := client.Agent()
 	for what, set := range map[string]func(string, *api.WriteOptions) (*api.WriteMeta, error){
 		"the default token": agent.UpdateDefaultACLToken, "the agent's token": agent.UpdateAgentACLToken,

@@ -4,12 +4,14 @@
 //
 //	clients calls ADDRESS            every call that changes nobody's membership
 //	clients membership ADDRESS...    those that do: see membership.go
+//	clients acl ADDRESS              tokens, of an agent that asks for them and has none yet
 //	clients methods FILE             which methods of the client were run: see methods.go
 package main
 
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -68,6 +70,8 @@ func main() {
 		}
 	case "membership":
 		well = try("membership", func() { membership(rest) })
+	case "acl":
+		well = try("tokens", func() { acl(rest[0]) })
 	case "methods":
 		well = try("methods", func() { methods(rest[0]) })
 	default:
@@ -140,5 +144,12 @@ func refused(what string, err error) string {
 func want(what string, got, wanted any) {
 	if fmt.Sprint(got) != fmt.Sprint(wanted) {
 		fail("%s is %v instead of %v", what, got, wanted)
+	}
+}
+
+// has wants a part of an error's text.
+func has(what string, err error, part string) {
+	if text := refused(what, err); !strings.Contains(text, part) {
+		fail("%s: %q has no %q", what, text, part)
 	}
 }

@@ -32,12 +32,27 @@ var notRun = map[string]string{
 
 	"Debug.": "profiles of the Go runtime, which is not there; 404 as without enable_debug",
 
-	"ACL.": "access control is not built yet",
+	"ACL.Create":              legacy,
+	"ACL.Update":              legacy,
+	"ACL.Destroy":             legacy,
+	"ACL.Clone":               legacy,
+	"ACL.Info":                legacy,
+	"ACL.List":                legacy,
+	"ACL.RulesTranslate":      legacy,
+	"ACL.RulesTranslateToken": legacy,
+	"ACL.Login":               loggingIn,
+	"ACL.Logout":              loggingIn,
+	"ACL.OIDCAuthURL":         enterprise,
+	"ACL.OIDCCallback":        enterprise,
 
 	"Peerings.": "cluster peering is off here, and refused as in Consul where it is",
 }
 
-const enterprise = "Consul Enterprise"
+const (
+	enterprise = "Consul Enterprise"
+	legacy     = "tokens of before Consul 1.4, of which it knows no endpoint any more"
+	loggingIn  = "auth methods hand out no tokens yet"
+)
 
 // What only gives access to the methods of a type, or sets something of the client itself.
 var access = regexp.MustCompile(`^Client\.(ACL|Debug|DiscoveryChain|Internal|Namespaces|Partitions|Peerings|Headers|AddHeader|SetHeaders)$`)

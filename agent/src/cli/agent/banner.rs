@@ -1,10 +1,17 @@
-//! What an agent prints before its log. Pure.
+//! What an agent prints before its log.
 
 use std::fmt::Write as _;
 
 use crate::cli::version::{AGENT_VERSION, BUILD_DATE};
 use crate::config::{Bootstrap, Config, TlsInterface};
 use crate::{REVISION, VERSION};
+
+/// Whether there is a key, given or kept.
+fn is_encrypted(config: &Config) -> bool {
+    let settings = &config.encryption;
+    let kept = config.data_dir.join("serf/local.keyring");
+    settings.key.is_some() || (settings.keyring_file && kept.exists())
+}
 
 /// The banner. The node id is known only when the data folder has one already.
 pub(super) fn print(config: &Config, node_id: Option<&str>) -> String {
@@ -63,8 +70,8 @@ pub(super) fn print(config: &Config, node_id: Option<&str>) -> String {
                 port(config.ports.serf_wan)
             ),
         ),
-        ("Gossip Encryption", "false".to_owned()),
-        ("ACL Enabled", "false".to_owned()),
+        ("Gossip Encryption", is_encrypted(config).to_string()),
+        ("ACL Enabled", config.acl.enabled.to_string()),
         ("HTTPS TLS", verified(&config.tls.https)),
         ("Internal RPC TLS", rpc_tls),
     ];

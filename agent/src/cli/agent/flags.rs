@@ -58,6 +58,12 @@ struct AgentFlags {
     /// Development mode: a lone server on loopback with a temporary data folder
     #[arg(long)]
     dev: Option<bool>,
+    /// Keep the keys of gossip nowhere
+    #[arg(long)]
+    disable_keyring_file: Option<bool>,
+    /// Key of gossip encryption: 16, 24 or 32 bytes in base64
+    #[arg(long)]
+    encrypt: Option<String>,
     /// A second domain of DNS names
     #[arg(long)]
     alt_domain: Option<String>,
@@ -231,6 +237,8 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         datacenter,
         default_query_time,
         dev,
+        disable_keyring_file,
+        encrypt,
         alt_domain,
         dns_port,
         domain,
@@ -277,7 +285,9 @@ fn layer(flags: AgentFlags) -> Result<Layer, Failure> {
         datacenter,
         default_query_time,
         dev,
+        disable_keyring_file,
         domain,
+        encrypt,
         enable_local_script_checks,
         enable_script_checks,
         log_file,
@@ -365,7 +375,8 @@ mod tests {
              -serf-lan-port 3 -serf-lan-bind 127.0.0.6 -dns-port 4 -join j -retry-join r -retry-interval 1s \
              -retry-max 5 -join-wan w -retry-join-wan w -retry-interval-wan 1s -retry-max-wan 2 -serf-wan-bind 127.0.0.7 \
              -serf-wan-port 9 -advertise-wan 127.0.0.8 -rejoin -hcl raft_trailing_logs=7 -log-level debug -log-json -log-file /l -pid-file /p \
-             -node-meta a:b -allow-write-http-from 10.0.0.0/8 -check_output_max_size 9 -enable-script-checks -domain d -alt-domain e -recursor 9.9.9.9 -default-query-time 1s -max-query-time 2s",
+             -node-meta a:b -allow-write-http-from 10.0.0.0/8 -check_output_max_size 9 -enable-script-checks -domain d -alt-domain e -recursor 9.9.9.9 -default-query-time 1s -max-query-time 2s \
+             -encrypt pUqJrVyVRj5jsiYEkM/tFQYfWyJIv4s3XkvDwy7Cu5s= -disable-keyring-file",
         );
         let plain = config("-data-dir /x -bind 127.0.0.1");
         let diff = Config::reloadable_diff(&plain, &given);
@@ -450,7 +461,7 @@ mod tests {
                 other => panic!("{line}: {other:?}"),
             }
         }
-        let parsed = parse("-encrypt abc -ui").expect("judged later");
+        let parsed = parse("-segment abc -ui").expect("judged later");
         assert_eq!(parsed.settings.unsupported.len(), 2);
     }
 }

@@ -95,10 +95,6 @@ fn peerings_are_asked_for() {
 #[test]
 fn verbs_of_what_is_not_there_say_so() {
     for (line, wanted) in [
-        ("acl bootstrap", "ACL support disabled"),
-        ("login -method=x", "ACL support disabled"),
-        ("logout", "ACL support disabled"),
-        ("keyring -list", "cannot encrypt gossip"),
         ("troubleshoot upstreams", "Envoy"),
         ("resource list", "resource API"),
         ("snapshot agent", "Consul Enterprise"),
@@ -107,8 +103,8 @@ fn verbs_of_what_is_not_there_say_so() {
         let said = bad(line, &[]);
         assert!(said.contains(wanted), "{line}: {said}");
     }
-    let (help, _) = good("acl -help", &[]);
-    assert!(help.starts_with("Usage: agent acl"));
+    let (help, _) = good("resource -help", &[]);
+    assert!(help.starts_with("Usage: agent resource"));
 }
 
 #[test]
@@ -184,4 +180,119 @@ fn a_shell_that_asks_gets_words_and_nothing_else() {
     let env = [("COMP_LINE", "agent kv ge zz"), ("COMP_POINT", "11")];
     let ran = run_with("", "", &env, &[]);
     assert_eq!((ran.code, ran.out.as_str()), (0, "get\n"));
+}
+
+const TOKEN: &str = r#"{"AccessorID":"aa","SecretID":"ss","Description":"of web","Local":false,"CreateTime":"2026-11-27T12:00:00Z","Hash":"h=","CreateIndex":5,"ModifyIndex":6,
+    "Policies":[{"ID":"p1","Name":"team"}],"ServiceIdentities":[{"ServiceName":"web"}],"NodeIdentities":[{"NodeName":"n","Datacenter":"dc1"}]}"#;
+
+#[test]
+fn tokens_are_printed_and_asked_for_as_consul_does() {
+    let made = ran(
+        "acl token create -policy-name=team -service-identity=web:dc1,dc2 -node-identity=n:dc1 -expires-ttl=24h -description=x",
+        &[(200, TOKEN)],
+    );
+    assert_eq!(
+        made.out,
+        "AccessorID:       aa\n\
+         SecretID:         ss\n\
+         Description:      of web\n\
+         Local:            false\n\
+         Create Time:      2026-11-27T12:00:00Z\n\
+         Policies:\n   p1 - team\n\
+         Service Identities:\n   web (Datacenters: all)\n\
+         Node Identities:\n   n (Datacenter: dc1)\n"
+    );
+    assert_eq!(made.sent, ["PUT /v1/acl/token"]);
+    let body: serde_json::Value = serde_json::from_str(&made.bodies[0]).expect("JSON");
+    assert_eq!(
+        body,
+        serde_json::json!({
+            "Description": "x", "ExpirationTTL": "24h", "Policies": [{"Name": "team"}],
+            "ServiceIdentities": [{"ServiceName": "web", "Datacenters": ["dc1", "dc2"]}],
+            "NodeIdentities": [{"NodeName": "n", "Datacenter": "dc1"}],
+        })
+    );
+    let lacking = bad("acl token create", &[]);
+    assert!(
+        lacking.contains("Cannot create a token without"),
+        "{lacking}"
+    );
+    assert!(bad("acl token read", &[]).contains("-accessor-id"));
+    let (out, sent) = good("acl token delete -accessor-id=aa", &[(200, "true")]);
+    assert_eq!(sent, ["DELETE /v1/acl/token/aa"]);
+    assert_eq!(out, "Token \"aa\" deleted successfully\n");
+    let missing = bad(
+        "acl token read -id=zz",
+        &[(403, "token does not exist: ACL not found")],
+    );
+    assert_eq!(
+        missing,
+        "Error reading token: Unexpected response code: 403 (token does not exist: ACL not found)\n"
+    );
+}
+
+#[test]
+fn a_token_is_changed_by_what_is_given_and_keeps_the_rest() {
+    let body = |line: &str| {
+        let ran = ran(line, &[(200, TOKEN), (200, TOKEN)]);
+        assert_eq!(
+            ran.sent,
+            ["GET /v1/acl/token/aa", "PUT /v1/acl/token/aa"],
+            "{}",
+            ran.err
+        );
+        serde_json::from_str::<serde_json::Value>(&ran.bodies[1]).expect("JSON")
+    };
+    let replaced = body("acl token update -accessor-id=aa -policy-name=other");
+    assert_eq!(replaced["Policies"], serde_json::json!([{"Name": "other"}]));
+    assert_eq!(replaced["ServiceIdentities"][0]["ServiceName"], "web");
+    let added = body("acl token update -accessor-id=aa -append-policy-name=other");
+    assert_eq!(added["Policies"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn policies_are_found_by_name_and_listed_under_it() {
+    let policy = r#"{"ID":"p1","Name":"team","Description":"d","Rules":"acl = \"read\"","Hash":"h","CreateIndex":1,"ModifyIndex":2}"#;
+    let (out, sent) = good(
+        "acl policy read -name=team",
+        &[(200, policy), (200, policy)],
+    );
+    assert_eq!(
+        sent,
+        ["GET /v1/acl/policy/name/team", "GET /v1/acl/policy/p1"]
+    );
+    assert_eq!(
+        out,
+        "ID:           p1\nName:         team\nDescription:  d\nDatacenters:\nRules:\nacl = \"read\"\n"
+    );
+    let list = format!("[{policy}]").leak() as &str;
+    let (out, _) = good("acl policy list", &[(200, list)]);
+    assert_eq!(
+        out,
+        "team:\n   ID:           p1\n   Description:  d\n   Datacenters:\n"
+    );
+    assert!(bad("acl policy create", &[]).contains("-name"));
+    assert!(bad("acl policy read", &[]).contains("-id or -name"));
+}
+
+#[test]
+fn keys_are_listed_by_pool_and_one_thing_is_done_at_a_time() {
+    let pools = r#"[{"WAN":true,"Datacenter":"dc1","Segment":"","Keys":{"a=":1,"b=":1},"PrimaryKeys":{"b=":1},"NumNodes":1},
+        {"WAN":false,"Datacenter":"dc1","Segment":"","Keys":{"a=":3},"PrimaryKeys":{"a=":3},"NumNodes":3}]"#;
+    let (out, sent) = good("keyring -list", &[(200, pools)]);
+    assert_eq!(sent, ["GET /v1/operator/keyring"]);
+    assert_eq!(
+        out,
+        "==> Gathering installed encryption keys...\n\nWAN:\n  a= [1/1]\n  b= [1/1]\n\ndc1 (LAN):\n  a= [3/3]\n"
+    );
+    let (out, _) = good("keyring -list-primary", &[(200, pools)]);
+    assert!(out.contains("WAN:\n  b= [1/1]\n\n"), "{out}");
+    let used = ran("keyring -use=a=", &[(200, "")]);
+    assert_eq!(
+        (used.code, &used.sent[..]),
+        (0, &["PUT /v1/operator/keyring".to_owned()][..])
+    );
+    assert_eq!(used.bodies, [r#"{"Key":"a="}"#]);
+    assert!(bad("keyring", &[]).contains("single action"));
+    assert!(bad("keyring -list -use=a=", &[]).contains("single action"));
 }

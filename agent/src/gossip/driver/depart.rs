@@ -87,9 +87,12 @@ impl Driver {
         let mut receipts: FuturesUnordered<_> = chosen
             .into_iter()
             .map(|member| {
-                let env = self.env.clone();
+                let (env, shared) = (self.env.clone(), std::sync::Arc::clone(&self.shared));
                 let request = self.request(FrameKind::Push, Some(member.id));
-                async move { sync::exchange(&env, member.addr, FrameKind::Push, &request).await }
+                async move {
+                    let kind = FrameKind::Push;
+                    sync::exchange(&env, &shared, member.addr, kind, &request).await
+                }
             })
             .collect();
         async move {

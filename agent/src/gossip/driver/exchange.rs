@@ -1,5 +1,6 @@
 //! The driver's part of the TCP exchange: what to tell, what to believe, and when to ask.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -311,8 +312,9 @@ impl Driver {
     ) {
         let request = self.say_hello(Some(with.id), entries);
         let (env, addr, requests) = (self.env.clone(), with.addr, self.requests_in.clone());
+        let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
-            let result = sync::exchange(&env, addr, kind, &request).await;
+            let result = sync::exchange(&env, &shared, addr, kind, &request).await;
             let _ = requests.send(Command::Exchanged { why, result }).await;
         });
     }

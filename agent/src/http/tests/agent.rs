@@ -5,7 +5,7 @@ async fn self_shows_configuration_member_and_stats() {
     let bench = Bench::new();
     let got = bench.get("/v1/agent/self").await.json();
     let member = json!({
-        "Name": "a", "Addr": "127.0.0.1", "Port": 8301, "Tags": {"role": "consul"}, "Status": 1,
+        "Name": "a", "Addr": "127.0.0.1", "Port": 8301, "Tags": {"role": "consul", "build": "1.19.0:abc"}, "Status": 1,
         "ProtocolMin": 1, "ProtocolMax": 5, "ProtocolCur": 2, "DelegateMin": 2, "DelegateMax": 5, "DelegateCur": 4,
     });
     assert_eq!(
@@ -158,6 +158,51 @@ async fn the_raft_configuration_and_status_have_consuls_shape() {
         .get("/v1/status/peers")
         .await
         .is(200, r#"["127.0.0.1:8300","127.0.0.2:8300"]"#);
+}
+
+#[tokio::test]
+async fn metrics_count_questions_by_service_and_tags() {
+    let bench = Bench::new();
+    for path in [
+        "/v1/catalog/service/web",
+        "/v1/catalog/service/web?tag=b&tag=a",
+        "/v1/catalog/connect/web",
+        "/v1/health/service/web?tag=a",
+        "/v1/health/service/api",
+        "/v1/health/connect/web",
+        "/v1/health/ingress/web",
+    ] {
+        bench.get(path).await.is(200, "[]");
+    }
+    bench
+        .get("/v1/catalog/service/")
+        .await
+        .is(400, "Missing service name");
+    let metrics = bench.get("/v1/agent/metrics").await.json();
+    let counters = metrics["Counters"].as_array().unwrap();
+    let counters: Vec<_> = counters
+        .iter()
+        .map(|one| {
+            let labels = (&one["Labels"]["service"], &one["Labels"]["tag"]);
+            let (service, tag) = (labels.0.as_str().unwrap(), labels.1.as_str());
+            let name = one["Name"].as_str().unwrap();
+            let count = one["Count"].as_u64().unwrap();
+            (name, service, tag.unwrap_or_default(), count)
+        })
+        .collect();
+    assert_eq!(
+        counters,
+        [
+            ("consul.catalog.connect.query", "web", "", 1),
+            ("consul.catalog.service.query", "web", "", 2),
+            ("consul.catalog.service.query-tags", "web", "a,b", 1),
+            ("consul.health.connect.query", "web", "", 1),
+            ("consul.health.ingress.query", "web", "", 1),
+            ("consul.health.service.query", "api", "", 1),
+            ("consul.health.service.query", "web", "", 1),
+            ("consul.health.service.query-tags", "web", "a", 1),
+        ]
+    );
 }
 
 #[tokio::test]

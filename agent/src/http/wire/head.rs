@@ -4,6 +4,8 @@ use std::mem::MaybeUninit;
 
 use hyper::{Method, StatusCode, Uri};
 
+use crate::config::Secret;
+
 /// Header fields that are taken, as many as hyper takes.
 const FIELDS_MAX: usize = 100;
 
@@ -28,6 +30,8 @@ pub(in crate::http) struct Head {
     pub(in crate::http) namespace: bool,
     /// `X-Consul-Partition` is there and not empty.
     pub(in crate::http) partition: bool,
+    /// `X-Consul-Token`, else the token of `Authorization: Bearer`.
+    pub(in crate::http) token: Option<Secret>,
 }
 
 /// How the end of the body is found.
@@ -74,7 +78,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, StatusCode> {
                     head.keep_alive = true;
                 }
             }
+            13 if is("authorization") => head.token = head.token.or_else(|| bearer(field.value)),
             13 if is("cache-control") => head.max_age = max_age(field.value).or(head.max_age),
+            14 if is("x-consul-token") => head.token = secret(field.value).or(head.token),
             14 if is("content-length") => {
                 let length = number(field.value).ok_or(bad)?;
                 if lengths.is_some_and(|other| other != length) {
@@ -119,7 +125,22 @@ fn bare(method: Method, target: String, old: bool) -> Head {
         max_age: None,
         namespace: false,
         partition: false,
+        token: None,
     }
+}
+
+/// A token; none for an empty field, and for one that is no text.
+fn secret(field: &[u8]) -> Option<Secret> {
+    let text = std::str::from_utf8(field.trim_ascii()).ok()?;
+    (!text.is_empty()).then(|| Secret(text.to_owned()))
+}
+
+/// The token of a bearer.
+fn bearer(field: &[u8]) -> Option<Secret> {
+    let (scheme, token) = field.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| secret(token))?
 }
 
 /// How old a cached answer may be.

@@ -6,6 +6,7 @@ use serde::de::{Deserializer, Error as _};
 use serde_json::Value;
 
 use super::Error;
+use crate::config::Secret;
 use crate::duration;
 use crate::state::{Check, CheckStatus};
 
@@ -47,6 +48,8 @@ pub struct CheckDefinition {
     pub failures_before_warning: u32,
     /// Bad results in a row before it is critical.
     pub failures_before_critical: u32,
+    /// In whose name the catalog is told; empty for that of its service, or the agent's choice.
+    pub token: Secret,
 }
 
 /// What a check does.
@@ -230,6 +233,7 @@ struct Fields {
     timeout: Time,
     tlsservername: String,
     tlsskipverify: bool,
+    token: Secret,
     ttl: Time,
     udp: String,
 }
@@ -323,6 +327,7 @@ pub(super) fn read(value: &Value) -> Result<CheckDefinition, Error> {
         success_before_passing: fields.successbeforepassing,
         failures_before_warning: warning,
         failures_before_critical: critical,
+        token: fields.token,
     })
 }
 

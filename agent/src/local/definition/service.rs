@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{CheckDefinition, Error, check, mesh};
+use crate::config::Secret;
 use crate::state::{Service, ServiceAddress, Weights};
 
 /// A service that runs here, with its checks.
@@ -15,6 +16,8 @@ pub struct ServiceDefinition {
     pub checks: Vec<CheckDefinition>,
     /// Whether it was made from the short form in another service's definition, and goes with that service.
     pub sidecar: bool,
+    /// In whose name the catalog is told; empty for the agent's choice.
+    pub token: Secret,
 }
 
 /// Largest weight, as a DNS answer can hold it.
@@ -39,6 +42,7 @@ struct Fields {
     socketpath: String,
     taggedaddresses: BTreeMap<String, Address>,
     tags: Vec<String>,
+    token: Secret,
     weights: Option<WeightFields>,
 }
 
@@ -121,6 +125,7 @@ pub(super) fn read(value: &Value) -> Result<ServiceDefinition, Error> {
         service,
         checks,
         sidecar: fields.locallyregisteredassidecar,
+        token: fields.token,
     })
 }
 

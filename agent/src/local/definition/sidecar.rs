@@ -61,6 +61,9 @@ pub(super) fn split(whole: &Value) -> Result<(Value, Option<Sidecar>), Error> {
     {
         return refuse("A SidecarService cannot have a nested SidecarService");
     }
+    if !is_empty(value.get("token")) {
+        fill_one(&mut fields, "token", value["token"].clone());
+    }
     fill(&mut fields, &parent)?;
     let sidecar = Sidecar {
         parent: parent.id,

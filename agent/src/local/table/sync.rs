@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{OwnService, Table};
+use super::{OwnCheck, OwnService, Source, Table};
+use crate::config::Secret;
 use crate::state::{
     CONSUL_VIRTUAL, Check, Command, Deregister, Node, Register, SERF_HEALTH, Service,
 };
@@ -13,14 +14,76 @@ const BATCH: usize = 64;
 /// The service that stands for servers: the leader's business.
 const CONSUL: &str = "consul";
 
+/// In whose name the catalog is told of something.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum InNameOf {
+    /// The agent's own.
+    #[default]
+    Agent,
+    /// Whoever wrote the configuration files.
+    Files,
+    /// Whoever asks the agent without a token.
+    Default,
+    /// Whoever holds this token.
+    Holder(Secret),
+}
+
 /// A command for the catalog, and what it is about.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::local) struct Push {
     pub(in crate::local) command: Command,
+    pub(in crate::local) name: InNameOf,
     covers: Covers,
 }
 
 impl Push {
+    fn new(command: Command, name: &InNameOf, covers: Covers) -> Self {
+        Self {
+            command,
+            name: name.clone(),
+            covers,
+        }
+    }
+
+    /// Whether it is about several rows, of which one alone may be what is refused.
+    pub(in crate::local) fn is_of_many(&self) -> bool {
+        match &self.covers {
+            Covers::Registered {
+                node,
+                services,
+                checks,
+            } => usize::from(*node) + services.len() + checks.len() > 1,
+            Covers::GoneService(_) | Covers::GoneCheck(_) => false,
+        }
+    }
+
+    /// Tells that it is not allowed, in Consul's words.
+    pub(in crate::local) fn log_denied(&self, why: &str) {
+        match &self.covers {
+            Covers::GoneService(id) => {
+                tracing::warn!(target: "agent", "Service deregistration blocked by ACLs: service={id}: {why}");
+            }
+            Covers::GoneCheck(id) => {
+                tracing::warn!(target: "agent", "Check deregistration blocked by ACLs: check={id}: {why}");
+            }
+            Covers::Registered {
+                node,
+                services,
+                checks,
+            } => {
+                if *node {
+                    tracing::warn!(target: "agent", "Node info update blocked by ACLs: {why}");
+                }
+                for service in services {
+                    tracing::warn!(target: "agent", "Service registration blocked by ACLs: service={}: {why}", service.id);
+                }
+                for check in checks {
+                    tracing::warn!(target: "agent", "Check registration blocked by ACLs: check={}: {why}", check.check_id);
+                }
+            }
+        }
+    }
+
     /// Tells of its success, in Consul's words.
     pub(in crate::local) fn log(&self) {
         match &self.covers {
@@ -83,7 +146,8 @@ impl Table {
             match self.services.get_mut(&theirs.id) {
                 None if theirs.id == CONSUL => {}
                 None => {
-                    self.gone_services.insert(theirs.id.clone());
+                    // One that went before keeps its name.
+                    self.gone_services.entry(theirs.id.clone()).or_default();
                 }
                 Some(own) => {
                     if own.row.enable_tag_override && own.row.tags != theirs.tags {
@@ -104,9 +168,9 @@ impl Table {
         }
         self.compare_checks(checks);
         let known = |id: &String| services.iter().any(|service| service.id == *id);
-        self.gone_services.retain(known);
+        self.gone_services.retain(|id, _| known(id));
         self.gone_checks
-            .retain(|id| checks.iter().any(|check| check.check_id == *id));
+            .retain(|id, _| checks.iter().any(|check| check.check_id == *id));
     }
 
     fn compare_checks(&mut self, checks: &[Arc<Check>]) {
@@ -117,9 +181,9 @@ impl Table {
             let id = &theirs.check_id;
             let Some(own) = self.checks.get_mut(id) else {
                 // Those of a service that goes go with it.
-                let with_service = self.gone_services.contains(&theirs.service_id);
+                let with_service = self.gone_services.contains_key(&theirs.service_id);
                 if id != SERF_HEALTH && !with_service {
-                    self.gone_checks.insert(id.clone());
+                    self.gone_checks.entry(id.clone()).or_default();
                 }
                 continue;
             };
@@ -128,33 +192,75 @@ impl Table {
         }
     }
 
-    /// The next command, if there is one to send.
-    pub(in crate::local) fn next_push(&self, own: &Node) -> Option<Push> {
+    /// In whose name the catalog is told of a service.
+    pub(super) fn of_service(&self, own: &OwnService) -> InNameOf {
+        self.named(&own.token, own.source)
+    }
+
+    /// The same of a check: without a token of its own that of its service.
+    pub(super) fn of_check(&self, own: &OwnCheck) -> InNameOf {
+        let service = self.services.get(&own.row.service_id);
+        match (own.definition.token.0.is_empty(), service) {
+            (true, Some(service)) => self.of_service(service),
+            _ => self.named(&own.definition.token, own.source),
+        }
+    }
+
+    fn named(&self, token: &Secret, source: Source) -> InNameOf {
+        match (self.rules.asks_for_tokens, token.0.is_empty(), source) {
+            (false, ..) => InNameOf::Agent,
+            (true, false, _) => InNameOf::Holder(token.clone()),
+            (true, true, Source::File) => InNameOf::Files,
+            (true, true, Source::Api) => InNameOf::Default,
+        }
+    }
+
+    /// The next command, if there is one to send; about at most so many services, and as many checks, all in one name.
+    pub(in crate::local) fn next_push(&self, own: &Node, most: usize) -> Option<Push> {
         let node = || own.node.clone();
-        if let Some(id) = self.gone_services.first() {
+        if let Some((id, name)) = self.gone_services.first_key_value() {
             let (node, id) = (node(), id.clone());
             let covers = Covers::GoneService(id.clone());
             let command = Command::Deregister(Deregister::Service { node, id });
-            return Some(Push { command, covers });
+            return Some(Push::new(command, name, covers));
         }
-        if let Some(id) = self.gone_checks.first() {
+        if let Some((id, name)) = self.gone_checks.first_key_value() {
             let (node, id) = (node(), id.clone());
             let covers = Covers::GoneCheck(id.clone());
             let command = Command::Deregister(Deregister::Check { node, id });
-            return Some(Push { command, covers });
+            return Some(Push::new(command, name, covers));
         }
-        let late = self.services.values().filter(|service| !service.in_sync);
-        let services: Vec<_> = late.take(BATCH).map(|s| s.row.clone()).collect();
+        let late_services = || self.services.values().filter(|service| !service.in_sync);
+        let late_checks = || self.checks.values().filter(|check| !check.in_sync);
+        // The node's row comes first: the others stand on it.
+        let name = match self.node_in_sync {
+            false => InNameOf::Agent,
+            true => late_services()
+                .map(|own| self.of_service(own))
+                .chain(late_checks().map(|own| self.of_check(own)))
+                .next()?,
+        };
+        // A refusal of one of several is found by sending each alone.
+        let room = most.min(BATCH);
+        let room = if self.node_in_sync || most > 1 {
+            room
+        } else {
+            0
+        };
+        let services: Vec<_> = late_services()
+            .filter(|own| self.of_service(own) == name)
+            .take(room)
+            .map(|own| own.row.clone())
+            .collect();
         let ready = |id: &str| {
             id.is_empty()
                 || services.iter().any(|s| s.id == id)
                 || self.services.get(id).is_some_and(|s| s.in_sync)
         };
-        let late = self.checks.values().filter(|check| !check.in_sync);
-        let checks: Vec<_> = late
-            .filter(|check| ready(&check.row.service_id))
-            .take(BATCH)
-            .map(|check| check.row.clone())
+        let checks: Vec<_> = late_checks()
+            .filter(|own| ready(&own.row.service_id) && self.of_check(own) == name)
+            .take(room.saturating_sub(if most < BATCH { services.len() } else { 0 }))
+            .map(|own| own.row.clone())
             .collect();
         if self.node_in_sync && services.is_empty() && checks.is_empty() {
             return None;
@@ -170,7 +276,7 @@ impl Table {
             services,
             checks,
         };
-        Some(Push { command, covers })
+        Some(Push::new(command, &name, covers))
     }
 
     /// Notes that a command was applied. What has changed since then stays to be written.

@@ -32,6 +32,7 @@ impl Bed {
             output_max: 20,
             discard_output: false,
             update_interval: 5 * MINUTE,
+            asks_for_tokens: false,
         };
         let (table, store) = (Table::new(rules), Store::default());
         let now = Instant::now();
@@ -73,7 +74,7 @@ impl Bed {
     /// Sends what differs; how many commands it took.
     fn push(&mut self) -> usize {
         for sent in 0..100 {
-            let Some(push) = self.table.next_push(&Self::own()) else {
+            let Some(push) = self.table.next_push(&Self::own(), usize::MAX) else {
                 return sent;
             };
             self.apply(push.command.clone());
@@ -225,7 +226,10 @@ fn what_others_wrote_is_put_right() {
 fn what_changed_while_it_was_sent_is_sent_again() {
     let mut bed = Bed::new();
     bed.put(json!({"Name": "web", "Check": {"TTL": "1m"}}));
-    let push = bed.table.next_push(&Bed::own()).expect("something to send");
+    let push = bed
+        .table
+        .next_push(&Bed::own(), usize::MAX)
+        .expect("something to send");
     bed.table
         .heartbeat("service:web", Passing, "ok", bed.now, 0)
         .expect("a TTL check");

@@ -23,8 +23,8 @@ impl Node {
     pub fn at(&self, datacenter: &str) -> Self {
         let is_own = datacenter == self.inner.config.datacenter;
         Self {
-            inner: self.inner.clone(),
             elsewhere: (!is_own).then(|| datacenter.into()),
+            ..self.clone()
         }
     }
 
@@ -118,10 +118,8 @@ impl Node {
             Request::Read(query.clone(), options)
         };
         let deadline = until + CALL_TIMEOUT + FURTHER;
-        match self.across(datacenter, request, deadline).await? {
-            Answer::Read(reply) => Ok(*reply),
-            _ => Err(Error::Unknown),
-        }
+        let answer = self.across(datacenter, request, deadline).await?;
+        super::read_of(answer)
     }
 
     /// The datacenters as another one sees them.
@@ -175,16 +173,16 @@ impl Node {
                 let proposed = node.propose_encoded(command, deadline).await;
                 proposed.map(Answer::Applied)
             }
-            Request::Read(query, options) => {
-                let reply = node.read(query, options).await;
-                reply.map(|reply| Answer::Read(Box::new(reply)))
-            }
+            Request::Read(query, options) => node.read(query, options).await.map(super::read),
             Request::Peers => node.peers().await,
             Request::RaftConfiguration(led) => {
                 let found = node.raft_configuration(!led).await;
                 found.map(|(servers, index)| Answer::RaftConfiguration(servers, index))
             }
             Request::Datacenters => node.datacenters().await.map(Answer::Datacenters),
+            Request::Keyring { op, own_only } => {
+                node.keyring(op, own_only).await.map(Answer::Keyring)
+            }
             Request::Fire(event) => node.fire(event).await.map(|()| Answer::Done),
             Request::Save { stale } => match node.save(stale).await {
                 Ok(saved) => self.keep_saved(saved),
@@ -225,8 +223,9 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::Save { .. }
         | Request::SavedPiece { .. }
         | Request::SignLeaf(_)
+        | Request::Grant(_)
         | Request::Datacenters => true,
-        Request::In { request, .. } => is_repeatable(request),
+        Request::In { request, .. } | Request::As { request, .. } => is_repeatable(request),
         _ => false,
     }
 }

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::Either;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::CALL_TIMEOUT;
 use crate::leader::autopilot::ClusterHealth;
+use crate::node::access::{Admitted, Caller};
 use crate::node::{
     Consistency, Error, Node, PeerRef, Phase, RaftServer, ReadOptions, Reply, Server,
 };
@@ -58,33 +60,57 @@ impl Server {
     /// What has been proposed by the deadline may be committed later; what still waits for its turn then never is.
     pub(in crate::node) async fn propose(
         &self,
+        caller: &Caller,
         command: Bytes,
         deadline: Instant,
     ) -> Result<Outcome, Error> {
+        let (command, is_bootstrap) = match self.admit(caller, command)? {
+            Admitted::Command(command) => (command, false),
+            Admitted::Bootstrap(command) => (command, true),
+            Admitted::Refused(outcome) => return Ok(outcome),
+        };
         match tokio::time::timeout_at(deadline, self.consensus.propose(command)).await {
+            Ok(Ok(Outcome::Done)) if is_bootstrap => {
+                self.bootstrapped();
+                Ok(Outcome::Done)
+            }
             Ok(result) => Ok(result?),
             Err(_) => Err(Error::Unknown),
         }
     }
 
     /// The answer to a read that has to wait for nothing and nobody.
-    pub(super) fn read_at_once(&self, query: &Query, options: &ReadOptions) -> Option<Reply> {
+    pub(super) fn read_at_once(
+        &self,
+        caller: &Caller,
+        query: &Query,
+        options: &ReadOptions,
+    ) -> Option<Result<Reply, Error>> {
         if options.min_index > 0 {
             return None;
         }
         match options.consistency {
-            Consistency::Default => self.consensus.leased(|| self.reply(query, Duration::ZERO)),
+            Consistency::Default => self
+                .consensus
+                .leased(|| self.reply(caller, query, Duration::ZERO)),
             Consistency::Consistent => None,
             Consistency::Stale => {
                 let age = self.fresh_contact(options)?;
-                Some(self.reply(query, age))
+                Some(self.reply(caller, query, age))
             }
         }
     }
 
     /// Whether [`Server::read_at_once`] would give what it gave with this index.
-    pub(super) fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool {
-        let is = || self.index(query) == index;
+    pub(super) fn is_unchanged(
+        &self,
+        caller: &Caller,
+        query: &Query,
+        options: &ReadOptions,
+        index: u64,
+    ) -> bool {
+        // The index does not tell whether the caller may still see the same.
+        let is = || self.index(query) == index && self.sees_catalog(caller);
         match options.consistency {
             Consistency::Default => self.consensus.leased(is).unwrap_or(false),
             Consistency::Consistent => false,
@@ -100,14 +126,15 @@ impl Server {
     /// Waits for a change until that moment at the longest.
     pub(super) async fn read(
         &self,
+        caller: &Caller,
         query: &Query,
         options: &ReadOptions,
         until: Instant,
     ) -> Result<Reply, Error> {
         let quorum = options.consistency == Consistency::Consistent;
         Box::pin(self.linearize(quorum, until + CALL_TIMEOUT)).await?;
-        self.wait(query, options, until).await;
-        Ok(self.reply(query, Duration::ZERO))
+        self.wait(caller, query, options, until).await?;
+        self.reply(caller, query, Duration::ZERO)
     }
 
     /// The index up to which everything that was acknowledged is in this leader's state.
@@ -134,6 +161,21 @@ impl Server {
         self.linearize(false, deadline).await
     }
 
+    /// Answers another node's read, which waits no longer than its options say.
+    pub(super) async fn read_for(
+        &self,
+        caller: &Caller,
+        query: &Query,
+        options: &ReadOptions,
+    ) -> Result<Reply, Error> {
+        let until = Instant::now() + options.wait;
+        if options.consistency == Consistency::Stale {
+            let reply = self.read_stale(caller, query, options, until).await;
+            return reply.unwrap_or(Err(Error::NoLeader));
+        }
+        self.read(caller, query, options, until).await
+    }
+
     /// How long ago the leader was heard of, if that is not too long ago for this read.
     fn fresh_contact(&self, options: &ReadOptions) -> Option<Duration> {
         let fresh = |age: &Duration| options.max_stale.is_none_or(|max| *age <= max);
@@ -143,38 +185,48 @@ impl Server {
     /// `None` when the leader must be asked: it was never heard of, or too long ago.
     pub(super) async fn read_stale(
         &self,
+        caller: &Caller,
         query: &Query,
         options: &ReadOptions,
         until: Instant,
-    ) -> Option<Reply> {
+    ) -> Option<Result<Reply, Error>> {
         self.fresh_contact(options)?;
-        self.wait(query, options, until).await;
-        Some(self.reply(query, self.consensus.last_contact().unwrap_or_default()))
+        if let Err(error) = self.wait(caller, query, options, until).await {
+            return Some(Err(error));
+        }
+        let age = self.consensus.last_contact().unwrap_or_default();
+        Some(self.reply(caller, query, age))
     }
 
     /// Waits until the query's answer is newer than the asker has. Unchanged at the end of the wait is an answer too,
     /// also when the end comes early because this server leaves.
-    pub(super) async fn wait(&self, query: &Query, options: &ReadOptions, until: Instant) {
+    ///
+    /// # Errors
+    /// When the caller may not ask that, at once.
+    pub(super) async fn wait(
+        &self,
+        caller: &Caller,
+        query: &Query,
+        options: &ReadOptions,
+        until: Instant,
+    ) -> Result<(), Error> {
         if options.min_index == 0 {
-            return;
+            return Ok(());
         }
+        let changed = if self.guard.is_none() || *caller == Caller::Own {
+            Either::Left(self.shared.changed(query, options.min_index))
+        } else {
+            self.check_query(caller, query)?;
+            Either::Right(Box::pin(self.changed(caller, query, options.min_index)))
+        };
         let mut phase = self.phase.clone();
         tokio::select! {
             biased;
-            () = self.shared.changed(query, options.min_index) => {}
+            () = changed => {}
             () = tokio::time::sleep_until(until) => {}
             _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
         }
-    }
-
-    pub(super) fn reply(&self, query: &Query, last_contact: Duration) -> Reply {
-        let store = self.shared.load();
-        Reply {
-            answer: store.query(query),
-            index: store.index_of(query).max(1),
-            known_leader: self.consensus.leader().is_some(),
-            last_contact,
-        }
+        Ok(())
     }
 
     pub(super) async fn command(
@@ -186,6 +238,9 @@ impl Server {
         let status = self.consensus.status();
         if !status.is_leader() {
             return Answered(Err(Error::NoLeader));
+        }
+        if let Err(error) = self.check_request(&node.caller, request) {
+            return Answered(Err(error));
         }
         Answered(match request {
             Request::RemovePeer(peer) => self.remove_peer(peer, &status).await,

@@ -95,6 +95,33 @@ impl Node {
         until: Instant,
     ) -> Answered {
         let quorum = options.consistency == Consistency::Consistent;
+        // Nothing of what comes before the wait, or instead of it, takes room in it: thousands may be there at a time.
+        let index = match Box::pin(self.leaders_index(server, quorum, until)).await {
+            Ok(index) => index,
+            // One of an older version does not know the question.
+            Err(Error::Refused(_)) => {
+                return Box::pin(self.ask_to_read(query, options, until)).await;
+            }
+            Err(error) => return Answered(Err(error)),
+        };
+        let applied = server.shared.changed(&Query::Noop, index.saturating_sub(1));
+        if Box::pin(timeout(CATCH_UP, applied)).await.is_err() {
+            return Box::pin(self.ask_to_read(query, options, until)).await;
+        }
+        if let Err(error) = server.wait(&self.caller, query, options, until).await {
+            return Answered(Err(error));
+        }
+        let reply = server.reply(&self.caller, query, Duration::ZERO);
+        Answered(reply.map(super::read))
+    }
+
+    /// The index up to which the leader had acknowledged everything when this was asked.
+    async fn leaders_index(
+        &self,
+        server: &Server,
+        quorum: bool,
+        until: Instant,
+    ) -> Result<u64, Error> {
         let (tell, told) = oneshot::channel();
         let asking = Arc::new(Asking {
             node: self.clone(),
@@ -102,21 +129,9 @@ impl Node {
             quorum,
         });
         asking.add(tell, 0);
-        let told = timeout_at(until + CALL_TIMEOUT, told).await;
-        let index = match told.map_or(Err(Error::NoLeader), |told| {
-            told.unwrap_or(Err(Error::NoLeader))
-        }) {
-            Ok(index) => index,
-            // One of an older version does not know the question.
-            Err(Error::Refused(_)) => return self.ask_to_read(query, options, until).await,
-            Err(error) => return Answered(Err(error)),
-        };
-        let applied = server.shared.changed(&Query::Noop, index.saturating_sub(1));
-        if timeout(CATCH_UP, applied).await.is_err() {
-            return self.ask_to_read(query, options, until).await;
+        match timeout_at(until + CALL_TIMEOUT, told).await {
+            Ok(Ok(index)) => index,
+            _ => Err(Error::NoLeader),
         }
-        server.wait(query, options, until).await;
-        let reply = server.reply(query, Duration::ZERO);
-        Answered(Ok(Answer::Read(Box::new(reply))))
     }
 }

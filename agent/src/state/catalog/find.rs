@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::table::{Catalog, NodeRow, ServiceRow, lower};
-use super::{Check, CheckStatus, Node, Service, ServiceHealth, ServiceNode, ServicesOfNode};
+use super::{
+    Check, CheckStatus, Node, NodeInfo, Service, ServiceHealth, ServiceNode, ServicesOfNode,
+};
 use crate::entries::gateways::Known;
 use crate::state::Indexes;
 use crate::state::command::{Outcome, Refusal};
@@ -114,6 +116,19 @@ impl Catalog {
             node: row.node.clone(),
             services: row.services.values().cloned().collect(),
         })
+    }
+
+    /// One node, or all by name, with all that is known of them.
+    pub(in crate::state) fn infos(&self, name: Option<&str>) -> Vec<NodeInfo> {
+        let info = |row: &NodeRow| NodeInfo {
+            node: row.node.clone(),
+            services: row.services.values().cloned().collect(),
+            checks: row.checks.values().cloned().collect(),
+        };
+        match name {
+            Some(name) => self.node_row(name).into_iter().map(info).collect(),
+            None => self.nodes.values().map(info).collect(),
+        }
     }
 
     pub(in crate::state) fn checks_on(&self, name: &str) -> Vec<Arc<Check>> {

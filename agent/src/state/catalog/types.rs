@@ -229,6 +229,17 @@ pub struct ServicesOfNode {
     pub services: Vec<Arc<Service>>,
 }
 
+/// A node with all that is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// The node.
+    pub node: Arc<Node>,
+    /// By service id.
+    pub services: Vec<Arc<Service>>,
+    /// Its own and those of its services, by check id.
+    pub checks: Vec<Arc<Check>>,
+}
+
 /// An id that Consul's JSON shows as an empty string when there is none.
 mod optional_id {
     use super::{Deserialize, Deserializer, Serialize, Serializer, Uuid};

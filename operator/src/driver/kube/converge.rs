@@ -25,17 +25,27 @@ pub struct Surroundings {
     whole: bool,
 }
 
+/// How many servers a drain may take at a time: none that a quorum needs. One and two voters need each of them; of a cluster that
+/// is to have one server, that one may be moved. Also none while the first server holds the only copy, and while a step makes
+/// them two, because a drain is faster than any look: `needed`.
+fn evictable(voters: usize, wanted: usize, needed: bool) -> u32 {
+    let each_counts = voters == 2 || (voters == 1 && wanted > 1);
+    if needed || each_counts { 0 } else { 1 }
+}
+
 impl Kube {
     /// What the objects around the servers should follow, before this step is taken.
     pub fn surroundings(&self, observed: &Observed, step: &Step) -> Surroundings {
         let view = View::new(&self.desired, observed);
         let wanted = self.desired.wanted();
         let whole = wanted.iter().all(|seat| view.caught_up(seat));
-        let alone = view.flagged().is_some() && !whole;
         Surroundings {
             generation: self.cluster.metadata.generation,
-            // While the first server holds the only copy, nobody may take it away.
-            evictable: if alone || self.are_two(step) { 0 } else { 1 },
+            evictable: evictable(
+                view.voters(),
+                wanted.len(),
+                (view.flagged().is_some() && !whole) || self.are_two(step),
+            ),
             bootstrapped: view.bootstrapped(),
             recorded: matches!(observed.bootstrap, Latch::Done(_)),
             whole,
@@ -214,5 +224,22 @@ impl Kube {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_takes_no_server_that_a_quorum_needs() {
+        let all = |voters: usize, wanted: usize| evictable(voters, wanted, false);
+        // On the way from one server to three, and back.
+        assert_eq!([all(1, 1), all(1, 3), all(2, 3), all(3, 3)], [1, 0, 0, 1]);
+        assert_eq!([all(3, 1), all(2, 1), all(1, 1)], [1, 0, 1]);
+        // One of three is lost for good, and taken out.
+        assert_eq!(all(2, 3), 0);
+        assert_eq!([all(5, 5), all(4, 5)], [1, 1]);
+        assert_eq!(evictable(1, 1, true), 0);
     }
 }

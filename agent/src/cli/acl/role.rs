@@ -1,0 +1,136 @@
+//! `agent acl role`.
+
+use clap::Parser;
+use serde_json::{Map, Value, json};
+
+use super::super::api::{ApiFlags, ServerFlags};
+use super::super::{Done, Failure, Io, flags};
+use super::{Call, FormatFlags, GrantFlags, Lines, text};
+use crate::client::escape_path;
+
+const USAGE: &str = "Usage: agent acl role SUBCOMMAND [FLAGS]
+
+Subcommands:
+    create  Makes a role
+    delete  Removes a role
+    list    Lists all roles
+    read    Prints a role
+    update  Changes a role
+";
+
+/// Roles: what several tokens allow, under a name.
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    api: ApiFlags,
+    #[command(flatten)]
+    server: ServerFlags,
+    #[command(flatten)]
+    format: FormatFlags,
+    #[command(flatten)]
+    grants: GrantFlags,
+    /// Id of the role
+    #[arg(long, default_value = "")]
+    id: String,
+    /// Name of the role
+    #[arg(long, default_value = "")]
+    name: String,
+    /// For people
+    #[arg(long)]
+    description: Option<String>,
+    /// update: replace all that the role allows by what is given; else it is added
+    #[arg(long)]
+    no_merge: Option<bool>,
+}
+
+impl Flags {
+    fn add_to(&self, row: &mut Map<String, Value>, io: &mut Io<'_>) -> Result<(), Failure> {
+        if !self.name.is_empty() {
+            row.insert("Name".to_owned(), json!(self.name));
+        }
+        if let Some(description) = &self.description {
+            row.insert("Description".to_owned(), json!(description));
+        }
+        self.grants.add_to(row, io)
+    }
+}
+
+/// Runs the verb.
+pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
+    let verbs = ["create", "delete", "list", "read", "update"];
+    let (verb, rest) = super::subcommand(args, USAGE, &verbs)?;
+    let flags: Flags = flags::parse(&format!("acl role {verb}"), rest)?;
+    flags.format.check()?;
+    let call = Call::new(&flags.api, &flags.server, io)?;
+    match verb {
+        "create" => {
+            if flags.name.is_empty() {
+                return Err(Failure::Usage("Missing required '-name' flag".into()));
+            }
+            let mut body = Map::new();
+            flags.add_to(&mut body, io)?;
+            let body = Value::Object(body);
+            let row = call
+                .put("/v1/acl/role", &body, "Failed to create new role")
+                .await?;
+            flags.format.print(&row, io, pretty)
+        }
+        "list" => {
+            let rows = call
+                .get("/v1/acl/roles", "Failed to retrieve the role list")
+                .await?;
+            flags.format.print(&rows, io, pretty)
+        }
+        verb => {
+            let id = call.id_of("role", &flags.id, &flags.name).await?;
+            let path = format!("/v1/acl/role/{}", escape_path(&id));
+            match verb {
+                "delete" => {
+                    call.delete(&path, &format!("Error deleting role {id:?}"))
+                        .await?;
+                    writeln!(io.out, "Role {id:?} deleted successfully")?;
+                    Ok(0)
+                }
+                "read" => {
+                    let row = call
+                        .get(&path, &format!("Error reading role {id:?}"))
+                        .await?;
+                    flags.format.print(&row, io, pretty)
+                }
+                _ => update(&flags, &call, &path, io).await,
+            }
+        }
+    }
+}
+
+async fn update(flags: &Flags, call: &Call<'_>, path: &str, io: &mut Io<'_>) -> Done {
+    let found = call.get(path, "Error when retrieving current role").await?;
+    let mut row = found.as_object().cloned().unwrap_or_default();
+    if flags::on(flags.no_merge) {
+        for key in [
+            "Policies",
+            "ServiceIdentities",
+            "NodeIdentities",
+            "TemplatedPolicies",
+        ] {
+            row.remove(key);
+        }
+    }
+    flags.add_to(&mut row, io)?;
+    let row = call
+        .put(path, &Value::Object(row), "Error updating role")
+        .await?;
+    flags.format.print(&row, io, pretty)
+}
+
+fn pretty(row: &Value, with_meta: bool) -> String {
+    let mut lines = Lines::new(14);
+    lines.line("ID", text(row, "ID"));
+    lines.line("Name", text(row, "Name"));
+    lines.line("Description", text(row, "Description"));
+    if with_meta {
+        lines.meta(row);
+    }
+    lines.grants(row);
+    lines.text
+}
