@@ -267,7 +267,7 @@ impl Guarded {
             ),
             (
                 "/v1/agent/check/register",
-                r#"{"Name":"ttl","ServiceID":"web1","TTL":"10m"}"#,
+                r#"{"Name":"ttl","ServiceID":"web1","TTL":"10m","Status":"passing"}"#,
             ),
             (
                 "/v1/config",

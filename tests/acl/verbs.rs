@@ -232,3 +232,37 @@ fn an_agent_uses_the_token_that_it_was_given_and_keeps_it() {
         }
     });
 }
+
+#[test]
+fn a_prepared_query_runs_with_the_token_that_it_names() {
+    let guarded = Guarded::new();
+    guarded.seed();
+    let http = guarded.http();
+    let web = guarded.token(
+        "web",
+        "service \"web\" { policy = \"read\" } node_prefix \"\" { policy = \"read\" }",
+    );
+    tests::eventually("the catalog has it, passing", || {
+        let path = format!("/v1/health/service/web?passing&token={MANAGER}");
+        let reply = http.get(&path).map_err(|error| error.to_string())?;
+        match reply.text() {
+            none if none == "[]" => Err(none),
+            _ => Ok(()),
+        }
+    });
+    for (name, token) in [("plain", ""), ("own", web.secret.as_str())] {
+        let body =
+            format!(r#"{{"Name":"{name}","Token":"{token}","Service":{{"Service":"web"}}}}"#);
+        let path = format!("/v1/query?token={MANAGER}");
+        let reply = http.request("POST", &path, body.as_bytes());
+        assert_eq!(reply.expect("an answer").status, 200);
+    }
+    let denying = guarded.token("denying", "key \"x\" { policy = \"read\" }");
+    let found = |name: &str| {
+        let path = format!("/v1/query/{name}/execute?token={}", denying.secret);
+        let reply = http.get(&path).expect("an answer");
+        assert!(!reply.text().contains(&web.secret));
+        reply.json()["Nodes"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!((found("plain"), found("own")), (0, 1));
+}

@@ -202,8 +202,9 @@ async fn check<A: Api>(server: &Server<A>, request: &Request) -> Result<Response
     struct Checked {
         allowed: bool,
     }
-    // Without ACLs everybody may what nobody forbids.
-    let allowed = intentions::allows(&found, source, destination, true);
+    // Where nothing is said of two services, it is as where no rule says anything of a token.
+    let by_default = server.settings().default_policy == "allow";
+    let allowed = intentions::allows(&found, source, destination, by_default);
     Ok(server.json(params, &Checked { allowed }))
 }
 

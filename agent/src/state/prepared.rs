@@ -22,7 +22,7 @@ pub struct PreparedQuery {
     pub name: String,
     /// The session with which it ends; empty for none.
     pub session: String,
-    /// Kept and shown: this version has no tokens.
+    /// Secret of the token that it runs with; empty for that of whoever runs it.
     pub token: String,
     /// Whether, and how, it answers more names than its own.
     pub template: QueryTemplate,
