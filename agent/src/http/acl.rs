@@ -1,7 +1,5 @@
 //! `/v1/acl/`: tokens, policies, roles, auth methods and binding rules, in Consul's JSON.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
@@ -23,15 +21,14 @@ use crate::state::{
     AclAnswer, AclGrants, AclPolicy, AclQuery, AclRole, AclStep, Answer, Command, NodeIdentity,
     Outcome, Query, Refusal, ServiceIdentity, TemplatedPolicy,
 };
+use rows::Names;
 
 mod methods;
 mod policies;
 mod roles;
+mod rows;
 mod templates;
 mod tokens;
-
-/// How often a change is tried anew when somebody else has changed the same row meanwhile.
-const TRIES: u32 = 8;
 
 /// Any of these endpoints, while there are tokens.
 pub(super) async fn handle<A: Api>(
@@ -53,11 +50,11 @@ pub(super) async fn handle<A: Api>(
         Acl::Token => tokens::one(server, request, rest).await,
         Acl::Policies => policies::list(server, &request).await,
         Acl::PolicyNew => policies::create(server, request).await,
-        Acl::PolicyNamed => policies::named(server, &request, rest).await,
+        Acl::PolicyNamed => rows::show_named::<AclPolicy, A>(server, &request, rest).await,
         Acl::Policy => policies::one(server, request, rest).await,
         Acl::Roles => roles::list(server, &request).await,
         Acl::RoleNew => roles::create(server, request).await,
-        Acl::RoleNamed => roles::named(server, &request, rest).await,
+        Acl::RoleNamed => rows::show_named::<AclRole, A>(server, &request, rest).await,
         Acl::Role => roles::one(server, request, rest).await,
         Acl::Methods => methods::list(server, &request).await,
         Acl::MethodNew => methods::create(server, request).await,
@@ -217,16 +214,7 @@ struct GrantsBody {
 impl GrantsBody {
     /// With ids in place of names.
     async fn into_grants<A: Api>(self, server: &Server<A>) -> Result<AclGrants, Error> {
-        let mut policies = Vec::new();
-        for link in self.policies {
-            let id = match link.id.as_str() {
-                "" => policies::id_of(server, link.name).await?,
-                id => parse_id(id, "policy ID")?,
-            };
-            if !policies.contains(&id) {
-                policies.push(id);
-            }
-        }
+        let policies = rows::ids_of::<AclPolicy, A>(server, self.policies).await?;
         let services = self.serviceidentities.into_iter();
         let nodes = self.nodeidentities.into_iter();
         let templated = self.templatedpolicies.into_iter();
@@ -264,7 +252,7 @@ struct Link<'a> {
 }
 
 /// Links to what still exists.
-fn links<'a>(ids: &[Uuid], names: &'a BTreeMap<Uuid, String>) -> Vec<Link<'a>> {
+fn links<'a>(ids: &[Uuid], names: &'a Names) -> Vec<Link<'a>> {
     let links = ids.iter().filter_map(|id| {
         let name = names.get(id)?;
         Some(Link { id: *id, name })
@@ -318,7 +306,7 @@ struct GrantsView<'a> {
 }
 
 impl<'a> GrantsView<'a> {
-    fn of(grants: &'a AclGrants, names: &'a BTreeMap<Uuid, String>) -> Self {
+    fn of(grants: &'a AclGrants, names: &'a Names) -> Self {
         let services = grants.service_identities.iter();
         let nodes = grants.node_identities.iter();
         let templated = grants.templated_policies.iter();

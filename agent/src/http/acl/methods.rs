@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{TRIES, body, change, changed_again, now, parse_id, shown};
+use super::rows::{self, Kind, Names};
+use super::{body, changed_again, shown};
 use crate::duration::{self, GoDuration};
 use crate::http::body::Response;
-use crate::http::catalog::unexpected;
 use crate::http::error::Error;
 use crate::http::request::Request;
 use crate::http::{Api, Server};
@@ -20,7 +19,7 @@ use crate::state::{AclAnswer, AclBindingRule, AclMethod, AclQuery, AclStep};
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct MethodView<'a> {
+pub(super) struct MethodView<'a> {
     name: &'a str,
     #[serde(rename = "Type")]
     kind: &'a str,
@@ -49,6 +48,40 @@ impl<'a> MethodView<'a> {
             create_index: method.create_index,
             modify_index: method.modify_index,
         }
+    }
+}
+
+impl Kind for AclMethod {
+    const NOUN: &'static str = "auth method";
+
+    type Key = String;
+    type View<'a> = MethodView<'a>;
+
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+
+    fn modify_index(&self) -> u64 {
+        self.modify_index
+    }
+
+    fn view<'a>(&'a self, _: &'a Names) -> MethodView<'a> {
+        MethodView::of(self)
+    }
+
+    fn query(name: String) -> AclQuery {
+        AclQuery::Method(name)
+    }
+
+    fn rows(answer: AclAnswer) -> Option<(Vec<Arc<Self>>, Names)> {
+        match answer {
+            AclAnswer::Methods(rows) => Some((rows, Names::new())),
+            _ => None,
+        }
+    }
+
+    fn set(method: Box<Self>, cas: u64) -> AclStep {
+        AclStep::SetMethod { method, cas }
     }
 }
 
@@ -86,8 +119,8 @@ impl MethodBody {
 
 pub(super) async fn list<A: Api>(server: &Server<A>, request: &Request) -> Result<Response, Error> {
     let (answer, headers) = shown(server, &request.params, AclQuery::Methods).await?;
-    let rows = methods(answer)?;
-    let views = rows.iter().map(|row| MethodView {
+    let (found, _) = rows::rows::<AclMethod, A>(server, answer)?;
+    let views = found.iter().map(|row| MethodView {
         config: None,
         ..MethodView::of(row)
     });
@@ -101,28 +134,12 @@ pub(super) async fn create<A: Api>(
     let sent: MethodBody = body(server, &mut request).await?;
     let method = sent.into_method();
     let name = method.name.clone();
-    let written = write(server, &request, method, 0).await?;
+    let written = rows::write(server, &request, method, 0).await?;
     written.ok_or_else(|| {
         Error::internal(format!(
             "Invalid Auth Method: An Auth Method with Name {name:?} already exists"
         ))
     })
-}
-
-/// Writes an auth method and shows it; `None` when somebody else was faster.
-async fn write<A: Api>(
-    server: &Server<A>,
-    request: &Request,
-    method: AclMethod,
-    cas: u64,
-) -> Result<Option<Response>, Error> {
-    let name = method.name.clone();
-    let method = Box::new(method);
-    if !change(server, AclStep::SetMethod { method, cas }).await? {
-        return Ok(None);
-    }
-    let row = find(server, name).await?;
-    Ok(Some(server.json(&request.params, &MethodView::of(&row))))
 }
 
 pub(super) async fn one<A: Api>(
@@ -143,58 +160,27 @@ pub(super) async fn one<A: Api>(
             }
             let mut method = sent.into_method();
             method.name.clone_from(&name);
-            for _ in 0..TRIES {
-                let known = find(server, name.clone()).await?;
+            rows::replace(server, &request, name, |known: &AclMethod| {
                 if !method.kind.is_empty() && method.kind != known.kind {
                     return Err(Error::bad_request(
                         "Changing an auth method's type is not permitted",
                     ));
                 }
-                method.kind.clone_from(&known.kind);
-                let written = write(server, &request, method.clone(), known.modify_index);
-                if let Some(response) = written.await? {
-                    return Ok(response);
-                }
-            }
-            Err(changed_again())
+                Ok(AclMethod {
+                    kind: known.kind.clone(),
+                    ..method.clone()
+                })
+            })
+            .await
         }
-        "DELETE" => {
-            change(server, AclStep::DeleteMethod(name)).await?;
-            Ok(server.json(&request.params, &true))
-        }
-        _ => {
-            let query = AclQuery::Method(name);
-            let (answer, headers) = shown(server, &request.params, query).await?;
-            let row = methods(answer)?
-                .pop()
-                .ok_or_else(|| missing("auth method"))?;
-            Ok(headers.on(server.json(&request.params, &MethodView::of(&row))))
-        }
-    }
-}
-
-async fn find<A: Api>(server: &Server<A>, name: String) -> Result<Arc<AclMethod>, Error> {
-    let found = methods(now(server, AclQuery::Method(name)).await?)?.pop();
-    found.ok_or_else(|| missing("auth method"))
-}
-
-fn methods(answer: AclAnswer) -> Result<Vec<Arc<AclMethod>>, Error> {
-    match answer {
-        AclAnswer::Methods(rows) => Ok(rows),
-        _ => Err(unexpected()),
-    }
-}
-
-fn missing(what: &str) -> Error {
-    Error {
-        status: StatusCode::NOT_FOUND,
-        text: format!("Requested {what} does not exist: ACL not found").into(),
+        "DELETE" => rows::delete(server, &request, AclStep::DeleteMethod(name)).await,
+        _ => rows::show::<AclMethod, A>(server, &request, AclQuery::Method(name)).await,
     }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct RuleView<'a> {
+pub(super) struct RuleView<'a> {
     #[serde(rename = "ID")]
     id: Uuid,
     description: &'a str,
@@ -222,6 +208,40 @@ impl<'a> RuleView<'a> {
             create_index: rule.create_index,
             modify_index: rule.modify_index,
         }
+    }
+}
+
+impl Kind for AclBindingRule {
+    const NOUN: &'static str = "binding rule";
+
+    type Key = Uuid;
+    type View<'a> = RuleView<'a>;
+
+    fn key(&self) -> Uuid {
+        self.id
+    }
+
+    fn modify_index(&self) -> u64 {
+        self.modify_index
+    }
+
+    fn view<'a>(&'a self, _: &'a Names) -> RuleView<'a> {
+        RuleView::of(self)
+    }
+
+    fn query(id: Uuid) -> AclQuery {
+        AclQuery::BindingRule(id)
+    }
+
+    fn rows(answer: AclAnswer) -> Option<(Vec<Arc<Self>>, Names)> {
+        match answer {
+            AclAnswer::BindingRules(rows) => Some((rows, Names::new())),
+            _ => None,
+        }
+    }
+
+    fn set(rule: Box<Self>, cas: u64) -> AclStep {
+        AclStep::SetBindingRule { rule, cas }
     }
 }
 
@@ -259,8 +279,8 @@ pub(super) async fn rules<A: Api>(
     let method = request.params.given("authmethod").map(str::to_owned);
     let query = AclQuery::BindingRules(method);
     let (answer, headers) = shown(server, &request.params, query).await?;
-    let rows = binding_rules(answer)?;
-    let views: Vec<_> = rows.iter().map(|row| RuleView::of(row)).collect();
+    let (found, _) = rows::rows::<AclBindingRule, A>(server, answer)?;
+    let views: Vec<_> = found.iter().map(|row| RuleView::of(row)).collect();
     Ok(headers.on(server.json(&request.params, &views)))
 }
 
@@ -269,30 +289,10 @@ pub(super) async fn create_rule<A: Api>(
     mut request: Request,
 ) -> Result<Response, Error> {
     let sent: RuleBody = body(server, &mut request).await?;
-    if !sent.id.is_empty() {
-        return Err(Error::bad_request(
-            "Cannot specify the ID when creating a new binding rule",
-        ));
-    }
+    rows::refuse_id::<AclBindingRule>(&sent.id)?;
     let rule = sent.into_rule(server.random().uuid());
-    let written = write_rule(server, &request, rule, 0).await?;
+    let written = rows::write(server, &request, rule, 0).await?;
     written.ok_or_else(changed_again)
-}
-
-/// Writes a binding rule and shows it; `None` when somebody else was faster.
-async fn write_rule<A: Api>(
-    server: &Server<A>,
-    request: &Request,
-    rule: AclBindingRule,
-    cas: u64,
-) -> Result<Option<Response>, Error> {
-    let id = rule.id;
-    let rule = Box::new(rule);
-    if !change(server, AclStep::SetBindingRule { rule, cas }).await? {
-        return Ok(None);
-    }
-    let row = find_rule(server, id).await?;
-    Ok(Some(server.json(&request.params, &RuleView::of(&row))))
 }
 
 pub(super) async fn one_rule<A: Api>(
@@ -300,51 +300,25 @@ pub(super) async fn one_rule<A: Api>(
     mut request: Request,
     rest: String,
 ) -> Result<Response, Error> {
-    if rest.is_empty() {
-        return Err(Error::bad_request("Missing binding rule ID"));
-    }
-    let id = parse_id(&rest, "binding rule ID")?;
+    let id = rows::id_in_path::<AclBindingRule>(&rest)?;
     match request.method.as_str() {
         "PUT" => {
             let sent: RuleBody = body(server, &mut request).await?;
-            let mut rule = sent.into_rule(id);
-            for _ in 0..TRIES {
-                let known = find_rule(server, id).await?;
+            let rule = sent.into_rule(id);
+            rows::replace(server, &request, id, |known: &AclBindingRule| {
                 if !rule.auth_method.is_empty() && rule.auth_method != known.auth_method {
                     return Err(Error::bad_request(
                         "the AuthMethod field of a binding rule cannot be changed",
                     ));
                 }
-                rule.auth_method.clone_from(&known.auth_method);
-                let written = write_rule(server, &request, rule.clone(), known.modify_index);
-                if let Some(response) = written.await? {
-                    return Ok(response);
-                }
-            }
-            Err(changed_again())
+                Ok(AclBindingRule {
+                    auth_method: known.auth_method.clone(),
+                    ..rule.clone()
+                })
+            })
+            .await
         }
-        "DELETE" => {
-            change(server, AclStep::DeleteBindingRule(id)).await?;
-            Ok(server.json(&request.params, &true))
-        }
-        _ => {
-            let query = AclQuery::BindingRule(id);
-            let (answer, headers) = shown(server, &request.params, query).await?;
-            let found = binding_rules(answer)?.pop();
-            let row = found.ok_or_else(|| missing("binding rule"))?;
-            Ok(headers.on(server.json(&request.params, &RuleView::of(&row))))
-        }
-    }
-}
-
-async fn find_rule<A: Api>(server: &Server<A>, id: Uuid) -> Result<Arc<AclBindingRule>, Error> {
-    let found = binding_rules(now(server, AclQuery::BindingRule(id)).await?)?.pop();
-    found.ok_or_else(|| missing("binding rule"))
-}
-
-fn binding_rules(answer: AclAnswer) -> Result<Vec<Arc<AclBindingRule>>, Error> {
-    match answer {
-        AclAnswer::BindingRules(rows) => Ok(rows),
-        _ => Err(unexpected()),
+        "DELETE" => rows::delete(server, &request, AclStep::DeleteBindingRule(id)).await,
+        _ => rows::show::<AclBindingRule, A>(server, &request, AclQuery::BindingRule(id)).await,
     }
 }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{TRIES, body, change, changed_again, hash_of_policy, now, parse_id, shown};
+use super::rows::{self, Kind, Named, Names};
+use super::{body, changed_again, hash_of_policy, shown};
 use crate::http::body::Response;
-use crate::http::catalog::unexpected;
 use crate::http::error::Error;
 use crate::http::request::Request;
 use crate::http::{Api, Server};
@@ -46,6 +45,46 @@ impl<'a> PolicyView<'a> {
     }
 }
 
+impl Kind for AclPolicy {
+    const NOUN: &'static str = "policy";
+
+    type Key = Uuid;
+    type View<'a> = PolicyView<'a>;
+
+    fn key(&self) -> Uuid {
+        self.id
+    }
+
+    fn modify_index(&self) -> u64 {
+        self.modify_index
+    }
+
+    fn view<'a>(&'a self, _: &'a Names) -> PolicyView<'a> {
+        PolicyView::of(self)
+    }
+
+    fn query(id: Uuid) -> AclQuery {
+        AclQuery::Policy(id)
+    }
+
+    fn rows(answer: AclAnswer) -> Option<(Vec<Arc<Self>>, Names)> {
+        match answer {
+            AclAnswer::Policies(rows) => Some((rows, Names::new())),
+            _ => None,
+        }
+    }
+
+    fn set(policy: Box<Self>, cas: u64) -> AclStep {
+        AclStep::SetPolicy { policy, cas }
+    }
+}
+
+impl Named for AclPolicy {
+    fn query_named(name: String) -> AclQuery {
+        AclQuery::PolicyNamed(name)
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Body {
@@ -71,8 +110,8 @@ impl Body {
 
 pub(super) async fn list<A: Api>(server: &Server<A>, request: &Request) -> Result<Response, Error> {
     let (answer, headers) = shown(server, &request.params, AclQuery::Policies).await?;
-    let rows = rows(answer)?;
-    let views = rows.iter().map(|row| PolicyView {
+    let (found, _) = rows::rows::<AclPolicy, A>(server, answer)?;
+    let views = found.iter().map(|row| PolicyView {
         rules: None,
         ..PolicyView::of(row)
     });
@@ -84,52 +123,10 @@ pub(super) async fn create<A: Api>(
     mut request: Request,
 ) -> Result<Response, Error> {
     let body: Body = body(server, &mut request).await?;
-    if !body.id.is_empty() {
-        return Err(Error::bad_request(
-            "Cannot specify the ID when creating a new policy",
-        ));
-    }
+    rows::refuse_id::<AclPolicy>(&body.id)?;
     let policy = body.into_policy(server.random().uuid());
-    write(server, &request, policy, 0)
-        .await?
-        .ok_or_else(changed_again)
-}
-
-/// Writes a policy and shows it; `None` when somebody else was faster.
-async fn write<A: Api>(
-    server: &Server<A>,
-    request: &Request,
-    policy: AclPolicy,
-    cas: u64,
-) -> Result<Option<Response>, Error> {
-    let id = policy.id;
-    let policy = Box::new(policy);
-    if !change(server, AclStep::SetPolicy { policy, cas }).await? {
-        return Ok(None);
-    }
-    let row = find(server, id).await?.ok_or_else(missing)?;
-    Ok(Some(server.json(&request.params, &PolicyView::of(&row))))
-}
-
-pub(super) async fn named<A: Api>(
-    server: &Server<A>,
-    request: &Request,
-    name: String,
-) -> Result<Response, Error> {
-    if name.is_empty() {
-        return Err(Error::bad_request("Missing policy Name"));
-    }
-    show(server, request, AclQuery::PolicyNamed(name)).await
-}
-
-async fn show<A: Api>(
-    server: &Server<A>,
-    request: &Request,
-    query: AclQuery,
-) -> Result<Response, Error> {
-    let (answer, headers) = shown(server, &request.params, query).await?;
-    let row = rows(answer)?.pop().ok_or_else(missing)?;
-    Ok(headers.on(server.json(&request.params, &PolicyView::of(&row))))
+    let written = rows::write(server, &request, policy, 0).await?;
+    written.ok_or_else(changed_again)
 }
 
 pub(super) async fn one<A: Api>(
@@ -137,10 +134,7 @@ pub(super) async fn one<A: Api>(
     mut request: Request,
     rest: String,
 ) -> Result<Response, Error> {
-    if rest.is_empty() {
-        return Err(Error::bad_request("Missing policy ID"));
-    }
-    let id = parse_id(&rest, "policy ID")?;
+    let id = rows::id_in_path::<AclPolicy>(&rest)?;
     match request.method.as_str() {
         "PUT" => {
             let sent: Body = body(server, &mut request).await?;
@@ -150,48 +144,9 @@ pub(super) async fn one<A: Api>(
                 ));
             }
             let policy = sent.into_policy(id);
-            for _ in 0..TRIES {
-                let known = find(server, id).await?.ok_or_else(missing)?;
-                let written = write(server, &request, policy.clone(), known.modify_index);
-                if let Some(response) = written.await? {
-                    return Ok(response);
-                }
-            }
-            Err(changed_again())
+            rows::replace(server, &request, id, |_| Ok(policy.clone())).await
         }
-        "DELETE" => {
-            change(server, AclStep::DeletePolicy(id)).await?;
-            Ok(server.json(&request.params, &true))
-        }
-        _ => show(server, &request, AclQuery::Policy(id)).await,
-    }
-}
-
-pub(super) async fn find<A: Api>(
-    server: &Server<A>,
-    id: Uuid,
-) -> Result<Option<Arc<AclPolicy>>, Error> {
-    Ok(rows(now(server, AclQuery::Policy(id)).await?)?.pop())
-}
-
-/// The id of the policy with that name.
-pub(super) async fn id_of<A: Api>(server: &Server<A>, name: String) -> Result<Uuid, Error> {
-    let found = rows(now(server, AclQuery::PolicyNamed(name.clone())).await?)?.pop();
-    let found =
-        found.ok_or_else(|| Error::internal(format!("No such ACL policy with name {name:?}")))?;
-    Ok(found.id)
-}
-
-fn rows(answer: AclAnswer) -> Result<Vec<Arc<AclPolicy>>, Error> {
-    match answer {
-        AclAnswer::Policies(rows) => Ok(rows),
-        _ => Err(unexpected()),
-    }
-}
-
-fn missing() -> Error {
-    Error {
-        status: StatusCode::NOT_FOUND,
-        text: "Requested policy does not exist: ACL not found".into(),
+        "DELETE" => rows::delete(server, &request, AclStep::DeletePolicy(id)).await,
+        _ => rows::show::<AclPolicy, A>(server, &request, AclQuery::Policy(id)).await,
     }
 }

@@ -1,6 +1,5 @@
 //! `/v1/acl/token` and `/v1/acl/tokens`, and the first token.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::policies::PolicyView;
-use super::roles::{self, RoleView};
+use super::roles::RoleView;
+use super::rows::{self, Kind, Names};
 use super::{
-    GrantsBody, GrantsView, Link, LinkBody, TRIES, body, change, changed_again, hash, links, now,
-    parse_id, policies, shown,
+    GrantsBody, GrantsView, Link, LinkBody, body, change, changed_again, hash, links, now,
+    parse_id, shown,
 };
 use crate::duration::GoDuration;
 use crate::http::blocking::Headers;
 use crate::http::body::Response;
-use crate::http::catalog::unexpected;
 use crate::http::connect::time;
 use crate::http::error::{Error, wrong_method};
 use crate::http::request::Request;
@@ -27,11 +26,9 @@ use crate::state::{
     TokenFilter,
 };
 
-type Names = BTreeMap<Uuid, String>;
-
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct TokenView<'a> {
+pub(super) struct TokenView<'a> {
     /// Of the first token only: what its secret was called before.
     #[serde(rename = "ID", skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
@@ -71,6 +68,51 @@ impl<'a> TokenView<'a> {
             hash: hash(&(&token.description, &token.grants, &token.roles, token.local)),
             create_index: token.create_index,
             modify_index: token.modify_index,
+        }
+    }
+}
+
+impl Kind for AclToken {
+    const NOUN: &'static str = "token";
+
+    type Key = Uuid;
+    type View<'a> = TokenView<'a>;
+
+    fn key(&self) -> Uuid {
+        self.accessor
+    }
+
+    fn modify_index(&self) -> u64 {
+        self.modify_index
+    }
+
+    fn view<'a>(&'a self, names: &'a Names) -> TokenView<'a> {
+        TokenView::of(self, names)
+    }
+
+    fn query(accessor: Uuid) -> AclQuery {
+        AclQuery::Token(accessor)
+    }
+
+    fn rows(answer: AclAnswer) -> Option<(Vec<Arc<Self>>, Names)> {
+        match answer {
+            AclAnswer::Tokens(rows, names) => Some((rows, names)),
+            _ => None,
+        }
+    }
+
+    fn set(token: Box<Self>, cas: u64) -> AclStep {
+        AclStep::SetToken { token, cas }
+    }
+
+    fn is_over(&self, now_ms: u64) -> bool {
+        self.is_expired(now_ms)
+    }
+
+    fn missing() -> Error {
+        Error {
+            status: StatusCode::FORBIDDEN,
+            text: "token does not exist: ACL not found".into(),
         }
     }
 }
@@ -127,21 +169,12 @@ impl Body {
         server: &Server<A>,
         expires_ms: Option<u64>,
     ) -> Result<AclToken, Error> {
-        let mut linked = Vec::new();
-        for link in self.roles {
-            let id = match link.id.as_str() {
-                "" => roles::id_of(server, link.name).await?,
-                id => parse_id(id, "role ID")?,
-            };
-            if !linked.contains(&id) {
-                linked.push(id);
-            }
-        }
+        let roles = rows::ids_of::<AclRole, A>(server, self.roles).await?;
         Ok(AclToken {
             secret: self.secretid,
             description: self.description,
             grants: self.grants.into_grants(server).await?,
-            roles: linked,
+            roles,
             local: self.local,
             expires_ms,
             ..AclToken::default()
@@ -187,7 +220,7 @@ pub(super) async fn bootstrap<A: Api>(
         return Err(changed_again());
     }
     let server = server.with(&token.secret);
-    let (row, names) = find(&server, AclQuery::Token(token.accessor)).await?;
+    let (row, names) = rows::find::<AclToken, A>(&server, token.accessor).await?;
     let view = TokenView {
         id: Some(&row.secret),
         ..TokenView::of(&row, &names)
@@ -208,9 +241,8 @@ pub(super) async fn list<A: Api>(server: &Server<A>, request: &Request) -> Resul
         service: params.given("servicename").map(str::to_owned),
     };
     let (answer, headers) = shown(server, params, AclQuery::Tokens(filter)).await?;
-    let (mut rows, names) = rows(answer)?;
-    rows.retain(|row| !row.is_expired(server.unix_ms()));
-    let views: Vec<_> = rows.iter().map(|row| TokenView::of(row, &names)).collect();
+    let (found, names) = rows::rows::<AclToken, A>(server, answer)?;
+    let views: Vec<_> = found.iter().map(|row| TokenView::of(row, &names)).collect();
     Ok(headers.on(server.json(params, &views)))
 }
 
@@ -233,26 +265,8 @@ pub(super) async fn create<A: Api>(
     if token.secret.is_empty() {
         token.secret = server.random().uuid().to_string();
     }
-    let written = write(server, &request, token, 0).await?;
+    let written = rows::write(server, &request, token, 0).await?;
     written.ok_or_else(|| Error::internal("Invalid Token: AccessorID is already in use"))
-}
-
-/// Writes a token and shows it; `None` when somebody else was faster.
-async fn write<A: Api>(
-    server: &Server<A>,
-    request: &Request,
-    token: AclToken,
-    cas: u64,
-) -> Result<Option<Response>, Error> {
-    let accessor = token.accessor;
-    let token = Box::new(token);
-    if !change(server, AclStep::SetToken { token, cas }).await? {
-        return Ok(None);
-    }
-    let (row, names) = find(server, AclQuery::Token(accessor)).await?;
-    Ok(Some(
-        server.json(&request.params, &TokenView::of(&row, &names)),
-    ))
 }
 
 /// The asker's own.
@@ -267,9 +281,7 @@ async fn show<A: Api>(
     query: AclQuery,
 ) -> Result<Response, Error> {
     let (answer, headers) = shown(server, &request.params, query).await?;
-    let (mut rows, names) = rows(answer)?;
-    rows.retain(|row| !row.is_expired(server.unix_ms()));
-    let row = rows.pop().ok_or_else(missing)?;
+    let (row, names) = rows::only::<AclToken, A>(server, answer)?;
     if request.params.has("expanded") {
         return expanded(server, request, &row, &names, headers).await;
     }
@@ -285,7 +297,8 @@ async fn expanded<A: Api>(
 ) -> Result<Response, Error> {
     let mut all_roles: Vec<(Arc<AclRole>, Names)> = Vec::new();
     for id in &row.roles {
-        let (found, names) = roles::rows(now(server, AclQuery::Role(*id)).await?)?;
+        let (found, names) =
+            rows::rows::<AclRole, A>(server, now(server, AclQuery::Role(*id)).await?)?;
         all_roles.extend(found.into_iter().map(|role| (role, names.clone())));
     }
     let of_roles = all_roles.iter().flat_map(|(role, _)| &role.grants.policies);
@@ -300,7 +313,8 @@ async fn expanded<A: Api>(
     wanted.dedup();
     let mut all_policies: Vec<Arc<AclPolicy>> = Vec::new();
     for id in wanted {
-        all_policies.extend(policies::find(server, id).await?);
+        let found = now(server, AclQuery::Policy(id)).await?;
+        all_policies.extend(rows::rows::<AclPolicy, A>(server, found)?.0);
     }
     let view = Expanded {
         token: TokenView::of(row, names),
@@ -341,25 +355,19 @@ pub(super) async fn one<A: Api>(
             let now_ms = server.unix_ms();
             let end = sent.end(now_ms)?;
             let token = sent.into_token(server, end).await?;
-            for _ in 0..TRIES {
-                let (known, _) = find(server, AclQuery::Token(accessor)).await?;
-                let token = updated(&known, token.clone())?;
-                let written = write(server, &request, token, known.modify_index).await?;
-                if let Some(response) = written {
-                    return Ok(response);
-                }
-            }
-            Err(changed_again())
+            rows::replace(server, &request, accessor, |known| {
+                updated(known, token.clone())
+            })
+            .await
         }
         "DELETE" => {
-            let (known, _) = find(server, AclQuery::Token(accessor)).await?;
+            let (known, _) = rows::find::<AclToken, A>(server, accessor).await?;
             if known.secret == server.api().secret() {
                 return Err(Error::bad_request(
                     "Deletion of the request's authorization token is not permitted",
                 ));
             }
-            change(server, AclStep::DeleteTokens(vec![accessor])).await?;
-            Ok(server.json(&request.params, &true))
+            rows::delete(server, &request, AclStep::DeleteTokens(vec![accessor])).await
         }
         _ => show(server, &request, AclQuery::Token(accessor)).await,
     }
@@ -395,7 +403,7 @@ async fn clone<A: Api>(
         true => Body::default(),
         false => crate::http::json::decode(&body)?,
     };
-    let (known, _) = find(server, AclQuery::Token(accessor)).await?;
+    let (known, _) = rows::find::<AclToken, A>(server, accessor).await?;
     if !known.auth_method.is_empty() {
         return Err(Error::bad_request(
             "Cannot clone a token created from an auth method",
@@ -412,29 +420,6 @@ async fn clone<A: Api>(
         created_ms: server.unix_ms(),
         ..AclToken::clone(&known)
     };
-    let written = write(server, &request, token, 0).await?;
+    let written = rows::write(server, &request, token, 0).await?;
     written.ok_or_else(changed_again)
-}
-
-async fn find<A: Api>(
-    server: &Server<A>,
-    query: AclQuery,
-) -> Result<(Arc<AclToken>, Names), Error> {
-    let (mut rows, names) = rows(now(server, query).await?)?;
-    rows.retain(|row| !row.is_expired(server.unix_ms()));
-    Ok((rows.pop().ok_or_else(missing)?, names))
-}
-
-fn rows(answer: AclAnswer) -> Result<(Vec<Arc<AclToken>>, Names), Error> {
-    match answer {
-        AclAnswer::Tokens(rows, names) => Ok((rows, names)),
-        _ => Err(unexpected()),
-    }
-}
-
-fn missing() -> Error {
-    Error {
-        status: StatusCode::FORBIDDEN,
-        text: "token does not exist: ACL not found".into(),
-    }
 }
