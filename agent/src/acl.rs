@@ -5,8 +5,10 @@
 
 mod authorizer;
 mod commands;
+pub mod copies;
 mod holder;
 mod kinds;
+pub mod login;
 mod queries;
 mod resolver;
 mod rules;

@@ -8,14 +8,17 @@ mod cert;
 mod change;
 mod leaves;
 mod limit;
+pub mod secondary;
 pub mod settings;
+mod sign;
 pub mod spiffe;
 
-pub use cert::{Requested, Signed, check_brought, request, service_of, sign};
-pub use change::{Update, change, current, due, first, sign_with};
+pub use cert::check_brought;
+pub use change::{Update, change, change_of_secondary, current, due, first, sign_with};
 pub use leaves::{Leaf, Leaves, SharedLeaf, is_due, renewal};
 pub use limit::CsrLimit;
 pub use settings::Settings;
+pub use sign::{Place, Requested, Signed, Subject, request, request_of_agent, sign, subject_of};
 
 /// Why there is no certificate, or no change of the authority. The texts are shown as they are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +35,9 @@ pub enum Error {
     /// Another provider than the one that there is.
     #[error("unknown CA provider {0:?}: this version has the provider \"consul\"")]
     Provider(String),
+    /// Why a datacenter that has a primary has no authority, or not a new one.
+    #[error("{0}")]
+    Primary(String),
     /// Settings that cannot be.
     #[error("{0}")]
     Settings(String),

@@ -306,7 +306,7 @@ impl Client {
         }
     }
 
-    fn with_header(&self, name: &'static str, value: &str) -> Result<Self, Error> {
+    pub(crate) fn with_header(&self, name: &'static str, value: &str) -> Result<Self, Error> {
         let mut value = HeaderValue::from_str(value).map_err(|_| AddressError::Header { name })?;
         value.set_sensitive(true);
         let mut headers = self.inner.headers.clone();

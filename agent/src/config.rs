@@ -18,6 +18,7 @@ use crate::local::definition::Raw;
 use crate::state::ConfigEntry;
 
 mod acl;
+mod auto_encrypt;
 mod build;
 mod cidr;
 mod connect;
@@ -34,6 +35,8 @@ mod json;
 pub(crate) mod layer;
 pub mod machine;
 mod names;
+mod raft;
+mod rates;
 mod reload;
 mod services;
 #[cfg(test)]
@@ -44,6 +47,7 @@ pub(crate) mod unsupported;
 mod wan;
 
 pub use acl::{Acl, DownPolicy, Secret, Tokens};
+pub use auto_encrypt::AutoEncrypt;
 pub use build::{FlagSettings, Loaded, load};
 pub use cidr::Cidr;
 pub use connect::Connect;
@@ -52,6 +56,7 @@ pub use encrypt::GossipEncryption;
 pub use files::{Format, SourceFile};
 pub use gossip::GossipTimes;
 pub use machine::Machine;
+pub use rates::{CallLimit, Rates, RequestLimits, RequestMode};
 pub use reload::Diff;
 pub use tls::{Tls, TlsInterface, TlsVersion};
 pub use wan::Wan;
@@ -107,6 +112,8 @@ pub struct Config {
     pub https: Vec<HttpAddress>,
     /// How connections are protected. Applies live.
     pub tls: Tls,
+    /// Certificates of client agents that come by themselves.
+    pub auto_encrypt: AutoEncrypt,
     /// How DNS questions are answered.
     pub dns: Dns,
     /// Port numbers.
@@ -168,8 +175,10 @@ pub struct Config {
     pub discovery_max_stale: Duration,
     /// Shortest TTL of a session. Default 10s.
     pub session_ttl_min: Duration,
-    /// Bounds on what clients of the HTTP API may do. Block `limits`.
+    /// Bounds on what clients of the HTTP API may do, and on connections of other agents. Block `limits`.
     pub limits: Limits,
+    /// How many requests a second are answered, and made. Applies live.
+    pub rates: Rates,
     /// Whether `/v1/agent/metrics` speaks Prometheus' format. Key `telemetry.prometheus_retention_time`: any time above 0.
     /// Default false.
     pub prometheus: bool,
@@ -192,8 +201,8 @@ pub struct Config {
     pub check_settings: CheckSettings,
     /// The pool that the servers of all datacenters form.
     pub wan: Wan,
-    /// The datacenter whose config entries count everywhere: writes go there, and the others copy them. Default: the own
-    /// one.
+    /// The datacenter whose config entries count everywhere: writes go there, and the others copy them. The roots of the
+    /// mesh are its roots, too. Default: the own one.
     pub primary_datacenter: String,
     /// Whether answers about nodes of other datacenters show their `wan` address where they have one. Default false.
     pub translate_wan_addrs: bool,
@@ -342,6 +351,11 @@ pub struct Autopilot {
 pub struct Limits {
     /// Open connections from one IP address; more are answered with 429. 0 is no bound. Default 200.
     pub http_max_conns_per_client: u32,
+    /// Open connections to the server port from one IP address; more are closed. 0 is no bound. Default 100.
+    pub rpc_max_conns_per_client: u32,
+    /// How long whoever connects to the server port may take for TLS and for saying what the connection is for.
+    /// Default 5s.
+    pub rpc_handshake_timeout: Duration,
     /// Largest request body and KV value in bytes. 1 to 16777216. Default 524288.
     pub kv_max_value_size: usize,
     /// Largest body of a transaction in bytes; `kv_max_value_size` if that is more. 1 to 16777216. Default 524288.

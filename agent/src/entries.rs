@@ -12,6 +12,7 @@ pub mod intentions;
 mod kinds;
 pub mod rules;
 mod shape;
+pub mod topology;
 
 #[cfg(test)]
 mod tests;

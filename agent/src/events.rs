@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use regex_lite::Regex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::filter::pattern;
 use crate::gossip::UserEvent;
 
 /// How many events are kept. Consul's.
@@ -50,7 +50,7 @@ impl<'a> Filters<'a> {
             ("service", self.service),
             ("tag", self.tag),
         ] {
-            Regex::new(text).map_err(|error| format!("Invalid {what} filter: {error}"))?;
+            pattern(text).map_err(|error| format!("Invalid {what} filter: {error}"))?;
         }
         Ok(())
     }
@@ -62,7 +62,7 @@ impl<'a> Filters<'a> {
         services: impl IntoIterator<Item = (&'s str, &'s [String])>,
     ) -> bool {
         let matches =
-            |pattern: &str, text: &str| Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
+            |filter: &str, text: &str| pattern(filter).is_ok_and(|regex| regex.is_match(text));
         let has_tag =
             |tags: &[String]| self.tag.is_empty() || tags.iter().any(|tag| matches(self.tag, tag));
         let has_service = || {
@@ -199,6 +199,8 @@ mod tests {
         assert!(wrong("(", "", "").starts_with("Invalid node filter: "));
         assert!(wrong("", "(", "").starts_with("Invalid service filter: "));
         assert!(wrong("", "x", "(").starts_with("Invalid tag filter: "));
+        let large = wrong("((a{99}){99}){9}", "", "");
+        assert!(large.contains("size limit"), "{large}");
     }
 
     #[test]

@@ -12,10 +12,19 @@ pub mod schema;
 #[cfg(test)]
 mod tests;
 
-use regex_lite::Regex;
+use regex_lite::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use schema::Schema;
+
+/// Most memory that a regular expression may take, in bytes.
+const PATTERN_MAX: usize = 1 << 20;
+
+/// A regular expression of somebody else, here and in events and prepared queries: what is short to write may be large to
+/// keep. It takes time in proportion to the text that it is held against, whatever is in it.
+pub(crate) fn pattern(text: &str) -> Result<Regex, regex_lite::Error> {
+    RegexBuilder::new(text).size_limit(PATTERN_MAX).build()
+}
 
 /// Why an expression cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

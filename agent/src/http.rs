@@ -16,6 +16,8 @@ use futures::stream::BoxStream;
 use uuid::Uuid;
 
 use crate::acl::SharedHolder;
+use crate::acl::copies::Copying;
+use crate::acl::login::{LoggedIn, Login};
 use crate::ca::{SharedLeaf, Update};
 use crate::coordinate::Coordinate;
 use crate::events::Events;
@@ -182,6 +184,12 @@ pub trait Api: Send + Sync + Sized + 'static {
     /// See [`Node::set_ca_config`].
     fn set_ca_config(&self, update: Update)
     -> impl Future<Output = Result<bool, NodeError>> + Send;
+    /// See [`Node::copying`].
+    fn copying(&self) -> impl Future<Output = Result<Copying, NodeError>> + Send;
+    /// See [`Node::login`].
+    fn login(&self, login: Login) -> impl Future<Output = Result<LoggedIn, NodeError>> + Send;
+    /// See [`Node::logout`].
+    fn logout(&self) -> impl Future<Output = Result<(), NodeError>> + Send;
     /// See [`Node::leaf`].
     fn leaf(
         &self,
@@ -374,6 +382,18 @@ impl Api for Node {
         update: Update,
     ) -> impl Future<Output = Result<bool, NodeError>> + Send {
         Node::set_ca_config(self, update)
+    }
+
+    fn copying(&self) -> impl Future<Output = Result<Copying, NodeError>> + Send {
+        Node::copying(self)
+    }
+
+    fn login(&self, login: Login) -> impl Future<Output = Result<LoggedIn, NodeError>> + Send {
+        Node::login(self, login)
+    }
+
+    fn logout(&self) -> impl Future<Output = Result<(), NodeError>> + Send {
+        Node::logout(self)
     }
 
     fn leaf(

@@ -7,10 +7,13 @@ mod duties;
 pub mod peers;
 mod places;
 mod session_timers;
+mod timings;
 mod upkeep;
 
 pub use acl::{AclDuty, KNOWS_ACL};
 pub use catalog::own_row;
-pub use duties::{Duties, KNOWS_MESH};
+pub(crate) use duties::knows;
+pub use duties::{Duties, KNOWS_INTERMEDIATE, KNOWS_MESH};
 pub use places::PendingPlaces;
 pub use session_timers::SessionTimers;
+pub use timings::Timings;

@@ -10,6 +10,10 @@ use serde::Serialize;
 
 use crate::env::Clock;
 
+mod handles;
+
+pub use handles::{Counter, Timer};
+
 /// Length of a window.
 const WINDOW_MS: u64 = 10_000;
 /// Values kept of each sample for quantiles, where Prometheus is enabled; later ones replace the oldest.
@@ -171,21 +175,6 @@ impl State {
     }
 }
 
-/// A sample of durations that is recorded often: finding it once saves the look-up.
-#[derive(Clone)]
-pub struct Timer {
-    cell: Arc<Cell>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Timer {
-    /// Adds one duration, shown in milliseconds.
-    pub fn record(&self, took: Duration) {
-        let window = self.clock.unix_ms() / WINDOW_MS;
-        self.cell.record(window, took.as_secs_f64() * 1000.0);
-    }
-}
-
 impl Metrics {
     /// Nothing yet.
     pub fn new(clock: Arc<dyn Clock>, settings: Settings) -> Self {
@@ -240,6 +229,14 @@ impl Metrics {
     pub fn timer(&self, name: &str, labels: &[(&str, &str)]) -> Timer {
         Timer {
             cell: self.cell(Kind::Sample, name, labels),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// A counter of what happens often.
+    pub fn counter(&self, name: &str, labels: &[(&str, &str)]) -> Counter {
+        Counter {
+            cell: self.cell(Kind::Counter, name, labels),
             clock: self.clock.clone(),
         }
     }

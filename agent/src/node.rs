@@ -1,6 +1,7 @@
 //! A running node: starts and joins the tasks, owns shutdown, and is the handle that `http` works with.
 
 mod access;
+mod certify;
 mod connect;
 mod formation;
 mod gate;
@@ -11,8 +12,11 @@ mod keyring;
 mod leave;
 mod listen;
 mod local;
+mod login;
 mod member_metrics;
+mod own_certificate;
 mod places;
+mod rates;
 mod ready;
 pub(crate) mod remote_exec;
 mod replicate;
@@ -165,6 +169,18 @@ pub enum Error {
     /// The token does not allow it, or there is no such token. Nothing was done.
     #[error("{0}")]
     Denied(String),
+    /// This server answers no more requests of this kind for now (`limits.request_limits`). Nothing was done; another server
+    /// may do it.
+    #[error("rate limit exceeded, try again later or against a different server")]
+    RateExceeded,
+    /// The same, said by the leader of what nobody else can do.
+    #[error(
+        "rate limit exceeded for operation that can only be performed by the leader, try again later"
+    )]
+    LeaderRateExceeded,
+    /// This agent makes no more requests for now (`limits.rpc_rate`). Nothing was done.
+    #[error("RPC rate limit exceeded")]
+    CallRateExceeded,
 }
 
 /// How a node's life goes.
@@ -188,6 +204,8 @@ pub struct Node {
     elsewhere: Option<Arc<str>>,
     /// In whose name it asks.
     caller: access::Caller,
+    /// Whether its requests are not counted against this agent's limits: they were already, or are for the cluster itself.
+    uncounted: bool,
 }
 
 struct Inner {
@@ -209,8 +227,12 @@ struct Inner {
     /// What was said to everybody.
     events: Events,
     gate: gate::Gate,
+    /// How many requests a second are answered, and made.
+    rates: rates::Rates,
     /// Certificates of services that were asked for here.
     leaves: crate::ca::Leaves,
+    /// Why a client has no certificate of its own, where that comes by itself.
+    lacks_certificate: arc_swap::ArcSwapOption<String>,
     server: Option<Server>,
     /// Where a client last found the leader.
     leader_hint: std::sync::Mutex<Option<SocketAddr>>,
@@ -244,6 +266,12 @@ struct Server {
     guard: Option<access::Guard>,
     /// What the leader does for tokens.
     acl_duty: Arc<crate::leader::AclDuty>,
+    /// How long a leader's work takes.
+    timings: Arc<crate::leader::Timings>,
+    /// How copying of policies, roles and tokens goes, while it leads.
+    copying: std::sync::Mutex<crate::acl::copies::Copying>,
+    /// Those who want a token from an auth method, while it leads.
+    logins: login::Logins,
     /// Reads that it answers although it does not lead.
     read_indexes: Arc<route::ReadIndexes>,
 }

@@ -1,8 +1,9 @@
 //! What prepared queries mean: templates filled in, instances chosen. Pure.
 
-use regex_lite::{Captures, Regex};
+use regex_lite::Captures;
 
 use crate::duration;
+use crate::filter::pattern;
 use crate::state::{CheckStatus, PreparedQuery, Query, QueryFailover, ServiceHealth};
 
 /// The only kind of template.
@@ -45,7 +46,7 @@ pub fn render(query: &PreparedQuery, name: &str) -> Result<PreparedQuery, String
     }
     let regexp = match query.template.regexp.as_str() {
         "" => None,
-        text => Some(Regex::new(text).map_err(|error| format!("Bad Regexp: {error}"))?),
+        text => Some(pattern(text).map_err(|error| format!("Bad Regexp: {error}"))?),
     };
     let captures = regexp.as_ref().and_then(|regexp| regexp.captures(name));
     let names = Names {
@@ -256,6 +257,8 @@ mod tests {
         query.template.kind = "zz".into();
         assert_eq!(wrong(&query), "Bad Template.Type 'zz'");
         assert!(wrong(&template("a", "(", "web", &[])).starts_with("Bad Regexp: "));
+        let large = wrong(&template("a", "((a{99}){99}){9}", "web", &[]));
+        assert!(large.contains("size limit"), "{large}");
         for service in ["${", "${name.zz}", "${match(x)}", "${}"] {
             let text = wrong(&template("a", "", service, &[]));
             assert!(text.starts_with("Bad format '"), "{text}");

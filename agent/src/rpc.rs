@@ -37,6 +37,8 @@ pub enum Purpose {
     Append = 3,
     /// One snapshot: a header, chunks, one response.
     Snapshot = 4,
+    /// A client without a certificate asks for one: calls, of which few kinds are answered.
+    Certify = 5,
 }
 
 impl TryFrom<u8> for Purpose {
@@ -48,6 +50,7 @@ impl TryFrom<u8> for Purpose {
             2 => Ok(Purpose::Raft),
             3 => Ok(Purpose::Append),
             4 => Ok(Purpose::Snapshot),
+            5 => Ok(Purpose::Certify),
             other => Err(Error::Protocol(format!("unknown purpose {other}"))),
         }
     }

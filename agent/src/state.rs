@@ -23,6 +23,7 @@ mod catalog;
 mod command;
 mod coordinates;
 mod entries;
+mod graph;
 mod kv;
 mod lock_delay;
 mod mesh;
@@ -54,6 +55,7 @@ pub use command::{
 };
 pub use coordinates::NodePlace;
 pub use entries::{ConfigEntry, EntryStep};
+pub use graph::{Behind, GraphAnswer, GraphQuery, Side, Surroundings};
 pub use kv::KvEntry;
 pub use lock_delay::DelayedKey;
 pub use prepared::{
@@ -528,6 +530,7 @@ impl Tables {
             | Query::ExportedServices
             | Query::Merged(_)
             | Query::VirtualIp { .. } => self.mesh_answer(query),
+            Query::Graph(query) => self.graph_answer(query),
             Query::Places => Answer::Places(self.places.rows.values().cloned().collect()),
             Query::NodePlace { node } => {
                 Answer::Places(self.places.of(node).into_iter().cloned().collect())
@@ -566,6 +569,7 @@ impl Tables {
             | Query::ExportedServices
             | Query::Merged(_)
             | Query::VirtualIp { .. } => self.mesh_indexes(query),
+            Query::Graph(query) => self.graph_indexes(query),
             Query::CaRoots => self.ca.roots_indexes(),
             Query::CaConfig => self.ca.config_indexes(),
             Query::Acl(query) => self.acl.indexes(query),

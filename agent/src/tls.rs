@@ -19,6 +19,7 @@ use tokio_rustls::rustls::{ClientConfig, ServerConfig, client::verify_server_nam
 use crate::config;
 use crate::env::{BoxStream, Net};
 
+mod automatic;
 mod files;
 mod https;
 pub mod inspect;
@@ -33,7 +34,9 @@ pub use files::Error;
 pub use https::Https;
 pub use outgoing::ClientTls;
 
+use automatic::{Guests, Mesh, Own};
 use prefixed::{Prefixed, is_handshake};
+use setup::Shown;
 
 /// What protects the connections of an agent.
 pub struct Tls {
@@ -43,6 +46,25 @@ pub struct Tls {
     domain: String,
     /// Where servers of other datacenters are, as soon as somebody knows.
     datacenters: OnceLock<Box<FindDatacenter>>,
+    automatic: Automatic,
+}
+
+/// What comes by itself (`auto_encrypt`).
+#[derive(Default)]
+struct Automatic {
+    /// Of a client that asks for it: its certificate.
+    own: Option<Arc<Own>>,
+    /// Of a server that gives them: the roots of those that it gave.
+    mesh: Option<Arc<Mesh>>,
+}
+
+impl Automatic {
+    fn new(settings: &config::AutoEncrypt) -> Self {
+        Self {
+            own: settings.tls.then(Arc::default),
+            mesh: settings.allow_tls.then(Arc::default),
+        }
+    }
 }
 
 /// Finds the datacenter of a server by its address.
@@ -51,7 +73,11 @@ type FindDatacenter = dyn Fn(SocketAddr) -> Option<String> + Send + Sync;
 /// What is in force.
 struct Now {
     rpc_in: Option<Arc<ServerConfig>>,
+    /// Who looks at certificates there, where those of the mesh are taken too.
+    guests: Option<Arc<Guests>>,
     rpc_out: Option<Arc<ClientConfig>>,
+    /// How servers are asked for a certificate: without one.
+    asking: Option<Arc<ClientConfig>>,
     https: Option<Arc<ServerConfig>>,
     settings: config::Tls,
     digest: String,
@@ -65,6 +91,8 @@ pub struct Prepared(Now);
 pub enum Peer {
     /// Nobody knows: no TLS, or no certificate.
     Anybody,
+    /// Somebody without the certificate that `verify_incoming` demands, who may ask for one and for nothing else.
+    Applicant,
     /// Somebody with a certificate of our authorities.
     Known,
     /// The same, and its certificate says that it is a server of this datacenter.
@@ -80,12 +108,14 @@ impl Tls {
         let domain = config.domain.trim_end_matches('.').to_owned();
         let name = name_of(&config.datacenter, &domain);
         let server_name = ServerName::try_from(name.clone()).map_err(|_| Error::Name { name })?;
-        let now = Now::load(&config.tls)?;
+        let automatic = Automatic::new(&config.auto_encrypt);
+        let now = Now::load(&config.tls, &automatic)?;
         Ok(Self {
             now: ArcSwap::from_pointee(now),
             server_name,
             domain,
             datacenters: OnceLock::new(),
+            automatic,
         })
     }
 
@@ -94,7 +124,7 @@ impl Tls {
     /// # Errors
     /// As [`Tls::load`].
     pub fn prepare(&self, settings: &config::Tls) -> Result<Prepared, Error> {
-        Now::load(settings).map(Prepared)
+        Now::load(settings, &self.automatic).map(Prepared)
     }
 
     /// Says how servers of other datacenters are found by their address: their certificates have other names. Counts once.
@@ -124,6 +154,39 @@ impl Tls {
         Arc::new(outgoing::Outgoing::new(net, Arc::clone(self)))
     }
 
+    /// The network of connections on which a client asks for its certificate, and shows none.
+    pub fn asking(self: &Arc<Self>, net: Arc<dyn Net>) -> Arc<dyn Net> {
+        Arc::new(outgoing::Outgoing::asking(net, Arc::clone(self)))
+    }
+
+    /// Whether this client still waits for the certificate that comes by itself. Until then it talks to no server.
+    pub fn waits_for_certificate(&self) -> bool {
+        let own = self.automatic.own.as_ref();
+        own.is_some_and(|own| !own.is_there()) && !self.now.load().settings.rpc.has_certificate()
+    }
+
+    /// Takes a certificate, with what leads to a root, and its key, in PEM, for handshakes from now on.
+    ///
+    /// # Errors
+    /// When they cannot be used; the one of before stays.
+    pub fn set_own(&self, chain: &str, key: &str) -> Result<(), Error> {
+        match &self.automatic.own {
+            Some(own) => own.set(chain, key),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the roots of the mesh, in PEM: agents of this trust domain may connect with their certificates.
+    ///
+    /// # Errors
+    /// When they cannot be used; those of before stay.
+    pub fn set_mesh(&self, roots: &str, trust_domain: &str) -> Result<(), Error> {
+        match &self.automatic.mesh {
+            Some(mesh) => mesh.set(roots, trust_domain),
+            None => Ok(()),
+        }
+    }
+
     /// What a connection to the server port begins with: TLS or not, as far as it is allowed. The caller bounds its time.
     ///
     /// # Errors
@@ -143,11 +206,14 @@ impl Tls {
         }
         let secured = TlsAcceptor::from(Arc::clone(config)).accept(stream).await?;
         let peer = match secured.get_ref().1.peer_certificates() {
+            None | Some([]) if now.settings.rpc.verify_incoming => Peer::Applicant,
             None | Some([]) => Peer::Anybody,
-            Some([own, ..]) => {
+            Some(certs @ [own, ..]) => {
                 let named = ParsedCertificate::try_from(own)
                     .is_ok_and(|cert| verify_server_name(&cert, &self.server_name).is_ok());
-                if named { Peer::Server } else { Peer::Known }
+                let guests = now.guests.as_ref();
+                let is_server = named && guests.is_none_or(|guests| guests.is_of_files(certs));
+                if is_server { Peer::Server } else { Peer::Known }
             }
         };
         Ok((Box::new(secured), peer))
@@ -172,44 +238,58 @@ fn name_of(datacenter: &str, domain: &str) -> String {
 }
 
 impl Now {
-    fn load(settings: &config::Tls) -> Result<Self, Error> {
+    fn load(settings: &config::Tls, automatic: &Automatic) -> Result<Self, Error> {
+        let Automatic { own, mesh } = automatic;
         let by_name = settings.verify_server_hostname;
         // First: of files that change meanwhile it may tell what was, but never what is not in force yet.
         let digest = digest(&settings.rpc)?;
+        let rpc_in = setup::incoming(&settings.rpc, None, mesh.as_ref())?;
+        let https = setup::incoming(&settings.https, own.as_ref(), None)?;
+        let shown = own.as_ref().map_or(Shown::Files, Shown::Own);
+        let to_servers = |by_name, shown| setup::outgoing(&settings.rpc, by_name, shown);
         Ok(Self {
             digest,
-            rpc_in: setup::incoming(&settings.rpc)?,
+            guests: rpc_in.as_ref().and_then(|rpc| rpc.guests.clone()),
+            rpc_in: rpc_in.map(|rpc| rpc.config),
             rpc_out: match settings.rpc.verify_outgoing {
-                true => Some(setup::outgoing(&settings.rpc, by_name)?),
+                true => Some(to_servers(by_name, shown)?),
                 false => None,
             },
-            https: setup::incoming(&settings.https)?,
+            asking: match own {
+                Some(_) => Some(to_servers(true, Shown::Nothing)?),
+                None => None,
+            },
+            https: https.map(|https| https.config),
             settings: settings.clone(),
         })
     }
 }
 
+/// What [`Tls::digest`] is of an agent with these files, as text; absent: it has none.
+pub fn digest_of(authorities: Option<&str>, certificate: Option<&str>) -> String {
+    let parts = [authorities, certificate].into_iter().flatten();
+    let texts: Vec<&[u8]> = parts.map(str::as_bytes).collect();
+    sum(&texts)
+}
+
+fn sum(texts: &[&[u8]]) -> String {
+    use sha2::Digest as _;
+    if texts.is_empty() {
+        return String::new();
+    }
+    let mut sum = sha2::Sha256::new();
+    texts.iter().for_each(|text| sum.update(text));
+    let digits = sum.finalize();
+    digits.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// See [`Tls::digest`].
 fn digest(tls: &config::TlsInterface) -> Result<String, Error> {
-    use sha2::Digest as _;
-    let mut sum = sha2::Sha256::new();
-    let mut any = false;
-    let parts = [
-        ("certificates", &tls.ca_file),
-        ("certificates", &tls.cert_file),
-    ];
-    for (what, path) in parts {
-        if let Some(path) = path {
-            sum.update(files::read(what, path)?);
-            any = true;
-        }
-    }
-    if !any {
-        return Ok(String::new());
-    }
-    Ok(sum
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    let files = [&tls.ca_file, &tls.cert_file];
+    let files = files.into_iter().flatten();
+    let texts: Vec<_> = files
+        .map(|path| files::read("certificates", path))
+        .collect::<Result<_, _>>()?;
+    let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+    Ok(sum(&texts))
 }

@@ -3,7 +3,8 @@
 use super::{Access, Denied, Holder, Resource, kinds};
 use crate::state::{
     AclStep, Answer, Check, Command, Deregister, EntryStep, KvCommand, KvOp, KvRead, Node,
-    PreparedStep, Query, Register, RowVerb, Service, Store, TxnError, TxnOp, VirtualStep,
+    PreparedQuery, PreparedStep, Query, Register, RowVerb, Service, Store, TxnError, TxnOp,
+    VirtualStep,
 };
 
 use Access::{Read, Write};
@@ -137,14 +138,14 @@ impl Holder {
 
     /// Queries without a name belong to whoever knows their id.
     fn check_prepared(&self, store: &Store, step: &PreparedStep) -> Result<(), Denied> {
-        let need = |name: &str| match name {
-            "" => Ok(()),
-            name => self.need(Resource::Query, name, Write),
+        let need = |query: &PreparedQuery| match query.ruled_name() {
+            Some(name) => self.need(Resource::Query, name, Write),
+            None => Ok(()),
         };
         let id = match step {
-            PreparedStep::Create(query) => return need(&query.name),
+            PreparedStep::Create(query) => return need(query),
             PreparedStep::Update(query) => {
-                need(&query.name)?;
+                need(query)?;
                 query.id
             }
             PreparedStep::Delete(id) => *id,
@@ -153,7 +154,7 @@ impl Holder {
             id_or_name: id.to_string(),
         };
         match store.query(&query) {
-            Answer::PreparedQuery(Some(query)) if query.id == id => need(&query.name),
+            Answer::PreparedQuery(Some(query)) if query.id == id => need(&query),
             _ => Ok(()),
         }
     }

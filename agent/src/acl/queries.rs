@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::{Access, Denied, Holder, Resource, kinds};
 use crate::state::{
-    AclAnswer, AclQuery, AclToken, Answer, Check, Mergeable, PreparedQuery, Query, TxnResult,
+    AclAnswer, AclQuery, AclToken, Answer, Check, GraphAnswer, Mergeable, PreparedQuery, Query,
+    ServiceHealth, TxnResult,
 };
 
 use Access::{List, Read, Write};
@@ -28,6 +29,7 @@ impl Holder {
             Query::Entry { kind, name } => kinds::need(self, kind, name, Read),
             Query::Chain(asked) => self.need(Resource::Service, &asked.service, Read),
             Query::GatewayServices { gateway } => self.need(Resource::Service, gateway, Read),
+            Query::Graph(query) => self.need(Resource::Service, query.service(), Read),
             Query::ExportedServices => self.need(Resource::Mesh, "", Read),
             Query::Acl(query) => self.check_acl_query(query),
             Query::Noop
@@ -158,9 +160,7 @@ impl Holder {
                 {
                     return keep(rows, |_| false);
                 }
-                keep(rows, |row| {
-                    self.sees_instance(&row.node.node, &row.service.service)
-                })
+                self.keep_instances(rows)
             }
             Answer::Session(session) => {
                 keep_one(session, |row| self.may(Resource::Session, &row.node, Read))
@@ -192,6 +192,7 @@ impl Holder {
             Answer::GatewayServices(rows) => {
                 keep(rows, |row| self.may(Resource::Service, &row.service, Read))
             }
+            Answer::Graph(answer) => self.filter_graph(answer),
             Answer::VirtualIp(found) => match query {
                 Query::VirtualIp { service } => {
                     keep_one(found, |_| self.may(Resource::Service, service, Read))
@@ -217,6 +218,39 @@ impl Holder {
         }
     }
 
+    fn filter_graph(&self, answer: &mut GraphAnswer) -> bool {
+        match answer {
+            GraphAnswer::Topology(found) => {
+                let mut left = false;
+                for side in [&mut found.upstreams, &mut found.downstreams] {
+                    // One that routes only has no instance by which it would be left out.
+                    left |= keep(&mut side.links, |link| {
+                        self.may(Resource::Service, &link.name, Read)
+                    });
+                    left |= self.keep_instances(&mut side.instances);
+                }
+                left
+            }
+            GraphAnswer::Gateway(behind) => {
+                let mut left = keep(behind, |one| {
+                    self.may(Resource::Service, &one.service, Read)
+                });
+                behind.retain_mut(|one| {
+                    let some = self.keep_instances(&mut one.instances);
+                    left |= some;
+                    !(some && one.instances.is_empty())
+                });
+                left
+            }
+        }
+    }
+
+    fn keep_instances(&self, rows: &mut Vec<ServiceHealth>) -> bool {
+        keep(rows, |row| {
+            self.sees_instance(&row.node.node, &row.service.service)
+        })
+    }
+
     /// What a transaction shows.
     pub fn sees_result(&self, result: &TxnResult) -> bool {
         match result {
@@ -229,9 +263,9 @@ impl Holder {
 
     /// One without a name is for those who know its id, and for those who may do everything.
     fn sees_prepared(&self, query: &PreparedQuery) -> bool {
-        match query.name.as_str() {
-            "" => self.may(Resource::Acl, "", Write),
-            name => self.may(Resource::Query, name, Read),
+        match query.ruled_name() {
+            Some(name) => self.may(Resource::Query, name, Read),
+            None => self.may(Resource::Acl, "", Write),
         }
     }
 

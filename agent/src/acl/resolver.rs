@@ -97,11 +97,12 @@ fn named(secret: &str) -> &str {
 }
 
 fn not_found(acl: &Acl) -> Denied {
-    let text = match acl.bootstrapped() {
-        0 => {
+    // One that copies its tokens is never bootstrapped.
+    let text = match acl.bootstrapped() == 0 && acl.is_empty() {
+        true => {
             "ACL system must be bootstrapped before making any requests that require authorization: ACL not found"
         }
-        _ => "ACL not found",
+        false => "ACL not found",
     };
     Denied(text.to_owned())
 }

@@ -10,9 +10,11 @@ use crate::config;
 use crate::state::{
     AclGrants, AclPolicy, AclQuery, AclRole, AclStep, AclToken, Answer, Check, Command, Deregister,
     GLOBAL_MANAGEMENT, KvCommand, KvOp, KvRead, KvWrite, Node, NodeIdentity, Outcome,
-    PreparedQuery, Query, Register, RestoreStep, Service, ServiceIdentity, Session, Stamped, Store,
-    TxnOp,
+    PreparedQuery, PreparedStep, Query, Register, RestoreStep, Service, ServiceIdentity, Session,
+    Stamped, Store, TxnOp,
 };
+
+mod graph;
 
 const MANAGER: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -371,6 +373,33 @@ fn tokens_of_prepared_queries_are_for_managers() {
     };
     assert_eq!(shown("query_prefix \"\" { policy = \"read\" }"), "<hidden>");
     assert_eq!(shown("acl = \"write\""), "secret");
+}
+
+#[test]
+fn a_template_without_a_prefix_is_about_every_name() {
+    let query = |kind: &str| {
+        let mut query = PreparedQuery::default();
+        kind.clone_into(&mut query.template.kind);
+        query
+    };
+    let creates = |rules: &str, kind: &str| {
+        let step = PreparedStep::Create(Box::new(query(kind)));
+        let command = Command::Prepared(step);
+        holder(rules).check_command(&store(), &command).is_ok()
+    };
+    let sees = |rules: &str, kind: &str| {
+        let mut answer = Answer::PreparedQueries(vec![Arc::new(query(kind))]);
+        !holder(rules).filter(&Query::PreparedQueries, &mut answer)
+    };
+    let (none, some) = ("", "query \"a\" { policy = \"write\" }");
+    let all = "query_prefix \"\" { policy = \"write\" }";
+    for rules in [none, some] {
+        assert!(creates(rules, "") && !creates(rules, "name_prefix_match"));
+        assert!(!sees(rules, "") && !sees(rules, "name_prefix_match"));
+    }
+    assert!(creates(all, "name_prefix_match") && sees(all, "name_prefix_match"));
+    // One without a name is in nobody's list but a manager's.
+    assert!(!sees(all, "") && sees("acl = \"write\"", ""));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! What is wrong with a change of who may do what, whatever the state is. Pure.
 
-use serde_json::{Map, Value};
-
+use super::login::{Pattern, Settings};
 use super::{Rules, is_name, template};
 use crate::filter::Filter;
 use crate::filter::schema::Schema;
@@ -121,15 +120,6 @@ fn check_grants(grants: &AclGrants) -> Result<(), String> {
     Ok(())
 }
 
-/// Keys of an auth method's settings without which it cannot work.
-fn needed(kind: &str) -> Option<&'static [&'static str]> {
-    match kind {
-        "kubernetes" => Some(&["Host", "CACert", "ServiceAccountJWT"]),
-        "jwt" => Some(&[]),
-        _ => None,
-    }
-}
-
 fn check_method(method: &AclMethod) -> Result<(), String> {
     if method.name.is_empty() {
         return Err("Invalid Auth Method: no Name is set".to_owned());
@@ -139,44 +129,28 @@ fn check_method(method: &AclMethod) -> Result<(), String> {
             "Invalid Auth Method: invalid Name. Only alphanumeric characters, '-' and '_' are allowed, at most {NAME_MAX}"
         ));
     }
-    let kind = &method.kind;
-    let Some(needed) = needed(kind) else {
-        return Err(format!(
-            "Invalid Auth Method: Type should be one of: [jwt kubernetes]; this version has no {kind:?}"
-        ));
-    };
     if !matches!(method.token_locality.as_str(), "local" | "global") {
         return Err(format!(
             "Invalid Auth Method: TokenLocality {:?} should be one of 'local' or 'global'",
             method.token_locality
         ));
     }
-    let config: Map<String, Value> = serde_json::from_str(&method.config)
-        .map_err(|error| format!("Invalid Auth Method: Config: {error}"))?;
-    let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or("");
-    if let Some(missing) = needed.iter().find(|key| text(key).is_empty()) {
-        return Err(format!("Invalid Auth Method: Config.{missing} is required"));
+    if (1..LIFE_MIN_MS).contains(&method.max_ttl_ms) {
+        return Err(
+            "Invalid Auth Method: MaxTokenTTL is 0 for tokens without end, or at least 1m0s"
+                .to_owned(),
+        );
     }
-    if kind == "jwt" {
-        let list = |key: &str| config.get(key).and_then(Value::as_array);
-        let keys = list("JWTValidationPubKeys").is_some_and(|keys| !keys.is_empty());
-        let sources = [
-            keys,
-            !text("JWKSURL").is_empty(),
-            !text("OIDCDiscoveryURL").is_empty(),
-        ];
-        if sources.into_iter().filter(|given| *given).count() != 1 {
-            return Err(
-                "Invalid Auth Method: exactly one of 'JWTValidationPubKeys', 'JWKSURL', or 'OIDCDiscoveryURL' must be set for type \"jwt\""
-                    .to_owned(),
-            );
-        }
+    match Settings::of(method) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(format!("Invalid Auth Method: {why}")),
     }
-    Ok(())
 }
 
 fn check_rule(rule: &AclBindingRule) -> Result<(), String> {
-    let wrong = |why: String| Err(format!("Invalid Binding Rule: {why}"));
+    fn wrong<T>(why: String) -> Result<T, String> {
+        Err(format!("Invalid Binding Rule: {why}"))
+    }
     if rule.auth_method.is_empty() {
         return wrong("no AuthMethod is set".to_owned());
     }
@@ -203,16 +177,14 @@ fn check_rule(rule: &AclBindingRule) -> Result<(), String> {
     if rule.bind_name.is_empty() {
         return wrong("no BindName is set".to_owned());
     }
+    for text in rule.bind_vars.values() {
+        Pattern::parse(text).or_else(|why| wrong(format!("BindVars: {why}")))?;
+    }
     // What is put in place of a variable may be anything; what is around it must be of a name.
-    let rest = rule
-        .bind_name
-        .split("${")
-        .map(|part| match part.split_once('}') {
-            Some((_, behind)) => behind,
-            None => part,
-        });
+    let name = Pattern::parse(&rule.bind_name);
+    let name = name.or_else(|why| wrong(format!("BindName: {why}")))?;
     let good = |part: &str| part.chars().all(|c| is_name(&c.to_string()) || c == '/');
-    match rest.into_iter().all(good) {
+    match name.texts().all(good) {
         true => Ok(()),
         false => wrong(format!("BindName {:?} is no name", rule.bind_name)),
     }

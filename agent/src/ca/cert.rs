@@ -1,30 +1,28 @@
-//! Making certificates: roots, roots signed by the ones before, requests, and what answers those.
+//! Certificates of authorities: roots, and roots signed by the ones before.
 
 use std::time::Duration;
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    PublicKeyData as _, SanType, SignatureAlgorithm, SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SignatureAlgorithm,
+    SubjectPublicKeyInfo,
 };
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{
-    CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer,
-};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use uuid::Uuid;
 use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Name;
 
 use super::settings::{KeyKind, Settings};
+use super::sign::Signer;
 use super::{Error, spiffe};
 use crate::state::CaRoot;
 
 /// How long before now a certificate begins to be good: clocks differ. Consul's.
-const DRIFT_MS: u64 = 60_000;
+pub(super) const DRIFT_MS: u64 = 60_000;
 
 /// What a certificate is made with, beside who asks for it.
 #[derive(Debug, Clone, Copy)]
@@ -37,20 +35,20 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// A positive number of 63 bits, which every reader of certificates takes.
-    fn serial(self) -> u64 {
+    pub(super) fn serial(self) -> u64 {
         (self.serial >> 1).max(1)
     }
 
-    fn begin_ms(self) -> u64 {
+    pub(super) fn begin_ms(self) -> u64 {
         whole_seconds(self.now_ms.saturating_sub(DRIFT_MS))
     }
 
-    fn end_ms(self, life: Duration) -> u64 {
+    pub(super) fn end_ms(self, life: Duration) -> u64 {
         let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
         whole_seconds(self.now_ms.saturating_add(life).min(END_OF_TIME_MS))
     }
 
-    fn params(self, begin_ms: u64, end_ms: u64) -> CertificateParams {
+    pub(super) fn params(self, begin_ms: u64, end_ms: u64) -> CertificateParams {
         let at = |ms| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(ms);
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -139,7 +137,7 @@ fn make_root(
     Ok(params.self_signed(key)?.pem())
 }
 
-const SIGNS: [KeyUsagePurpose; 3] = [
+pub(super) const SIGNS: [KeyUsagePurpose; 3] = [
     KeyUsagePurpose::KeyCertSign,
     KeyUsagePurpose::CrlSign,
     KeyUsagePurpose::DigitalSignature,
@@ -196,139 +194,20 @@ pub(super) fn cross_sign(
     let id = key_id(&cert).unwrap_or_default().to_vec();
     params.key_identifier_method = KeyIdMethod::PreSpecified(id);
     let key = SubjectPublicKeyInfo::from_der(cert.public_key().raw)?;
-    let issuer =
-        Issuer::from_ca_cert_der(&read_cert(&old.root_cert)?, read_key(&old.signing_key)?)?;
-    Ok(params.signed_by(&key, &issuer)?.pem())
-}
-
-/// A key with the request to certify it.
-pub struct Requested {
-    /// PEM; it stays where it was made.
-    pub private_key: String,
-    /// The request (PKCS #10, DER).
-    pub csr: Vec<u8>,
-}
-
-/// Makes a key, of the same kind as that of the root, and a request for a certificate with this name.
-///
-/// # Errors
-/// When the name cannot stand in a certificate.
-pub fn request(name: &str, root: &CaRoot) -> Result<Requested, Error> {
-    let kind = match (root.private_key_type.as_str(), root.private_key_bits) {
-        ("ec", 384) => KeyKind::P384,
-        _ => KeyKind::P256,
-    };
-    let key = KeyPair::generate_for(algorithm(kind))?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.subject_alt_names = vec![uri(name)?];
-    Ok(Requested {
-        csr: params.serialize_request(&key)?.der().to_vec(),
-        private_key: key.serialize_pem(),
-    })
-}
-
-/// A certificate of a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signed {
-    /// In hexadecimal with colons.
-    pub serial_number: String,
-    /// PEM, and behind it what leads from it to a root.
-    pub cert: String,
-    /// Whose it is.
-    pub uri: String,
-    /// Milliseconds since the Unix epoch.
-    pub valid_after_ms: u64,
-    /// Likewise.
-    pub valid_before_ms: u64,
-    /// Which root signed it.
-    pub root_id: String,
-    /// The state's index when it was signed.
-    pub index: u64,
-}
-
-/// Answers a request from the active root. `now_ms` is the time, `serial` random.
-///
-/// # Errors
-/// [`Error::Request`] when it asks for what is not given: another name than one of a service of this datacenter.
-pub fn sign(
-    csr: &[u8],
-    root: &CaRoot,
-    trust_domain: &str,
-    datacenter: &str,
-    ttl: Duration,
-    (now_ms, serial): (u64, u64),
-) -> Result<Signed, Error> {
-    let refuse = |why: String| Err(Error::Request(why));
-    let csr = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
-        .map_err(|error| Error::Request(format!("invalid CSR: {error}")))?;
-    let [SanType::URI(name)] = &csr.params.subject_alt_names[..] else {
-        return refuse("CSR must name one URI, and nothing else".to_owned());
-    };
-    let name = name.as_str();
-    let Some(spiffe::Id::Service(id)) = spiffe::parse(name) else {
-        return refuse("SPIFFE ID in CSR must be a service ID".to_owned());
-    };
-    if !id.host.eq_ignore_ascii_case(trust_domain) {
-        let host = &id.host;
-        return refuse(format!(
-            "SPIFFE ID in CSR from a different trust domain: {host}, we are {trust_domain}"
+    let signer = Signer::of(old)?;
+    if !signer.is_root {
+        return Err(Error::Make(
+            "its key is with the primary datacenter".to_owned(),
         ));
     }
-    if id.datacenter != datacenter {
-        let other = &id.datacenter;
-        return refuse(format!(
-            "SPIFFE ID in CSR from a different datacenter: {other}, we are {datacenter}"
-        ));
-    }
-    let stamp = Stamp { now_ms, serial };
-    let (begin, end) = (stamp.begin_ms(), stamp.end_ms(ttl).min(root.not_after_ms));
-    let mut params = stamp.params(begin, end);
-    params.subject_alt_names = vec![uri(name)?];
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![
-        KeyUsagePurpose::DigitalSignature,
-        KeyUsagePurpose::KeyEncipherment,
-        KeyUsagePurpose::DataEncipherment,
-        KeyUsagePurpose::KeyAgreement,
-    ];
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ClientAuth,
-        ExtendedKeyUsagePurpose::ServerAuth,
-    ];
-    let issuer =
-        Issuer::from_ca_cert_der(&read_cert(&root.root_cert)?, read_key(&root.signing_key)?)?;
-    let mut cert = params.signed_by(&csr.public_key, &issuer)?.pem();
-    cert.extend(root.intermediate_certs.iter().map(String::as_str));
-    Ok(Signed {
-        serial_number: colons(&stamp.serial().to_be_bytes()),
-        cert,
-        uri: name.to_owned(),
-        valid_after_ms: begin,
-        valid_before_ms: end,
-        root_id: root.id.clone(),
-        index: 0,
-    })
+    Ok(params.signed_by(&key, &signer.issuer)?.pem())
 }
 
-/// The service that a request for a certificate names; `None` when it would be refused.
-pub fn service_of(csr: &[u8]) -> Option<String> {
-    let csr = CertificateSigningRequestDer::from(csr);
-    let csr = CertificateSigningRequestParams::from_der(&csr).ok()?;
-    let [SanType::URI(name)] = &csr.params.subject_alt_names[..] else {
-        return None;
-    };
-    match spiffe::parse(name.as_str())? {
-        spiffe::Id::Service(id) => Some(id.service),
-        _ => None,
-    }
-}
-
-fn uri(text: &str) -> Result<SanType, Error> {
+pub(super) fn uri(text: &str) -> Result<SanType, Error> {
     Ok(SanType::URI(Ia5String::try_from(text)?))
 }
 
-fn algorithm(kind: KeyKind) -> &'static SignatureAlgorithm {
+pub(super) fn algorithm(kind: KeyKind) -> &'static SignatureAlgorithm {
     match kind {
         KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
         KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
@@ -336,7 +215,7 @@ fn algorithm(kind: KeyKind) -> &'static SignatureAlgorithm {
 }
 
 /// Consul's words for a key, and its length.
-fn kind_of(key: &KeyPair) -> (&'static str, u32) {
+pub(super) fn kind_of(key: &KeyPair) -> (&'static str, u32) {
     match key.algorithm() {
         alg if *alg == rcgen::PKCS_ECDSA_P256_SHA256 => ("ec", 256),
         alg if *alg == rcgen::PKCS_ECDSA_P384_SHA384 => ("ec", 384),
@@ -349,8 +228,16 @@ fn kind_of(key: &KeyPair) -> (&'static str, u32) {
     }
 }
 
+/// The same of a key that is made here.
+pub(super) fn kind_of_new(kind: KeyKind) -> (&'static str, u32) {
+    match kind {
+        KeyKind::P256 => ("ec", 256),
+        KeyKind::P384 => ("ec", 384),
+    }
+}
+
 /// Reads a private key: PKCS #8, or what OpenSSL writes of EC and RSA keys by default.
-fn read_key(pem: &str) -> Result<KeyPair, Error> {
+pub(super) fn read_key(pem: &str) -> Result<KeyPair, Error> {
     let refuse = || {
         Error::Settings(
             "PrivateKey: not a key in PEM (PKCS #8, EC or RSA) of a kind that this version can sign with"
@@ -405,19 +292,19 @@ fn element(tag: u8, value: &[u8]) -> Vec<u8> {
     der
 }
 
-fn read_cert(pem: &str) -> Result<CertificateDer<'static>, Error> {
+pub(super) fn read_cert(pem: &str) -> Result<CertificateDer<'static>, Error> {
     CertificateDer::from_pem_slice(pem.as_bytes())
         .map_err(|_| Error::Settings("RootCert: not a certificate in PEM".to_owned()))
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Error> {
+pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Error> {
     match x509_parser::parse_x509_certificate(der) {
         Ok(([], cert)) => Ok(cert),
         _ => Err(Error::Settings("RootCert: not a certificate".to_owned())),
     }
 }
 
-fn key_id<'a>(cert: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
+pub(super) fn key_id<'a>(cert: &'a X509Certificate<'_>) -> Option<&'a [u8]> {
     use x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier;
     cert.iter_extensions()
         .find_map(|extension| match extension.parsed_extension() {
@@ -445,7 +332,7 @@ fn name(of: &X509Name<'_>) -> Result<DistinguishedName, Error> {
     Ok(name)
 }
 
-fn colons(bytes: &[u8]) -> String {
+pub(super) fn colons(bytes: &[u8]) -> String {
     let bytes: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     bytes.join(":")
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::cert::{self, Signed, Stamp};
+use super::cert::{self, Stamp};
 use super::settings::{self, Given, PROVIDER, Settings};
+use super::sign::{self, Place, Signed};
 use super::{Error, spiffe};
 use crate::env::Random;
 use crate::state::{CaConfig, CaRoot, CaStep, Store};
@@ -57,18 +58,10 @@ pub fn change(
     now_ms: u64,
     random: &dyn Random,
 ) -> Result<Option<(CaStep, Vec<String>)>, Error> {
-    if update.provider != PROVIDER {
-        return Err(Error::Provider(update.provider.clone()));
-    }
-    let old = store.ca_config().ok_or(Error::Uninitialized)?;
-    if update.cas.is_some_and(|cas| cas != old.modify_index) {
+    let Some((old, given)) = read(store, update)? else {
         return Ok(None);
-    }
-    let known = current(store)?;
-    let config = serde_json::from_str(&update.config)
-        .map_err(|error| Error::Settings(format!("error decoding config: {error}")))?;
-    let given = settings::read(&config, &old.private_key).map_err(Error::Settings)?;
-    let roots = match same_root(&known, &given.settings) {
+    };
+    let roots = match same_root(&current(store)?, &given.settings) {
         true => rows(store),
         false => rotate(
             store,
@@ -85,6 +78,47 @@ pub fn change(
         cas: store.ca_index(),
     };
     Ok(Some((step, given.without_effect)))
+}
+
+/// The same where the roots are the primary datacenter's. What the settings say of keys counts for the next intermediate
+/// certificate.
+///
+/// # Errors
+/// When it cannot be; nothing is to change then.
+pub fn change_of_secondary(
+    store: &Store,
+    update: &Update,
+) -> Result<Option<(CaStep, Vec<String>)>, Error> {
+    let Some((old, given)) = read(store, update)? else {
+        return Ok(None);
+    };
+    if !given.settings.private_key.is_empty() {
+        return Err(Error::Settings(
+            "PrivateKey and RootCert: the root is the primary datacenter's, and is changed there"
+                .to_owned(),
+        ));
+    }
+    let step = CaStep::Set {
+        config: Box::new(row(&given, old.cluster_id)?),
+        roots: rows(store),
+        cas: store.ca_index(),
+    };
+    Ok(Some((step, given.without_effect)))
+}
+
+/// The configuration that there is, and the one that is to be; `None` when it is not the one that was to be changed.
+fn read<'a>(store: &'a Store, update: &Update) -> Result<Option<(&'a CaConfig, Given)>, Error> {
+    if update.provider != PROVIDER {
+        return Err(Error::Provider(update.provider.clone()));
+    }
+    let old = store.ca_config().ok_or(Error::Uninitialized)?;
+    if update.cas.is_some_and(|cas| cas != old.modify_index) {
+        return Ok(None);
+    }
+    let config = serde_json::from_str(&update.config)
+        .map_err(|error| Error::Settings(format!("error decoding config: {error}")))?;
+    let given = settings::read(&config, &old.private_key).map_err(Error::Settings)?;
+    Ok(Some((old, given)))
 }
 
 /// The step that is due by itself: roots end that no certificate in use was signed by.
@@ -115,7 +149,7 @@ pub fn due(store: &Store, now_ms: u64) -> Option<CaStep> {
 }
 
 /// Whether nobody can have a certificate of a root any more: twice the time for which one is good, as in Consul.
-fn is_over(root: &CaRoot, leaf_ttl: Duration, now_ms: u64) -> bool {
+pub(super) fn is_over(root: &CaRoot, leaf_ttl: Duration, now_ms: u64) -> bool {
     let ttl = u64::try_from(leaf_ttl.as_millis()).unwrap_or(u64::MAX);
     let out = root.rotated_out_at_ms.filter(|_| !root.active);
     out.is_some_and(|out| now_ms > out.saturating_add(ttl.saturating_mul(2)))
@@ -129,14 +163,14 @@ pub fn sign_with(
     store: &Store,
     settings: &Settings,
     csr: &[u8],
-    datacenter: &str,
+    place: Place<'_>,
     by: (u64, u64),
 ) -> Result<Signed, Error> {
     let config = store.ca_config().ok_or(Error::Uninitialized)?;
     let active = store.ca_roots().iter().find(|root| root.active);
     let active = active.ok_or(Error::Uninitialized)?;
     let domain = spiffe::trust_domain(config.cluster_id);
-    let signed = cert::sign(csr, active, &domain, datacenter, settings.leaf_ttl, by)?;
+    let signed = sign::sign(csr, active, &domain, place, settings.leaf_ttl, by)?;
     Ok(Signed {
         index: store.last_index(),
         ..signed
@@ -212,7 +246,7 @@ fn rows(store: &Store) -> Vec<CaRoot> {
     rows.map(|root: &Arc<CaRoot>| CaRoot::clone(root)).collect()
 }
 
-fn row(given: &Given, cluster_id: Uuid) -> Result<CaConfig, Error> {
+pub(super) fn row(given: &Given, cluster_id: Uuid) -> Result<CaConfig, Error> {
     let config = serde_json::to_string(&given.shown);
     Ok(CaConfig {
         cluster_id,

@@ -39,8 +39,8 @@ const NAMES: [&str; 11] = [
 pub struct Settings {
     /// How long a service's certificate is good. `LeafCertTTL`, 1h to 8760h. Default 72h.
     pub leaf_ttl: Duration,
-    /// `IntermediateCertTTL`: checked and shown, at least 3h and three times `LeafCertTTL`. Default 8760h. Means nothing,
-    /// for roots sign services' certificates themselves, as in Consul's primary datacenter.
+    /// How long what vouches for the authority of another datacenter is good, in the primary one, whose root signs its own
+    /// services' certificates itself. `IntermediateCertTTL`, at least 3h and three times `LeafCertTTL`. Default 8760h.
     pub intermediate_ttl: Duration,
     /// How long a root that is made here is good. `RootCertTTL`, above `IntermediateCertTTL`. Default 87600h.
     pub root_ttl: Duration,

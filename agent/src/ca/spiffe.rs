@@ -18,12 +18,25 @@ pub struct ServiceId {
     pub service: String,
 }
 
+/// The name of an agent that is no server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentId {
+    /// The trust domain.
+    pub host: String,
+    /// Where it runs.
+    pub datacenter: String,
+    /// Its node's name.
+    pub agent: String,
+}
+
 /// A name of one of the forms that Consul gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Id {
     /// `spiffe://HOST/ns/NAMESPACE/dc/DATACENTER/svc/SERVICE`
     Service(ServiceId),
-    /// Of an agent, a server, a gateway or a certificate authority.
+    /// `spiffe://HOST/agent/client/dc/DATACENTER/id/NODE`
+    Agent(AgentId),
+    /// Of a server, a gateway or a certificate authority.
     Other,
 }
 
@@ -41,6 +54,12 @@ pub fn of_authority(cluster_id: Uuid) -> String {
 pub fn of_service(trust_domain: &str, datacenter: &str, service: &str) -> String {
     let (datacenter, service) = (escape(datacenter), escape(service));
     format!("spiffe://{trust_domain}/ns/default/dc/{datacenter}/svc/{service}")
+}
+
+/// The name of an agent.
+pub fn of_agent(trust_domain: &str, datacenter: &str, node: &str) -> String {
+    let (datacenter, node) = (escape(datacenter), escape(node));
+    format!("spiffe://{trust_domain}/agent/client/dc/{datacenter}/id/{node}")
 }
 
 /// Reads a name; `None` for one that has no such form.
@@ -68,9 +87,12 @@ pub fn parse(text: &str) -> Option<Id> {
             datacenter: unescape(datacenter)?,
             service: unescape(service)?,
         }),
-        ["agent", "client", "dc", _, "id", _]
-        | ["agent", "server", "dc", _]
-        | ["gateway", "mesh", "dc", _] => Id::Other,
+        ["agent", "client", "dc", datacenter, "id", agent] => Id::Agent(AgentId {
+            host: host.to_owned(),
+            datacenter: unescape(datacenter)?,
+            agent: unescape(agent)?,
+        }),
+        ["agent", "server", "dc", _] | ["gateway", "mesh", "dc", _] => Id::Other,
         [] if host.split_once('.').is_some_and(|(id, _)| !id.is_empty()) => Id::Other,
         _ => return None,
     };
@@ -141,10 +163,21 @@ mod tests {
     }
 
     #[test]
+    fn names_of_agents_are_read_and_written() {
+        let text = of_agent("d.consul", "dc1", "a b");
+        assert_eq!(text, "spiffe://d.consul/agent/client/dc/dc1/id/a%20b");
+        let id = AgentId {
+            host: "d.consul".into(),
+            datacenter: "dc1".into(),
+            agent: "a b".into(),
+        };
+        assert_eq!(parse(&text), Some(Id::Agent(id)));
+    }
+
+    #[test]
     fn other_names_are_known_and_anything_else_is_none() {
         for other in [
             "spiffe://11111111-2222-3333-4444-555555555555.consul",
-            "spiffe://d.consul/agent/client/dc/dc1/id/n",
             "spiffe://d.consul/agent/server/dc/dc1",
             "spiffe://d.consul/gateway/mesh/dc/dc1",
         ] {

@@ -12,8 +12,14 @@ use super::*;
 use crate::env::SeededRandom;
 use crate::state::{CaRoot, CaStep, Command, Outcome, Stamped, Store};
 
+mod secondary;
+
 const NOW: u64 = 1_800_000_000_000;
 const HOUR_MS: u64 = 3_600_000;
+const PLACE: Place<'_> = Place {
+    datacenter: "dc1",
+    domain: "consul",
+};
 const TTL: Duration = Duration::from_secs(72 * 3600);
 
 struct Bed {
@@ -64,7 +70,7 @@ impl Bed {
         let root = self.root();
         let domain = spiffe::trust_domain(Uuid::from_u128(5));
         let requested = request(&spiffe::of_service(&domain, "dc1", service), &root).unwrap();
-        sign(&requested.csr, &root, &domain, "dc1", TTL, (now, 7)).unwrap()
+        sign(&requested.csr, &root, &domain, PLACE, TTL, (now, 7)).unwrap()
     }
 }
 
@@ -127,7 +133,7 @@ fn requests_for_other_names_are_refused() {
     let domain = spiffe::trust_domain(Uuid::from_u128(5));
     let ask = |name: &str| {
         let csr = request(name, &root).unwrap().csr;
-        match sign(&csr, &root, &domain, "dc1", TTL, (NOW, 7)) {
+        match sign(&csr, &root, &domain, PLACE, TTL, (NOW, 7)) {
             Err(Error::Request(why)) => why,
             other => panic!("{name}: {other:?}"),
         }
@@ -136,17 +142,61 @@ fn requests_for_other_names_are_refused() {
         ask(&spiffe::of_service("other.consul", "dc1", "web")).contains("different trust domain")
     );
     assert!(ask(&spiffe::of_service(&domain, "dc2", "web")).contains("different datacenter"));
-    assert!(ask("spiffe://x.consul/agent/server/dc/dc1").contains("must be a service ID"));
-    assert!(ask("https://example.org/").contains("must be a service ID"));
+    assert!(ask("spiffe://x.consul/agent/server/dc/dc1").contains("must be a service or agent ID"));
+    assert!(ask("https://example.org/").contains("must be a service or agent ID"));
     let mut csr = request(&spiffe::of_service(&domain, "dc1", "web"), &root)
         .unwrap()
         .csr;
-    let signed = |csr: &[u8]| sign(csr, &root, &domain, "dc1", TTL, (NOW, 7));
+    let signed = |csr: &[u8]| sign(csr, &root, &domain, PLACE, TTL, (NOW, 7));
     assert!(signed(&csr).is_ok());
     // Signed by somebody else than the owner of the key.
     *csr.last_mut().unwrap() ^= 1;
     assert!(matches!(signed(&csr), Err(Error::Request(why)) if why.starts_with("invalid CSR")));
     assert!(signed(b"no request").is_err());
+}
+
+#[test]
+fn an_agent_is_known_by_its_id_and_by_names_that_are_no_servers() {
+    let bed = Bed::new(json!({}));
+    let root = bed.root();
+    let domain = spiffe::trust_domain(Uuid::from_u128(5));
+    let id = spiffe::of_agent(&domain, "dc1", "D");
+    let ask = |dns: &[&str]| {
+        let dns: Vec<String> = dns.iter().map(|&name| name.to_owned()).collect();
+        let ips = [[10, 0, 0, 1].into()];
+        let csr = request_of_agent(&id, &dns, &ips, &root).unwrap().csr;
+        assert_eq!(subject_of(&csr), Some(Subject::Agent("D".into())));
+        sign(&csr, &root, &domain, PLACE, TTL, (NOW, 7))
+    };
+    let signed = ask(&["localhost", "client.dc1.consul"]).unwrap();
+    assert_eq!(signed.uri, id);
+    assert_eq!(verify(&signed.cert, &[&root.root_cert], NOW), Ok(()));
+    let der = CertificateDer::from_pem_slice(signed.cert.as_bytes()).unwrap();
+    let cert = EndEntityCert::try_from(&der).unwrap();
+    for name in ["localhost", "client.dc1.consul", "10.0.0.1"] {
+        let name = tokio_rustls::rustls::pki_types::ServerName::try_from(name).unwrap();
+        assert_eq!(cert.verify_is_valid_for_subject_name(&name), Ok(()));
+    }
+    let refused = ask(&["localhost", "server.dc1.consul"]).unwrap_err();
+    assert!(
+        refused.to_string().contains("which is a server's"),
+        "{refused}"
+    );
+    let many: Vec<String> = (0..70).map(|n| format!("n{n}.example")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let refused = ask(&many).unwrap_err().to_string();
+    assert!(refused.contains("no more than 64"), "{refused}");
+    // A service has one name.
+    let web = spiffe::of_service(&domain, "dc1", "web");
+    let csr = request_of_agent(&web, &["localhost".into()], &[], &root)
+        .unwrap()
+        .csr;
+    assert_eq!(subject_of(&csr), None);
+    let refused = sign(&csr, &root, &domain, PLACE, TTL, (NOW, 7)).unwrap_err();
+    assert!(
+        refused.to_string().contains("and nothing else"),
+        "{refused}"
+    );
 }
 
 #[test]

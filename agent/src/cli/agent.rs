@@ -132,7 +132,7 @@ impl Running for Node {
     }
 
     async fn stop(&self) {
-        self.shutdown().await;
+        Node::stop(self).await;
     }
 
     async fn ended(&self) -> Ended {

@@ -38,6 +38,9 @@ pub struct Acl {
     pub enable_key_list_policy: bool,
     /// Whether tokens that were set through the API are kept in the data dir. Default false.
     pub enable_token_persistence: bool,
+    /// Whether policies, roles and tokens of the primary datacenter are copied by the leader of this one. Keys
+    /// `enable_token_replication`, `enable_acl_replication`. Default false.
+    pub enable_token_replication: bool,
     /// Those of this agent. Apply live.
     pub tokens: Tokens,
 }
@@ -112,6 +115,7 @@ impl Default for Acl {
             token_ttl: SECOND * 30,
             enable_key_list_policy: false,
             enable_token_persistence: false,
+            enable_token_replication: false,
             tokens: Tokens::default(),
         }
     }
@@ -171,6 +175,7 @@ pub(super) fn check(layer: &Layer, warnings: &mut Vec<String>) -> Result<Acl, Er
         token_ttl: at_least("acl.token_ttl", acl.token_ttl, SECOND * 30, Duration::ZERO)?,
         enable_key_list_policy: acl.enable_key_list_policy.unwrap_or(false),
         enable_token_persistence: acl.enable_token_persistence.unwrap_or(false),
+        enable_token_replication: acl.enable_token_replication.unwrap_or(false),
         tokens,
     })
 }
@@ -181,6 +186,7 @@ fn joined(layer: &Layer) -> AclLayer {
         default_policy: layer.acl_default_policy.clone(),
         down_policy: layer.acl_down_policy.clone(),
         enable_key_list_policy: layer.acl_enable_key_list_policy,
+        enable_token_replication: layer.enable_acl_replication,
         token_ttl: layer.acl_ttl,
         tokens: AclTokensLayer {
             agent: layer.acl_agent_token.clone(),

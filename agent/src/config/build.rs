@@ -11,14 +11,12 @@ use uuid::Uuid;
 
 use super::files::{self, Format, SourceFile};
 use super::gossip::GossipTimes;
-use super::layer::{Layer, Merge as _, Number, QuorumRecoveryLayer, RaftSetAsideLayer};
+use super::layer::{Layer, Merge as _, Number};
 use super::names;
+use super::raft::{check_quorum_recovery, check_raft, check_raft_set_aside};
 use super::services;
 use super::unsupported::Found;
-use super::{
-    Autopilot, Bootstrap, Config, Error, Limits, LogSettings, Machine, Ports, QuorumRecovery,
-    RaftSetAside, RaftSettings, wan,
-};
+use super::{Autopilot, Bootstrap, Config, Error, Limits, LogSettings, Machine, Ports, wan};
 use crate::duration::{self, GoDuration};
 
 /// What the command line says about the configuration. Made by `cli::flags`; the default says nothing.
@@ -168,8 +166,11 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
     let reconnect = layer.reconnect_timeout;
     let session_ttl_min = layer.session_ttl_min;
     let datacenter = names::datacenter(&layer)?;
+    let primary_datacenter = wan::primary(&layer, &datacenter)?;
+    let is_secondary = primary_datacenter != datacenter;
     let serf_wan = ports.serf_wan;
-    let tls = super::tls::check(&layer, warnings)?;
+    let auto_encrypt = super::auto_encrypt::check(&layer, server)?;
+    let tls = super::tls::check(&layer, &auto_encrypt, warnings)?;
     warn_without_effect(&layer, warnings);
     Ok(Config {
         server,
@@ -180,7 +181,7 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
             "" => None,
             text => Some(parsed::<Uuid>("node_id", text, "a UUID")?),
         },
-        primary_datacenter: wan::primary(&layer, &datacenter)?,
+        primary_datacenter,
         translate_wan_addrs: layer.translate_wan_addrs.unwrap_or(false),
         wan: wan::check(
             &layer,
@@ -200,7 +201,8 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         http: super::http::addresses(&layer, "addresses.http", &layer.addresses.http, ports.http)?,
         http_config: super::http::check(&layer)?,
         enable_debug: layer.enable_debug.unwrap_or(false),
-        https: super::http::secured(&layer, ports.https, &tls)?,
+        https: super::http::secured(&layer, ports.https, &tls, auto_encrypt.tls)?,
+        auto_encrypt,
         tls,
         dns: super::dns::check(&layer, ports.dns)?,
         ports,
@@ -223,13 +225,14 @@ fn check(layer: Layer, machine: &Machine, warnings: &mut Vec<String>) -> Result<
         gossip_lan: GossipTimes::LAN.with("gossip_lan", &layer.gossip_lan)?,
         acl: super::acl::check(&layer, warnings)?,
         encryption: super::encrypt::check(&layer)?,
-        connect: super::connect::check(&layer.connect, warnings)?,
+        connect: super::connect::check(&layer.connect, is_secondary, warnings)?,
         reconnect_timeout: at_least("reconnect_timeout", reconnect, HOUR * 72, HOUR * 8)?,
         default_query_time,
         max_query_time,
         discovery_max_stale: check_discovery(&layer)?,
         session_ttl_min: at_least("session_ttl_min", session_ttl_min, SECOND * 10, MILLISECOND)?,
         limits: check_limits(&layer)?,
+        rates: super::rates::check(&layer.limits)?,
         prometheus: (layer.telemetry.prometheus_retention_time)
             .is_some_and(|GoDuration(time)| !time.is_zero()),
         disable_hostname: layer.telemetry.disable_hostname.unwrap_or(false),
@@ -305,6 +308,19 @@ fn check_limits(layer: &Layer) -> Result<Limits, Error> {
             200,
             0,
             most,
+        )?,
+        rpc_max_conns_per_client: within(
+            "limits.rpc_max_conns_per_client",
+            layer.limits.rpc_max_conns_per_client,
+            100,
+            0,
+            most,
+        )?,
+        rpc_handshake_timeout: at_least(
+            "limits.rpc_handshake_timeout",
+            layer.limits.rpc_handshake_timeout,
+            crate::rpc::HANDSHAKE_TIMEOUT,
+            Duration::from_millis(1),
         )?,
         kv_max_value_size: within(
             "limits.kv_max_value_size",
@@ -473,73 +489,6 @@ fn check_query_times(layer: &Layer) -> Result<(Duration, Duration), Error> {
         return invalid("default_query_time must not be longer than max_query_time");
     }
     Ok((default, max))
-}
-
-fn check_raft(layer: &Layer) -> Result<RaftSettings, Error> {
-    let key = "raft_snapshot_threshold";
-    Ok(RaftSettings {
-        snapshot_threshold: within(key, layer.raft_snapshot_threshold, 16384, 1, i64::MAX)?,
-        snapshot_interval: at_least(
-            "raft_snapshot_interval",
-            layer.raft_snapshot_interval,
-            SECOND * 30,
-            MILLISECOND * 5,
-        )?,
-        trailing_logs: within(
-            "raft_trailing_logs",
-            layer.raft_trailing_logs,
-            10240,
-            1,
-            i64::MAX,
-        )?,
-    })
-}
-
-/// Whole or absent: half of it would name more than one log.
-fn check_quorum_recovery(layer: &Layer) -> Result<Option<QuorumRecovery>, Error> {
-    let block = &layer.quorum_recovery;
-    if *block == QuorumRecoveryLayer::default() {
-        return Ok(None);
-    }
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let number = |key, value: &Option<Number>| {
-        let given = value.as_ref().map_or(0, |Number(number)| *number);
-        within(key, Some(Number(given)), 0, 1, i64::MAX)
-    };
-    Ok(Some(QuorumRecovery {
-        cluster_id: parsed(
-            "quorum_recovery.cluster_id",
-            &text(&block.cluster_id),
-            "a UUID",
-        )?,
-        raft_id: parsed(
-            "quorum_recovery.raft_id",
-            &text(&block.raft_id),
-            "a number in quotes",
-        )?,
-        last_log_term: number("quorum_recovery.last_log_term", &block.last_log_term)?,
-        last_log_index: number("quorum_recovery.last_log_index", &block.last_log_index)?,
-    }))
-}
-
-/// Whole or absent, too.
-fn check_raft_set_aside(layer: &Layer) -> Result<Option<RaftSetAside>, Error> {
-    let block = &layer.raft_set_aside;
-    if *block == RaftSetAsideLayer::default() {
-        return Ok(None);
-    }
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let (node_name, token) = (text(&block.node_name), text(&block.token));
-    if node_name.is_empty() {
-        return invalid("raft_set_aside.node_name cannot be empty");
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if token.is_empty() || token.len() > 64 || !token.chars().all(plain) {
-        return invalid(format!(
-            "raft_set_aside.token must be 1 to 64 of A-Z a-z 0-9 . _ -, not {token:?}"
-        ));
-    }
-    Ok(Some(RaftSetAside { node_name, token }))
 }
 
 fn check_autopilot(layer: &Layer) -> Result<Autopilot, Error> {

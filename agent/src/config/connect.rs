@@ -19,7 +19,11 @@ pub struct Connect {
 
 /// # Errors
 /// Another provider, or settings that cannot be.
-pub(super) fn check(layer: &ConnectLayer, warnings: &mut Vec<String>) -> Result<Connect, Error> {
+pub(super) fn check(
+    layer: &ConnectLayer,
+    is_secondary: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Connect, Error> {
     let provider = layer.ca_provider.as_deref().unwrap_or("");
     if !matches!(provider, "" | PROVIDER) {
         return invalid(format!(
@@ -29,6 +33,11 @@ pub(super) fn check(layer: &ConnectLayer, warnings: &mut Vec<String>) -> Result<
     let wrong = |error: String| Error::Invalid(format!("connect.ca_config: {error}"));
     let given = settings::read(&layer.ca_config.0, "").map_err(wrong)?;
     ca::check_brought(&given.settings).map_err(|error| wrong(error.to_string()))?;
+    if is_secondary && !given.settings.private_key.is_empty() {
+        return invalid(
+            "connect.ca_config: private_key and root_cert belong to servers of primary_datacenter, whose root is that of this datacenter too",
+        );
+    }
     for name in &given.without_effect {
         warnings.push(format!(
             "connect.ca_config.{name} has no effect here: this version does not support it"
@@ -99,6 +108,19 @@ mod tests {
         for (warning, name) in warnings.iter().zip(named) {
             assert!(warning.contains(name), "{warning}");
         }
+    }
+
+    #[test]
+    fn the_root_is_brought_to_the_primary_datacenter_alone() {
+        let key = include_str!("../ca/tests/own-ca.key").replace('\n', "\\n");
+        let block = format!("connect {{ ca_config {{ private_key = \"{key}\" }} }}");
+        assert!(loaded(&block).is_ok());
+        let refused = loaded(&format!("{block} primary_datacenter = \"dc9\""));
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains("belong to servers of primary_datacenter"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -57,11 +57,12 @@ pub(super) fn secured(
     layer: &Layer,
     port: Option<u16>,
     tls: &Tls,
+    comes_by_itself: bool,
 ) -> Result<Vec<HttpAddress>, Error> {
     let addresses = addresses(layer, "addresses.https", &layer.addresses.https, port)?;
-    if !addresses.is_empty() && !tls.https.has_certificate() {
+    if !addresses.is_empty() && !tls.https.has_certificate() && !comes_by_itself {
         return invalid(
-            "ports.https is set, and no certificate: set cert_file and key_file in tls.https or tls.defaults",
+            "ports.https is set, and no certificate: set cert_file and key_file in tls.https or tls.defaults, or on a client auto_encrypt.tls",
         );
     }
     Ok(addresses)

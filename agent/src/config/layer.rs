@@ -73,6 +73,7 @@ layers! {
         advertise_addr: Option<String>,
         advertise_addr_wan: Option<String>,
         alt_domain: Option<String>,
+        auto_encrypt: AutoEncryptLayer,
         autopilot: AutopilotLayer,
         bind_addr: Option<String>,
         bootstrap: Option<bool>,
@@ -102,6 +103,7 @@ layers! {
         discard_check_output: Option<bool>,
         discovery_max_stale: Option<GoDuration>,
         domain: Option<String>,
+        enable_acl_replication: Option<bool>,
         enable_debug: Option<bool>,
         encrypt: Option<String>,
         encrypt_verify_incoming: Option<bool>,
@@ -168,6 +170,7 @@ layers! {
         down_policy: Option<String>,
         enable_key_list_policy: Option<bool>,
         enable_token_persistence: Option<bool>,
+        enable_token_replication: Option<bool>,
         enabled: Option<bool>,
         policy_ttl: Option<GoDuration>,
         role_ttl: Option<GoDuration>,
@@ -189,6 +192,12 @@ layers! {
         dns: Option<String>,
         http: Option<String>,
         https: Option<String>,
+    }
+    AutoEncryptLayer {
+        allow_tls: Option<bool>,
+        dns_san: Vec<String>,
+        ip_san: Vec<String>,
+        tls: Option<bool>,
     }
     AutopilotLayer {
         cleanup_dead_servers: Option<bool>,
@@ -254,7 +263,17 @@ layers! {
         http_max_conns_per_client: Option<Number>,
         https_handshake_timeout: Option<GoDuration>,
         kv_max_value_size: Option<Number>,
+        request_limits: RequestLimitsLayer,
+        rpc_handshake_timeout: Option<GoDuration>,
+        rpc_max_burst: Option<Number>,
+        rpc_max_conns_per_client: Option<Number>,
+        rpc_rate: Option<Rate>,
         txn_max_req_len: Option<Number>,
+    }
+    RequestLimitsLayer {
+        mode: Option<String>,
+        read_rate: Option<Rate>,
+        write_rate: Option<Rate>,
     }
     PerformanceLayer {
         leave_drain_time: Option<GoDuration>,
@@ -357,5 +376,31 @@ impl<'de> Deserialize<'de> for Number {
             }
         }
         deserializer.deserialize_i64(Whole)
+    }
+}
+
+/// A number, whole or not, as it was written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rate(pub(crate) f64);
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl Visitor<'_> for Any {
+            type Value = Rate;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Rate, E> {
+                Ok(Rate(number as f64))
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Rate, E> {
+                Ok(Rate(number))
+            }
+        }
+        deserializer.deserialize_f64(Any)
     }
 }

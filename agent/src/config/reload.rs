@@ -38,6 +38,7 @@ impl Config {
                 services: "services",
                 checks: "checks",
                 tls: "tls",
+                rates: "limits.request_limits and limits.rpc_rate",
                 leave_on_terminate: "leave_on_terminate",
                 skip_leave_on_interrupt: "skip_leave_on_interrupt",
             }
@@ -69,6 +70,7 @@ impl Config {
                 leave_drain_time: "performance.leave_drain_time",
                 rpc_hold_timeout: "performance.rpc_hold_timeout",
                 raft_multiplier: "performance.raft_multiplier",
+                auto_encrypt: "auto_encrypt",
                 autopilot: "autopilot",
                 connect: "connect",
                 encryption: "encrypt and the like",
@@ -108,6 +110,7 @@ impl Config {
         config.services.clone_from(&new.services);
         config.checks.clone_from(&new.checks);
         config.tls.clone_from(&new.tls);
+        config.rates = new.rates;
         config.acl.tokens.clone_from(&new.acl.tokens);
         config
     }

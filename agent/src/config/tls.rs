@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Error;
 use super::build::{at_least, invalid};
 use super::layer::{Layer, TlsInterfaceLayer};
+use super::{AutoEncrypt, Error};
 
 /// How connections are protected. Block `tls`, and the old top-level keys of the same names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,9 +59,18 @@ impl TlsInterface {
     pub fn has_certificate(&self) -> bool {
         self.cert_file.is_some()
     }
+
+    /// Whether anybody is trusted.
+    pub fn has_authorities(&self) -> bool {
+        self.ca_file.is_some() || self.ca_path.is_some()
+    }
 }
 
-pub(super) fn check(layer: &Layer, warnings: &mut Vec<String>) -> Result<Tls, Error> {
+pub(super) fn check(
+    layer: &Layer,
+    auto: &AutoEncrypt,
+    warnings: &mut Vec<String>,
+) -> Result<Tls, Error> {
     let blocks = &layer.tls;
     if blocks.grpc != TlsInterfaceLayer::default() {
         warnings.push("tls.grpc has no effect here: this version does not speak gRPC".into());
@@ -78,9 +87,9 @@ pub(super) fn check(layer: &Layer, warnings: &mut Vec<String>) -> Result<Tls, Er
     let rpc = [&blocks.internal_rpc, &rpc, &blocks.defaults, &old];
     let https = [&blocks.https, &https, &blocks.defaults, &old];
     let verify_server_hostname = first(&rpc, |l| l.verify_server_hostname).unwrap_or(false);
-    let tls = Tls {
-        rpc: interface("internal_rpc", &rpc)?,
-        https: interface("https", &https)?,
+    let mut tls = Tls {
+        rpc: interface("internal_rpc", &rpc, auto.tls)?,
+        https: interface("https", &https, auto.tls)?,
         verify_server_hostname,
         https_handshake_timeout: at_least(
             "limits.https_handshake_timeout",
@@ -89,6 +98,7 @@ pub(super) fn check(layer: &Layer, warnings: &mut Vec<String>) -> Result<Tls, Er
             Duration::from_millis(1),
         )?,
     };
+    super::auto_encrypt::imply(auto, &mut tls, warnings)?;
     if verify_server_hostname && !tls.rpc.verify_outgoing {
         return invalid(
             "verify_server_hostname set but one or more outgoing verifications are disabled: set tls.internal_rpc.verify_outgoing (or tls.defaults.verify_outgoing)",
@@ -121,7 +131,11 @@ fn first<T>(
     layers.iter().find_map(|layer| get(layer))
 }
 
-fn interface(name: &str, layers: &[&TlsInterfaceLayer]) -> Result<TlsInterface, Error> {
+fn interface(
+    name: &str,
+    layers: &[&TlsInterfaceLayer],
+    certificate_comes: bool,
+) -> Result<TlsInterface, Error> {
     let text = |get: fn(&TlsInterfaceLayer) -> &Option<String>| {
         first(layers, |l| get(l).clone()).filter(|text| !text.is_empty())
     };
@@ -138,7 +152,7 @@ fn interface(name: &str, layers: &[&TlsInterfaceLayer]) -> Result<TlsInterface, 
         verify_incoming: first(layers, |l| l.verify_incoming).unwrap_or(false),
         verify_outgoing: first(layers, |l| l.verify_outgoing).unwrap_or(false),
     };
-    let has_ca = tls.ca_file.is_some() || tls.ca_path.is_some();
+    let has_ca = tls.has_authorities();
     let missing = |setting: &str, what: &str| {
         invalid(format!(
             "tls.{name}: {setting} set, and no {what} provided: set it there or in tls.defaults"
@@ -152,7 +166,7 @@ fn interface(name: &str, layers: &[&TlsInterfaceLayer]) -> Result<TlsInterface, 
     if tls.verify_incoming && !has_ca {
         return missing("verify_incoming", "ca_file or ca_path");
     }
-    if tls.verify_incoming && !tls.has_certificate() {
+    if tls.verify_incoming && !tls.has_certificate() && !certificate_comes {
         return missing("verify_incoming", "cert_file and key_file");
     }
     if tls.verify_outgoing && !has_ca {

@@ -15,16 +15,13 @@ enum Treatment {
 }
 use Treatment::{AlwaysOn, Refuse, Warn};
 
-const NO_COPIES: &str = "this version copies no tokens between datacenters: each has its own, and those of another are unknown";
-const NO_AUTO_TLS: &str =
-    "this version hands no certificates to clients: give each its own by tls.defaults";
+const NO_AUTO_CONFIG: &str = "this version hands out no configuration for a JWT: write it to the client's file, and have its certificate come by itself with auto_encrypt { tls = true }, which servers allow with auto_encrypt { allow_tls = true }";
 const NO_FILTER: &str = "this version cannot restrict access this way";
 const NO_RAFT_2: &str = "this version speaks raft protocol 3 only";
 const ENTERPRISE: &str = "this is a feature of Consul Enterprise";
 
 /// Keys by their path in a file, sorted. A path covers everything below it.
 const KEYS: &[(&str, Treatment)] = &[
-    ("acl.enable_token_replication", Refuse(NO_COPIES)),
     ("acl.managed_service_provider", Refuse(ENTERPRISE)),
     ("acl.tokens.managed_service_provider", Refuse(ENTERPRISE)),
     ("addresses.grpc", Warn),
@@ -35,8 +32,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("advertise_addr_wan_ipv6", Warn),
     ("advertise_reconnect_timeout", Warn),
     ("audit", Refuse(ENTERPRISE)),
-    ("auto_config", Refuse(NO_AUTO_TLS)),
-    ("auto_encrypt", Refuse(NO_AUTO_TLS)),
+    ("auto_config", Refuse(NO_AUTO_CONFIG)),
     ("auto_reload_config", Warn),
     ("autopilot.disable_upgrade_migration", Warn),
     ("autopilot.redundancy_zone_tag", Refuse(ENTERPRISE)),
@@ -57,7 +53,6 @@ const KEYS: &[(&str, Treatment)] = &[
     ("dns_config.cache_max_age", Warn),
     ("dns_config.prefer_namespace", Refuse(ENTERPRISE)),
     ("dns_config.use_cache", Warn),
-    ("enable_acl_replication", Refuse(NO_COPIES)),
     ("enable_agent_tls_for_checks", Warn),
     ("enable_central_service_config", Warn),
     ("enable_syslog", Warn),
@@ -67,12 +62,7 @@ const KEYS: &[(&str, Treatment)] = &[
     ("gossip_wan.gossip_nodes", Warn),
     ("gossip_wan.retransmit_mult", Warn),
     ("license_path", Refuse(ENTERPRISE)),
-    ("limits.request_limits", Warn),
     ("limits.rpc_client_timeout", Warn),
-    ("limits.rpc_handshake_timeout", Warn),
-    ("limits.rpc_max_burst", Warn),
-    ("limits.rpc_max_conns_per_client", Warn),
-    ("limits.rpc_rate", Warn),
     ("locality", Warn),
     ("log_rotate_bytes", Warn),
     ("log_rotate_duration", Warn),
@@ -314,7 +304,8 @@ mod tests {
     #[test]
     fn protective_settings_are_refused_and_others_named() {
         let text = r#"{"read_replica": true, "ui_config": {"enabled": true}, "server": true,
-                       "ports": {"grpc": 8502, "http": 1}, "Serf_LAN_allowed_cidrs": ["10.0.0.0/8"]}"#;
+                       "ports": {"grpc": 8502, "http": 1}, "Serf_LAN_allowed_cidrs": ["10.0.0.0/8"],
+                       "limits": {"rpc_client_timeout": "9s", "kv_max_value_size": 1}}"#;
         let mut root = super::super::json::parse(text).expect("valid");
         let found: Vec<_> = strip(&mut root)
             .into_iter()
@@ -325,6 +316,8 @@ mod tests {
             ("ui_config", false),
             ("ports.grpc", false),
             ("serf_lan_allowed_cidrs", true),
+            // Settings of the file that nothing obeys are said, so that nobody relies on them.
+            ("limits.rpc_client_timeout", false),
         ];
         assert_eq!(
             found,
@@ -334,7 +327,7 @@ mod tests {
             panic!("an object");
         };
         let left: Vec<_> = left.iter().map(|e| e.key.as_str()).collect();
-        assert_eq!(left, ["server", "ports"]);
+        assert_eq!(left, ["server", "ports", "limits"]);
     }
 
     #[test]

@@ -105,7 +105,12 @@ impl Config {
         Some(SocketAddr::new(self.wan.advertise, port))
     }
 
-    /// Whether config entries are another datacenter's, which this one copies.
+    /// Whether policies, roles and tokens are another datacenter's, which this one copies.
+    pub fn copies_tokens(&self) -> bool {
+        self.acl.enabled && self.acl.enable_token_replication && self.is_secondary()
+    }
+
+    /// Whether config entries and the mesh's roots are another datacenter's, which this one copies.
     pub fn is_secondary(&self) -> bool {
         self.primary_datacenter != self.datacenter
     }

@@ -71,6 +71,12 @@ impl Chain {
     pub fn starts_with_resolver(&self) -> bool {
         matches!(self.nodes.get(&self.start), Some(Node::Resolver(_)))
     }
+
+    /// Whether connections may end at a service of this name, in any datacenter; the peers' are others.
+    pub fn leads_to(&self, service: &str) -> bool {
+        let mut targets = self.targets.values().map(|target| &target.to);
+        targets.any(|to| to.peer.is_empty() && to.service.to_lowercase() == service.to_lowercase())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -16,7 +16,7 @@ pub const TERMINATING: &str = "terminating-gateway";
 /// As [`INGRESS`], with routes of their own.
 pub const API: &str = "api-gateway";
 /// The service that servers are registered as, which no wildcard means.
-const SERVERS: &str = "consul";
+pub(super) const SERVERS: &str = "consul";
 
 /// A service that a gateway stands for. Append only: it travels between servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,7 +191,15 @@ fn ingress(entry: &Value, found: &dyn Find, known: &[Known], rows: &mut Vec<Gate
     }
 }
 
-fn protocol(service: &str, found: &dyn Find) -> Option<String> {
+/// Names of services that an ingress gateway's entry stands for.
+pub(super) fn behind_ingress(entry: &Value, found: &dyn Find, known: &[Known]) -> Vec<String> {
+    let mut rows = Vec::new();
+    ingress(entry, found, known, &mut rows);
+    rows.into_iter().map(|row| row.service).collect()
+}
+
+/// What is spoken to a service; `None` where the entries do not fit together.
+pub(super) fn protocol(service: &str, found: &dyn Find) -> Option<String> {
     let request = ChainRequest {
         service: service.to_owned(),
         datacenter: "dc1".to_owned(),

@@ -15,6 +15,8 @@ pub const KIND: &str = "service-intentions";
 pub(super) const TYPE: &str = "consul";
 /// Stands for every service.
 pub const ANY: &str = "*";
+/// The key of meta data under which a program says that something is its own.
+pub const EXTERNAL_SOURCE: &str = "external-source";
 
 /// One intention: a source of an entry, and its destination.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,8 @@ pub struct Intention {
     pub destination: String,
     /// The source as its entry has it.
     fields: Map<String, Value>,
+    /// For programs: its own where it has an id, else its entry's.
+    meta: Option<Value>,
     create_index: u64,
     modify_index: u64,
 }
@@ -53,6 +57,22 @@ impl Intention {
     /// How it ranks.
     pub fn precedence(&self) -> i64 {
         precedence(&self.source, &self.destination)
+    }
+
+    /// Who wrote it, if it was a program that says so.
+    pub fn external_source(&self) -> &str {
+        let said = self.meta.as_ref().map(|meta| text(meta, EXTERNAL_SOURCE));
+        said.unwrap_or_default()
+    }
+
+    /// Whether it speaks of connections from this service of the own cluster: one of a peer with the same name is another.
+    pub fn is_from(&self, source: &str) -> bool {
+        (self.source == source || self.source == ANY) && self.text("Peer").is_empty()
+    }
+
+    /// Whether it speaks of connections to this service.
+    pub fn is_to(&self, destination: &str) -> bool {
+        self.destination == destination || self.destination == ANY
     }
 
     /// In a sentence of Consul's, as its `authorize` gives for a reason.
@@ -102,7 +122,7 @@ impl Intention {
         put("SourceType", Some(TYPE.into()));
         put("Action", given("Action"));
         put("Permissions", given("Permissions"));
-        put("Meta", given("LegacyMeta"));
+        put("Meta", self.meta.clone());
         put("Precedence", Some(self.precedence().into()));
         put("CreatedAt", given("LegacyCreateTime"));
         put("UpdatedAt", given("LegacyUpdateTime"));
@@ -116,14 +136,20 @@ impl Intention {
 pub fn all(entries: &[Arc<ConfigEntry>]) -> Vec<Intention> {
     let mut found = Vec::new();
     for entry in entries.iter().filter(|entry| entry.kind == KIND) {
-        for source in list(&body(entry), "Sources") {
+        let whole = body(entry);
+        for source in list(&whole, "Sources") {
             let Value::Object(fields) = source else {
                 continue;
+            };
+            let meta = match text(source, "LegacyID") {
+                "" => whole.get("Meta"),
+                _ => source.get("LegacyMeta"),
             };
             found.push(Intention {
                 source: text(source, "Name").to_owned(),
                 destination: entry.name.clone(),
                 fields: fields.clone(),
+                meta: meta.cloned(),
                 create_index: entry.create_index,
                 modify_index: entry.modify_index,
             });
@@ -148,8 +174,7 @@ pub fn of_source<'a>(all: &'a [Intention], name: &str) -> Vec<&'a Intention> {
 
 /// As [`of_source`], on the other side.
 pub fn of_destination<'a>(all: &'a [Intention], name: &str) -> Vec<&'a Intention> {
-    let of = |one: &&Intention| one.destination == name || one.destination == ANY;
-    all.iter().filter(of).collect()
+    all.iter().filter(|one| one.is_to(name)).collect()
 }
 
 /// Whether a service may connect to another: the highest intention decides, `default` when there is none. One that looks at
@@ -164,9 +189,8 @@ pub fn deciding<'a>(
     source: &str,
     destination: &str,
 ) -> Option<&'a Intention> {
-    of_destination(all, destination)
-        .into_iter()
-        .find(|one| one.source == source || one.source == ANY)
+    all.iter()
+        .find(|one| one.is_to(destination) && one.is_from(source))
 }
 
 /// What somebody wants an intention to be.

@@ -15,7 +15,7 @@ use super::together;
 type Checked = Result<(), String>;
 
 /// Kinds that a chain is made of.
-const CHAIN: [&str; 3] = ["service-router", "service-splitter", "service-resolver"];
+pub(super) const CHAIN: [&str; 3] = ["service-router", "service-splitter", "service-resolver"];
 
 /// A change of one entry.
 #[derive(Debug, Clone, Copy)]
@@ -194,7 +194,7 @@ fn services_of(gateway: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Whether a part of a chain names a service.
-fn leads_to(kind: &str, entry: &Value, service: &str) -> bool {
+pub(super) fn leads_to(kind: &str, entry: &Value, service: &str) -> bool {
     let names = |fields: &Value, name: &str| is(text(fields, name), service);
     match kind {
         "service-router" => list(entry, "Routes").iter().any(|route| {

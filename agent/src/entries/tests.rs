@@ -246,6 +246,28 @@ fn the_most_exact_intention_decides() {
 }
 
 #[test]
+fn an_intention_about_a_peers_service_does_not_decide_about_one_here() {
+    let entry = read(json!({
+        "Kind": "service-intentions",
+        "Name": "db",
+        "Meta": {"external-source": "kubernetes"},
+        "Sources": [
+            {"Name": "web", "Peer": "other", "Action": "allow"},
+            {"Name": "*", "Action": "deny"},
+        ],
+    }));
+    let found = all(&[Arc::new(entry.unwrap())]);
+    assert_eq!(found.len(), 2);
+    assert!(!allows(&found, "web", "db", true));
+    // Who wrote the entry wrote its sources.
+    assert_eq!(found[0].external_source(), "kubernetes");
+    assert_eq!(
+        found[0].show()["Meta"],
+        json!({"external-source": "kubernetes"})
+    );
+}
+
+#[test]
 fn an_intention_replaces_its_like_and_the_last_one_takes_the_entry_along() {
     let first = Wanted {
         id: "f0000000-0000-0000-0000-000000000000".into(),

@@ -1,13 +1,8 @@
 //! Whether an expression fits what it filters; operands become what the field holds.
 
-use regex_lite::{Regex, RegexBuilder};
-
 use super::schema::Schema;
-use super::{Collection, Error, Expression, Match, Operand, Operator};
+use super::{Collection, Error, Expression, Match, Operand, Operator, pattern};
 use crate::go_bool;
-
-/// Most memory that a regular expression may take, in bytes.
-const PATTERN_MAX: usize = 1 << 20;
 
 /// Checks an expression against the fields.
 pub(super) fn expression(found: Expression, schema: &Schema) -> Result<Expression, Error> {
@@ -168,8 +163,4 @@ fn coerced(text: String, operator: Operator, kind: Schema) -> Result<Operand, (S
         },
         _ => Ok(Operand::Text(text)),
     }
-}
-
-fn pattern(text: &str) -> Result<Regex, regex_lite::Error> {
-    RegexBuilder::new(text).size_limit(PATTERN_MAX).build()
 }

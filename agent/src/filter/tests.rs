@@ -281,3 +281,17 @@ fn no_expression_makes_the_reader_panic() {
         }
     });
 }
+
+#[test]
+fn an_expression_has_bounds() {
+    let said = |text: &str| Filter::new(text, &SERVICE_HEALTH).unwrap_err().to_string();
+    let nested = |depth| format!("{}ServiceX{}", "(".repeat(depth), ")".repeat(depth));
+    for depth in [65, 20_000] {
+        let said = said(&nested(depth));
+        assert!(said.contains("nest"), "{said}");
+    }
+    let long = said(&format!("Service.Service == \"{}\"", "a".repeat(64 << 10)));
+    assert!(long.contains("long"), "{long}");
+    let large = said("Service.Service matches \"((a{99}){99}){9}\"");
+    assert!(large.contains("size limit"), "{large}");
+}

@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::env::Random;
+
 /// Most keys that a member keeps: each is tried on what the ones before do not open.
 const KEYS_MAX: usize = 32;
 
@@ -31,6 +33,12 @@ pub enum KeyError {
 }
 
 impl GossipKey {
+    /// A new one of 32 bytes.
+    pub fn random(random: &dyn Random) -> Self {
+        let numbers = [(); 4].map(|()| random.next_u64().to_le_bytes());
+        Self(numbers.concat())
+    }
+
     /// The bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0

@@ -23,6 +23,8 @@ use crate::state::{
 };
 use rows::Names;
 
+mod copies;
+mod login;
 mod methods;
 mod policies;
 mod roles;
@@ -41,9 +43,16 @@ pub(super) async fn handle<A: Api>(
         return Err(closed::acl());
     }
     check_scope(server.settings(), &request.params)?;
+    let primary = match copies::is_of_primary(route, request.method.as_str()) {
+        true => copies::primary(server).await?,
+        false => None,
+    };
+    let server = primary.as_ref().unwrap_or(server);
     match route {
         Acl::Bootstrap => tokens::bootstrap(server, request).await,
-        Acl::Replication => Ok(server.json(&request.params, &Replication::off(server))),
+        Acl::Login => login::login(server, request).await,
+        Acl::Logout => login::logout(server, &request).await,
+        Acl::Replication => copies::show(server, &request).await,
         Acl::Tokens => tokens::list(server, &request).await,
         Acl::TokenNew => tokens::create(server, request).await,
         Acl::TokenSelf => tokens::own(server, &request).await,
@@ -65,45 +74,6 @@ pub(super) async fn handle<A: Api>(
         Acl::Templates => Ok(templates::list(server, &request)),
         Acl::TemplateNamed => templates::named(server, &request, &rest),
         Acl::TemplatePreview => templates::preview(server, request, &rest).await,
-    }
-}
-
-/// What is copied from the primary datacenter: nothing.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Replication<'a> {
-    enabled: bool,
-    running: bool,
-    source_datacenter: &'a str,
-    replication_type: &'static str,
-    replicated_index: u64,
-    replicated_role_index: u64,
-    replicated_token_index: u64,
-    last_success: &'static str,
-    last_error: &'static str,
-    last_error_message: &'static str,
-}
-
-impl<'a> Replication<'a> {
-    fn off<A: Api>(server: &'a Server<A>) -> Self {
-        const NEVER: &str = "0001-01-01T00:00:00Z";
-        let settings = server.settings();
-        let is_secondary = settings.primary_datacenter != settings.datacenter;
-        Self {
-            enabled: false,
-            running: false,
-            source_datacenter: match is_secondary {
-                true => &settings.primary_datacenter,
-                false => "",
-            },
-            replication_type: "",
-            replicated_index: 0,
-            replicated_role_index: 0,
-            replicated_token_index: 0,
-            last_success: NEVER,
-            last_error: NEVER,
-            last_error_message: "",
-        }
     }
 }
 

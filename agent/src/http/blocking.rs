@@ -38,6 +38,19 @@ impl Headers {
         self.index
     }
 
+    /// Whether something was left out that the asker may not see.
+    pub(super) fn is_filtered(&self) -> bool {
+        self.filtered
+    }
+
+    /// The same where what was left out is shown after all.
+    pub(super) fn unfiltered(self) -> Self {
+        Self {
+            filtered: false,
+            ..self
+        }
+    }
+
     /// Adds them to a response.
     pub(super) fn on(self, mut response: Response) -> Response {
         let known = if self.known_leader { "true" } else { "false" };
@@ -286,6 +299,7 @@ fn headers(reply: &Reply, consistency: Consistency, cached: Option<bool>) -> Hea
         reply.answer,
         Answer::Nodes(_)
             | Answer::NodeInfos(_)
+            | Answer::Graph(_)
             | Answer::Services(_)
             | Answer::ServiceNodes(_)
             | Answer::NodeServices(_)

@@ -7,16 +7,6 @@ use super::request::Request;
 use super::{Api, Server};
 use hyper::StatusCode;
 
-/// Logging in: auth methods and binding rules are kept, but tokens are not handed out by them yet.
-pub(super) fn login<A: Api>(server: &Server<A>) -> Error {
-    match server.settings().acl {
-        false => acl(),
-        true => Error::bad_request(
-            "this version cannot log in: auth methods are kept, but hand out no tokens yet; make the token with 'acl token create'",
-        ),
-    }
-}
-
 /// Every route of ACLs and tokens, while they are off.
 pub(super) fn acl() -> Error {
     Error {

@@ -302,7 +302,9 @@ pub(super) async fn authorize<A: Api>(
     server.need(Resource::Service, target, Access::Write)?;
     let source = match spiffe::parse(&asked.clientcerturi) {
         None => return refuse("ClientCertURI not a valid Connect identifier"),
-        Some(spiffe::Id::Other) => return refuse("ClientCertURI not a valid Service identifier"),
+        Some(spiffe::Id::Agent(_) | spiffe::Id::Other) => {
+            return refuse("ClientCertURI not a valid Service identifier");
+        }
         // Its trust domain is not looked at, as in Consul: that it may come from there, the handshake has found.
         Some(spiffe::Id::Service(id)) => id.service,
     };

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Body, Response};
 use super::request::BODY_TIMEOUT;
-use super::server::Seat;
 use super::wire::{Form, Head, Unread, Wire, chunk, encode};
 use super::{Api, Server, gzip};
 use crate::env::BoxStream;
+use crate::seats::Seat;
 
 /// How long a client may take to send a request's head, and how long it may keep a connection without one. Consul's
 /// own client lets go of idle connections after 90 s, so it never meets a connection that is just being closed.

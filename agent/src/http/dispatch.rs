@@ -158,7 +158,6 @@ impl<A: Api> Server<A> {
 
     fn of_closed(&self, route: Closed, request: Request, rest: String) -> Answer<'_> {
         match route {
-            Closed::Login => answer!(Err(closed::login(self))),
             Closed::Peerings | Closed::OfPeers => {
                 answer!(Ok(self.json::<[(); 0]>(&request.params, &[])))
             }
@@ -218,6 +217,9 @@ impl<A: Api> Server<A> {
             Ui::Node => ui::node(self, request, rest),
             Ui::Services => ui::services(self, request),
             Ui::Overview => ui::overview(self, request),
+            Ui::Topology => ui::graph::topology(self, request, rest),
+            Ui::GatewayServices => ui::graph::gateway_services(self, request, rest),
+            Ui::GatewayIntentions => ui::graph::gateway_intentions(self, request, rest),
         }
     }
 

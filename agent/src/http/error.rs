@@ -54,8 +54,12 @@ impl Error {
 impl From<node::Error> for Error {
     fn from(error: node::Error) -> Self {
         match error {
-            node::Error::NoRoom(_) | node::Error::Busy => Self {
+            node::Error::NoRoom(_) | node::Error::Busy | node::Error::LeaderRateExceeded => Self {
                 status: StatusCode::SERVICE_UNAVAILABLE,
+                text: error.to_string().into(),
+            },
+            node::Error::RateExceeded | node::Error::CallRateExceeded => Self {
+                status: StatusCode::TOO_MANY_REQUESTS,
                 text: error.to_string().into(),
             },
             node::Error::Denied(why) => Self {

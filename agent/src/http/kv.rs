@@ -85,7 +85,7 @@ async fn keys<A: Api>(
     Ok(headers.on(response))
 }
 
-async fn put<A: Api>(
+pub(super) async fn put<A: Api>(
     server: &Server<A>,
     mut request: Request,
     key: String,
@@ -153,18 +153,19 @@ async fn delete<A: Api>(
     apply(server, &request, key, op).await
 }
 
-async fn apply<A: Api>(
-    server: &Server<A>,
-    request: &Request,
+/// No `async fn`: it would keep the command for as long as it waits.
+fn apply<'a, A: Api>(
+    server: &'a Server<A>,
+    request: &'a Request,
     key: String,
     op: KvOp,
-) -> Result<Response, Error> {
+) -> impl Future<Output = Result<Response, Error>> + Send + 'a {
     let command = Command::Kv(KvCommand { key, op });
-    match server.propose(command).await? {
+    server.propose(command).map(|outcome| match outcome? {
         Outcome::Bool(made) => Ok(server.json(&request.params, &made)),
         Outcome::Error { text, .. } => Err(Error::internal(format!("raft apply failed: {text}"))),
         _ => Ok(server.json(&request.params, &true)),
-    }
+    })
 }
 
 fn named(key: String) -> Result<String, Error> {

@@ -44,7 +44,14 @@ pub(super) fn need(route: Route, method: &str) -> Need {
         | Route::Query(_)
         | Route::Config(_)
         | Route::Mesh(_)
-        | Route::Ui(Ui::Nodes | Ui::Node | Ui::Services)
+        | Route::Ui(
+            Ui::Nodes
+            | Ui::Node
+            | Ui::Services
+            | Ui::Topology
+            | Ui::GatewayServices
+            | Ui::GatewayIntentions,
+        )
         | Route::Txn => Servers,
         Route::Ui(Ui::Overview) => Own(Resource::Operator, Read),
         // It holds every key and every token; said before a body of any size is taken.
@@ -70,8 +77,6 @@ pub(super) fn need(route: Route, method: &str) -> Need {
         Route::Tokens(Tokens::OfAgent) => Own(Resource::Agent, Write),
         // Everybody may know what their own token allows.
         Route::Tokens(Tokens::Authorize) => Handler,
-        // Nothing is handed out.
-        Route::Closed(Closed::Login) => Nothing,
         Route::Closed(Closed::Peering | Closed::Peerings | Closed::OfPeers) if is_read => {
             Own(Resource::Peering, Read)
         }
@@ -86,6 +91,10 @@ fn of_acl(route: Acl, is_read: bool) -> Need {
     match route {
         // Whoever may do that, knows an index; whoever asks for their own token, knows its secret.
         Acl::Bootstrap | Acl::TokenSelf => Servers,
+        // Whoever logs in has no token yet, and whatever they send in place of one does not matter.
+        Acl::Login => Nothing,
+        // By the token that is to end.
+        Acl::Logout => Servers,
         Acl::Replication => Nothing,
         Acl::Tokens
         | Acl::TokenNew

@@ -1,12 +1,13 @@
 //! `/v1/query`: prepared queries.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::blocking::{check_scope, options, read};
+use super::blocking::{Headers, check_scope, options, read, read_more};
 use super::body::{Response, empty};
 use super::catalog::unexpected;
 use super::error::Error;
@@ -16,12 +17,12 @@ use super::request::{Params, Request};
 use super::views::HealthView;
 use super::{Api, Server};
 use crate::acl::HIDDEN_SECRET;
-use crate::prepared;
 use crate::state::{
     Answer, Command, Outcome, PreparedQuery, PreparedStep, Query, QueryDns, QueryFailover,
     QueryService, QueryTemplate, Refusal, ServiceHealth,
 };
 use crate::translate;
+use crate::{node, prepared};
 
 /// All of them, or a new one.
 pub(super) async fn all<A: Api>(
@@ -78,14 +79,47 @@ pub(super) async fn one<A: Api>(
             Ok(empty(StatusCode::OK))
         }
         _ => {
-            let (answer, headers) = read(server, &request.params, Query::PreparedQueries).await?;
-            let Answer::PreparedQueries(queries) = answer else {
-                return Err(unexpected());
+            let found = listed(server, &request, id).await?;
+            let (found, headers) = match found {
+                (Some(found), headers) => (found, headers),
+                (None, headers) => (unlisted(server, &request, id).await?, headers.unfiltered()),
             };
-            let found = queries.iter().find(|query| query.id == id);
-            let found = found.ok_or_else(not_found)?;
             Ok(headers.on(server.json(&request.params, &[found])))
         }
+    }
+}
+
+/// The one with this id, if it is in the list that the asker sees.
+async fn listed<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    id: Uuid,
+) -> Result<(Option<Arc<PreparedQuery>>, Headers), Error> {
+    let (answer, headers) = read(server, &request.params, Query::PreparedQueries).await?;
+    let Answer::PreparedQueries(queries) = answer else {
+        return Err(unexpected());
+    };
+    let found = queries.into_iter().find(|query| query.id == id);
+    Ok((found, headers))
+}
+
+/// The one with this id, if it takes no more than knowing that to see it.
+async fn unlisted<A: Api>(
+    server: &Server<A>,
+    request: &Request,
+    id: Uuid,
+) -> Result<Arc<PreparedQuery>, Error> {
+    let query = Query::PreparedQuery {
+        id_or_name: id.to_string(),
+    };
+    let Answer::PreparedQuery(found) = read_more(server, &request.params, query).await? else {
+        return Err(unexpected());
+    };
+    // Not a template that answers any name.
+    let found = found.filter(|found| found.id == id).ok_or_else(not_found)?;
+    match found.ruled_name() {
+        None => Ok(found),
+        Some(_) => Err(node::Error::Denied("Permission denied".to_owned()).into()),
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) enum Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Acl {
     Bootstrap,
+    Login,
+    Logout,
     Replication,
     Tokens,
     TokenNew,
@@ -204,6 +206,9 @@ pub(super) enum Ui {
     Node,
     Services,
     Overview,
+    Topology,
+    GatewayServices,
+    GatewayIntentions,
 }
 
 /// `/v1/event`.
@@ -216,7 +221,6 @@ pub(super) enum Event {
 /// What Consul answers where a feature is not in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
-    Login,
     Peerings,
     OfPeers,
     Peering,
@@ -293,6 +297,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/internal/ui/node/", GET, Route::Ui(Ui::Node)),
     endpoint("/v1/internal/ui/services", GET, Route::Ui(Ui::Services)),
     endpoint("/v1/internal/ui/catalog-overview", GET, Route::Ui(Ui::Overview)),
+    endpoint("/v1/internal/ui/service-topology/", GET, Route::Ui(Ui::Topology)),
+    endpoint("/v1/internal/ui/gateway-services-nodes/", GET, Route::Ui(Ui::GatewayServices)),
+    endpoint("/v1/internal/ui/gateway-intentions/", GET, Route::Ui(Ui::GatewayIntentions)),
     endpoint("/v1/internal/ui/exported-services", GET, Route::Closed(Closed::OfPeers)),
     endpoint("/v1/internal/service-virtual-ip", PUT, Route::Mesh(Mesh::VirtualIp)),
     endpoint("/v1/connect/ca/roots", GET, Route::Connect(Connect::CaRoots)),
@@ -338,8 +345,8 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     endpoint("/v1/peering/", &["GET", "DELETE"], Route::Closed(Closed::Peering)),
     endpoint("/debug/pprof/", GET, Route::Closed(Closed::Profile)),
     endpoint("/v1/acl/bootstrap", PUT, Route::Acl(Acl::Bootstrap)),
-    endpoint("/v1/acl/login", POST, Route::Closed(Closed::Login)),
-    endpoint("/v1/acl/logout", POST, Route::Closed(Closed::Login)),
+    endpoint("/v1/acl/login", POST, Route::Acl(Acl::Login)),
+    endpoint("/v1/acl/logout", POST, Route::Acl(Acl::Logout)),
     endpoint("/v1/acl/replication", GET, Route::Acl(Acl::Replication)),
     endpoint("/v1/acl/tokens", GET, Route::Acl(Acl::Tokens)),
     endpoint("/v1/acl/token", PUT, Route::Acl(Acl::TokenNew)),

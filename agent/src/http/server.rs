@@ -1,8 +1,7 @@
 //! Accepting connections, and the way of a request through them.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -27,6 +26,7 @@ use crate::acl::SharedHolder;
 use crate::env::{BoxStream, Env, Listener, Random};
 use crate::metrics::{Metrics, Timer};
 use crate::node;
+use crate::seats::{Seat, Seats};
 use crate::state::{Command, Outcome};
 
 /// Pause after a failed accept: the process is out of file descriptors, and trying again at once would only spin.
@@ -115,7 +115,7 @@ impl<A: Api> Server<A> {
                 metrics,
                 process,
                 shutdown,
-                seats: Seats::default(),
+                seats: Seats::new(MAX_CONNECTIONS),
                 shared: Shared::default(),
                 timers,
             }),
@@ -131,6 +131,11 @@ impl<A: Api> Server<A> {
             holder: self.holder.clone(),
             common: self.common.clone(),
         }
+    }
+
+    /// Whether it is the primary datacenter that is asked.
+    pub(super) fn is_of_primary(&self) -> bool {
+        self.datacenter() == self.common.settings.primary_datacenter
     }
 
     /// The same API, for whoever holds this token.
@@ -472,56 +477,4 @@ async fn refuse(mut stream: BoxStream) {
     };
     // Whether the client listens to it or not, it is gone.
     let _ = tokio::time::timeout(REFUSAL_TIMEOUT, said).await;
-}
-
-/// Open connections by client address.
-#[derive(Default)]
-struct Seats {
-    taken: Arc<Mutex<Taken>>,
-}
-
-#[derive(Default)]
-struct Taken {
-    all: u32,
-    by_client: BTreeMap<IpAddr, u32>,
-}
-
-/// One of them; dropping it makes room.
-pub(super) struct Seat {
-    taken: Arc<Mutex<Taken>>,
-    client: IpAddr,
-}
-
-impl Seats {
-    /// None when the client has `max` already, where 0 is no bound, or all together have [`MAX_CONNECTIONS`].
-    fn take(&self, client: IpAddr, max: u32) -> Option<Seat> {
-        let mut taken = lock(&self.taken);
-        let open = taken.by_client.get(&client).copied().unwrap_or(0);
-        if (max != 0 && open >= max) || taken.all >= MAX_CONNECTIONS {
-            return None;
-        }
-        taken.by_client.insert(client, open + 1);
-        taken.all += 1;
-        drop(taken);
-        let taken = self.taken.clone();
-        Some(Seat { taken, client })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = lock(&self.taken);
-        taken.all -= 1;
-        if let Some(count) = taken.by_client.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_client.remove(&self.client);
-            }
-        }
-    }
-}
-
-fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
-    // A count is never half changed.
-    taken.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -46,6 +46,8 @@ pub struct Settings {
     pub acl: bool,
     /// What is allowed where no rule says anything: `allow` or `deny`. Default allow.
     pub default_policy: &'static str,
+    /// Domains of DNS names, each with a final dot.
+    pub dns_domains: Vec<String>,
     /// Networks from which writes are taken; empty for all.
     pub allow_write_http_from: Vec<Cidr>,
     /// Prefixes of paths that are answered with 403.
@@ -99,6 +101,10 @@ impl Settings {
                 DefaultPolicy::Allow => "allow",
                 DefaultPolicy::Deny => "deny",
             },
+            dns_domains: [config.domain.clone()]
+                .into_iter()
+                .chain(config.dns.alt_domain.clone())
+                .collect(),
             allow_write_http_from: config.http_config.allow_write_http_from.clone(),
             block_endpoints: config.http_config.block_endpoints.clone(),
             header_bytes_max: config.http_config.header_bytes_max,
@@ -174,10 +180,15 @@ fn debug_config(config: &Config, node_id: Uuid, build: Build) -> Value {
         ("RPCAdvertiseAddr", json!(config.rpc_advertise())),
         ("RPCBindAddr", json!(config.rpc_bind())),
         ("RPCHoldTimeout", json!(print(config.rpc_hold_timeout))),
+        ("RPCMaxBurst", json!(config.rates.calls.max_burst)),
+        ("RPCRateLimit", json!(config.rates.calls.rate.unwrap_or(f64::MAX))),
         ("RaftSnapshotInterval", json!(print(config.raft.snapshot_interval))),
         ("RaftSnapshotThreshold", json!(config.raft.snapshot_threshold)),
         ("RaftTrailingLogs", json!(config.raft.trailing_logs)),
         ("RejoinAfterLeave", json!(config.rejoin_after_leave)),
+        ("RequestLimitsMode", json!(config.rates.requests.mode as u8)),
+        ("RequestLimitsReadRate", json!(config.rates.requests.read_rate.unwrap_or(f64::MAX))),
+        ("RequestLimitsWriteRate", json!(config.rates.requests.write_rate.unwrap_or(f64::MAX))),
         ("RetryJoinIntervalLAN", json!(print(config.retry_interval))),
         ("RetryJoinIntervalWAN", json!(print(config.wan.retry_interval))),
         ("RetryJoinLAN", json!(config.retry_join)),

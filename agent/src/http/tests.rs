@@ -41,6 +41,7 @@ mod datacenters;
 mod event;
 mod fake;
 mod got;
+mod graph;
 mod guard;
 mod intentions;
 mod kv;
@@ -80,6 +81,7 @@ pub(super) fn settings() -> Settings {
         connect: true,
         acl: false,
         default_policy: "allow",
+        dns_domains: vec!["consul.".into()],
         allow_write_http_from: vec![],
         block_endpoints: vec![],
         header_bytes_max: 65536,

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::ready;
 use hyper::StatusCode;
-use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::blocking::{Headers, Shown, read_and_show, read_more};
 use super::body::empty;
@@ -17,12 +16,12 @@ use super::views::{HealthView, NodeInfoView};
 use super::{Api, Server};
 use crate::entries::gateways::{API, INGRESS, TERMINATING};
 use crate::filter::schema;
-use crate::state::{Answer, CheckStatus, NodeInfo, Query, Service, ServiceHealth};
+use crate::state::{Answer, CheckStatus, NodeInfo, Query, ServiceHealth};
 
-/// The key of a service's meta data that names who registered it.
-const EXTERNAL_SOURCE: &str = "external-source";
+pub(super) mod graph;
+mod summary;
 
-const CONNECT_PROXY: &str = "connect-proxy";
+use summary::{Summary, summaries};
 
 /// All nodes with their services and checks.
 pub(super) fn nodes<A: Api>(server: &Server<A>, request: Request) -> Shown<'_> {
@@ -117,6 +116,7 @@ fn show_services<A: Api>(
             .iter()
             .filter(|one| chosen.is_everything() || chosen.shows(&HealthView::of(one)));
         let mut services = summaries(instances);
+        let mut behind_gateway = BTreeSet::new();
         let is_gateway =
             |summary: &&Summary<'_>| [API, INGRESS, TERMINATING].contains(&summary.kind);
         let gateways = services.values().filter(is_gateway);
@@ -131,15 +131,27 @@ fn show_services<A: Api>(
             if let Some(summary) = services.get_mut(gateway.as_str()) {
                 summary.gateway_config.associated_service_count = linked.len();
             }
-            for one in &linked {
-                if let Some(summary) = services.get_mut(one.service.as_str()) {
-                    summary.connected_with_gateway = summary.instance_count > 0;
-                }
-            }
+            behind_gateway.extend(linked.into_iter().map(|one| one.service));
         }
-        let shown: Vec<_> = services.values().collect();
+        let shown = services.values().map(|summary| Listed {
+            summary,
+            connected_with_proxy: summary.has_proxy,
+            connected_with_gateway: summary.instance_count > 0
+                && behind_gateway.contains(summary.name),
+        });
+        let shown: Vec<_> = shown.collect();
         Ok(headers.on(server.json(&params, &shown)))
     })
+}
+
+/// An entry of `/v1/internal/ui/services`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary<'a>,
+    connected_with_proxy: bool,
+    connected_with_gateway: bool,
 }
 
 /// A node's instances, each with the checks that decide on its health.
@@ -153,119 +165,6 @@ fn instances(info: &NodeInfo) -> impl Iterator<Item = ServiceHealth> {
             checks: checks.cloned().collect(),
         }
     })
-}
-
-/// An entry of `/v1/internal/ui/services`.
-#[derive(Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Summary<'a> {
-    #[serde(skip_serializing_if = "str::is_empty")]
-    kind: &'a str,
-    name: &'a str,
-    datacenter: &'a str,
-    #[serde(serialize_with = "null_if_empty")]
-    tags: BTreeSet<&'a str>,
-    #[serde(serialize_with = "null_if_empty")]
-    nodes: BTreeSet<&'a str>,
-    #[serde(serialize_with = "null_if_empty")]
-    external_sources: BTreeSet<&'a str>,
-    instance_count: usize,
-    checks_passing: usize,
-    checks_warning: usize,
-    checks_critical: usize,
-    gateway_config: GatewayConfig,
-    transparent_proxy: bool,
-    connect_native: bool,
-    connected_with_proxy: bool,
-    connected_with_gateway: bool,
-    /// Those that are counted already, by node and id.
-    #[serde(skip)]
-    checks: BTreeSet<(&'a str, &'a str)>,
-}
-
-#[derive(Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct GatewayConfig {
-    #[serde(skip_serializing_if = "is_zero")]
-    associated_service_count: usize,
-}
-
-fn is_zero(count: &usize) -> bool {
-    *count == 0
-}
-
-/// A list that nothing was ever put into is shown as Go shows it.
-fn null_if_empty<S: Serializer>(texts: &BTreeSet<&str>, to: S) -> Result<S::Ok, S::Error> {
-    (!texts.is_empty()).then_some(texts).serialize(to)
-}
-
-impl<'a> Summary<'a> {
-    fn add_checks(&mut self, of: &'a ServiceHealth) {
-        for check in &of.checks {
-            if !self.checks.insert((&check.node, &check.check_id)) {
-                continue;
-            }
-            match check.status {
-                CheckStatus::Passing => self.checks_passing += 1,
-                CheckStatus::Warning => self.checks_warning += 1,
-                CheckStatus::Critical => self.checks_critical += 1,
-            }
-        }
-    }
-
-    fn add(&mut self, instance: &'a ServiceHealth) {
-        let service = &*instance.service;
-        self.kind = &service.kind;
-        self.datacenter = &instance.node.datacenter;
-        self.nodes.insert(&instance.node.node);
-        self.instance_count += 1;
-        self.connect_native |= service.mesh.as_ref().is_some_and(|mesh| mesh.native);
-        self.tags.extend(service.tags.iter().map(String::as_str));
-        let source = service.meta.get(EXTERNAL_SOURCE).map(String::as_str);
-        let source = source.filter(|source| !source.is_empty());
-        self.external_sources.extend(source);
-        self.add_checks(instance);
-    }
-
-    /// An instance of its proxies. All must be transparent for the service to be called so.
-    fn add_proxy(&mut self, instance: &'a ServiceHealth) {
-        let transparent = is_transparent(&instance.service);
-        self.transparent_proxy =
-            transparent && (self.transparent_proxy || !self.connected_with_proxy);
-        self.connected_with_proxy = true;
-        self.add_checks(instance);
-    }
-}
-
-fn is_transparent(proxy: &Service) -> bool {
-    let given = proxy.mesh.as_ref().map_or("", |mesh| &mesh.proxy);
-    let given: Option<Value> = serde_json::from_str(given).ok();
-    given.is_some_and(|given| given["Mode"] == "transparent")
-}
-
-fn summaries<'a>(
-    instances: impl Iterator<Item = &'a ServiceHealth>,
-) -> BTreeMap<&'a str, Summary<'a>> {
-    fn of<'s, 'a>(
-        all: &'s mut BTreeMap<&'a str, Summary<'a>>,
-        name: &'a str,
-    ) -> &'s mut Summary<'a> {
-        all.entry(name).or_insert_with(|| Summary {
-            name,
-            ..Summary::default()
-        })
-    }
-    let mut all = BTreeMap::new();
-    for instance in instances {
-        let service = &*instance.service;
-        of(&mut all, &service.service).add(instance);
-        if service.kind == CONNECT_PROXY
-            && let Some(mesh) = &service.mesh
-        {
-            of(&mut all, &mesh.destination).add_proxy(instance);
-        }
-    }
-    all
 }
 
 /// How many nodes, instances and checks are well.

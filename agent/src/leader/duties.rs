@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::acl::{AclDuty, KNOWS_ACL};
@@ -13,6 +14,7 @@ use super::catalog;
 use super::peers::{Change, Policy, Stranger, View, Why, next_change, server_addr, strangers};
 use super::places::PendingPlaces;
 use super::session_timers::SessionTimers;
+use super::timings::{Timings, Work};
 use super::upkeep::Upkeep;
 use crate::ca;
 use crate::config::Connect;
@@ -37,6 +39,9 @@ const REMIND: Duration = Duration::from_secs(60);
 
 /// Tag of servers that understand the commands of the service mesh, which a leader writes by itself.
 pub const KNOWS_MESH: &str = "ft_mesh";
+
+/// Tag of servers that can sign with the key of an intermediate certificate, in a datacenter that has a primary.
+pub const KNOWS_INTERMEDIATE: &str = "ft_intermediate";
 
 /// Everything that the leader works with.
 pub struct Duties {
@@ -66,8 +71,12 @@ pub struct Duties {
     pub places: Arc<PendingPlaces>,
     /// Whether there is a certificate authority, and how it begins.
     pub connect: Connect,
+    /// Whether its roots are another datacenter's, so that nothing begins or ends here.
+    pub is_secondary: bool,
     /// What it does for tokens.
     pub acl: Arc<AclDuty>,
+    /// How long all of it takes.
+    pub timings: Arc<Timings>,
 }
 
 /// What a leader remembers from one look to the next; a new leader starts afresh.
@@ -84,6 +93,8 @@ struct Memory {
     no_ca: Option<ca::Error>,
     /// When to look for tokens whose time is over.
     tokens_at: Instant,
+    /// Bootstrap of tokens after which the one of the configuration was looked for.
+    first_token: Option<u64>,
 }
 
 impl Memory {
@@ -95,6 +106,7 @@ impl Memory {
             upkeep: Upkeep::start(timers, places, Instant::now()),
             no_ca: None,
             tokens_at: Instant::now(),
+            first_token: None,
         }
     }
 
@@ -146,6 +158,8 @@ impl Duties {
         let mut progress = self.consensus.watch();
         let mut members = self.gossip.watch();
         let mut memory = Memory::new(self.timers.clone(), self.places.clone());
+        let _barrier = self.measure_barrier();
+        let mut begun = Instant::now();
         loop {
             members.mark_unchanged();
             let now = self.consensus.status();
@@ -154,7 +168,7 @@ impl Duties {
             }
             match self.work(&now, &mut memory).await {
                 Ok(true) => continue,
-                Ok(false) => {}
+                Ok(false) => self.timings.record(Work::Reconcile, begun),
                 Err(raft::Error::Stopped(_)) => return,
                 // Somebody else will lead soon, or there will be room.
                 Err(raft::Error::NoRoom(_)) => {
@@ -178,7 +192,19 @@ impl Duties {
                 alive = progress.changed(), if !now.is_settled() => if !alive { return },
                 () = tokio::time::sleep_until(memory.upkeep.next_time().min(Instant::now() + LOOK_AGAIN)) => {}
             }
+            begun = Instant::now();
         }
+    }
+
+    /// Measures how long it takes until this leader's state holds all that was acknowledged before it. Nothing waits for that.
+    fn measure_barrier(&self) -> AbortOnDropHandle<()> {
+        let (consensus, timings) = (self.consensus.clone(), self.timings.clone());
+        let begun = Instant::now();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            if consensus.linearize(false).await.is_ok() {
+                timings.record(Work::Barrier, begun);
+            }
+        }))
     }
 
     /// Makes one change, if there is one to make; true when it did, so that the next look is at a fresh view.
@@ -231,19 +257,31 @@ impl Duties {
         if let Some(command) =
             catalog::next_command(&members, &self.datacenter, &self.shared.load())
         {
+            let begun = Instant::now();
             self.propose(command).await?;
+            self.timings.record(Work::ReconcileMember, begun);
             return Ok(true);
         }
+        self.end_what_is_due(memory).await
+    }
+
+    /// Ends what has a time, if any of it is over. Whether something was done.
+    async fn end_what_is_due(&self, memory: &mut Memory) -> Result<bool, raft::Error> {
         let due = memory.upkeep.next_command(
             &self.shared.load(),
             Instant::now(),
             self.env.clock.unix_ms(),
         );
-        if let Some(command) = due {
-            self.propose(command).await?;
-            return Ok(true);
+        let Some(command) = due else {
+            return Ok(false);
+        };
+        let begun = Instant::now();
+        let reaps = matches!(command, Command::ReapTombstones { .. });
+        self.propose(command).await?;
+        if reaps {
+            self.timings.record(Work::ReapTombstones, begun);
         }
-        Ok(false)
+        Ok(true)
     }
 
     /// What every cluster's state begins with, as far as it is not there yet.
@@ -271,6 +309,7 @@ impl Duties {
             self.env.clock.unix_ms(),
             look,
             &*self.env.random,
+            &mut memory.first_token,
         );
         if look && step.is_none() {
             memory.tokens_at = now + TOKEN_ROUND;
@@ -334,7 +373,7 @@ impl Duties {
         cluster: Uuid,
         said: &mut Option<ca::Error>,
     ) -> Option<(CaStep, &'static str)> {
-        if !self.connect.enabled {
+        if !self.connect.enabled || self.is_secondary {
             return None;
         }
         let (store, now_ms) = (self.shared.load(), self.env.clock.unix_ms());
@@ -438,7 +477,7 @@ impl Duties {
 
 /// Whether every server that lives understands some commands, of which it has the tag. One of before stops at a command that
 /// it does not know, as it would while a cluster is being upgraded.
-fn knows(members: &[Arc<Member>], tag: &str) -> bool {
+pub(crate) fn knows(members: &[Arc<Member>], tag: &str) -> bool {
     members
         .iter()
         .filter(|m| m.status == gossip::Status::Alive && server_addr(m).is_some())

@@ -9,12 +9,15 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Error, Node, Reply, Server};
+use crate::acl::copies::is_of_primary;
+use crate::acl::login::check_rule;
 use crate::acl::{
     Access, DefaultPolicy, Denied, Granted, Holder, Resolver, Resource, SharedHolder,
 };
 use crate::config::{DownPolicy, Secret, Tokens};
 use crate::env::Env;
 use crate::gossip::KeyringOp;
+use crate::rate::Operation;
 use crate::rpc::{Answer, Request};
 use crate::state::{
     ANONYMOUS_SECRET, AclPolicy, AclQuery, AclStep, Command, Outcome, Query, Stamped, Store, TxnOp,
@@ -23,6 +26,9 @@ use crate::{ca, state};
 
 /// Tokens that a client remembers. Beyond that it forgets all and asks anew.
 const REMEMBERED_MAX: usize = 4096;
+
+/// Why nothing is changed while not every server would understand it.
+pub(super) const OLD_SERVER: &str = "a server of a version without ACLs is in this cluster, and would stop at this: upgrade it first";
 
 /// In whose name a handle asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,6 +52,8 @@ pub(super) struct Guard {
     env: Env,
     /// By which a person allows another bootstrap.
     reset_file: PathBuf,
+    /// The datacenter that policies, roles and tokens are copied from.
+    copies_from: Option<String>,
 }
 
 /// What becomes of a command.
@@ -72,6 +80,31 @@ impl Guard {
         }
     }
 
+    /// What is wrong with a change of who may do what, by itself or beside what there is.
+    fn invalid(&self, store: &Store, step: &AclStep) -> Option<String> {
+        let acl = store.acl();
+        if let Some(primary) = &self.copies_from {
+            let local = |accessor: &_| acl.token(accessor).is_none_or(|token| token.local);
+            if is_of_primary(step, local) {
+                return Some(format!(
+                    "policies, roles, and tokens that are not local are copied from the primary datacenter {primary:?}: change them there"
+                ));
+            }
+        }
+        if let Some(why) = step.invalid(self.env.clock.unix_ms()) {
+            return Some(why);
+        }
+        let AclStep::SetBindingRule { rule, .. } = step else {
+            return None;
+        };
+        // One that is not there is refused where the rule is applied.
+        let method = acl.method(&rule.auth_method)?;
+        let checked = check_rule(method, rule);
+        checked
+            .err()
+            .map(|why| format!("Invalid Binding Rule: {why}"))
+    }
+
     fn forget_reset_index(&self) {
         // It is used up: the index is another one now.
         let _ = self.env.disk.remove_file(&self.reset_file);
@@ -82,6 +115,9 @@ impl Guard {
             resolver: Resolver::new(&config.acl, &config.datacenter),
             env: env.clone(),
             reset_file: config.data_dir.join("acl-bootstrap-reset"),
+            copies_from: config
+                .copies_tokens()
+                .then(|| config.primary_datacenter.clone()),
         })
     }
 }
@@ -103,7 +139,7 @@ impl Remembered {
         known.get(secret).cloned()
     }
 
-    fn keep(&self, secret: &str, holder: Option<SharedHolder>) {
+    pub(super) fn keep(&self, secret: &str, holder: Option<SharedHolder>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED_MAX {
             known.clear();
@@ -264,7 +300,10 @@ impl Node {
             }
             known => match self.fetch_what_is_granted(secret).await {
                 Ok(holder) => Ok(holder),
-                Err(denied @ Error::Denied(_)) => Err(denied),
+                // A token that could not be looked at is not one that may do nothing.
+                Err(error @ (Error::Denied(_) | Error::CallRateExceeded | Error::RateExceeded)) => {
+                    Err(error)
+                }
                 Err(error) => self.without_servers(known, error),
             },
         }
@@ -272,6 +311,7 @@ impl Node {
 
     async fn fetch_what_is_granted(&self, secret: &str) -> Result<SharedHolder, Error> {
         let request = Request::Grant(Secret(secret.to_owned()));
+        self.enter(|| Operation::GRANT)?;
         match self.by(Caller::Own).ask_servers(&request).await {
             Ok(Answer::Granted(granted)) => {
                 let acl = &self.inner.config.acl;
@@ -360,10 +400,9 @@ impl Server {
             Command::Txn(ops) => refused_txn(&holder, &store, ops),
             Command::Acl(_) if !self.acl_duty.may_begin() => Some(Outcome::Error {
                 code: state::Refusal::InvalidAcl,
-                text: "a server of a version without ACLs is in this cluster, and would stop at this: upgrade it first"
-                    .to_owned(),
+                text: OLD_SERVER.to_owned(),
             }),
-            Command::Acl(step) => match (step.invalid(guard.env.clock.unix_ms()), step) {
+            Command::Acl(step) => match (guard.invalid(&store, step), step) {
                 (Some(text), _) => Some(Outcome::Error {
                     code: state::Refusal::InvalidAcl,
                     text,
@@ -452,9 +491,10 @@ impl Server {
             Request::RaftConfiguration(_) | Request::Health => {
                 need(Resource::Operator, "", Access::Read)
             }
-            Request::RemovePeer(_) | Request::TransferLeader(_) | Request::SetCa(_) => {
-                need(Resource::Operator, "", Access::Write)
-            }
+            Request::RemovePeer(_)
+            | Request::TransferLeader(_)
+            | Request::SetCa(_)
+            | Request::SignIntermediate(_) => need(Resource::Operator, "", Access::Write),
             Request::RenewSession(id) => match store.session(id) {
                 Some(session) => need(Resource::Session, &session.node, Access::Write),
                 None => Ok(()),
@@ -472,8 +512,9 @@ impl Server {
                 need(Resource::Keyring, "", access)
             }
             Request::Fire(event) => need(Resource::Event, &event.name, Access::Write),
-            Request::SignLeaf(csr) => match ca::service_of(csr) {
-                Some(service) => need(Resource::Service, &service, Access::Write),
+            Request::SignLeaf(csr) => match ca::subject_of(csr) {
+                Some(ca::Subject::Service(name)) => need(Resource::Service, &name, Access::Write),
+                Some(ca::Subject::Agent(name)) => need(Resource::Node, &name, Access::Write),
                 // It will be refused.
                 None => Ok(()),
             },
@@ -489,6 +530,9 @@ impl Server {
             | Request::Release(_)
             | Request::Confirm(_)
             | Request::HasRoom
+            | Request::Login(_)
+            | Request::Logout
+            | Request::Copying
             | Request::ReadIndex { .. }
             | Request::SavedPiece { .. } => Ok(()),
         }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::access::Caller;
+use super::certify::NOT_ALLOWED;
 use super::{Consistency, Error, Node, ReadOptions, Server};
 use crate::ca::{self, Leaf, SharedLeaf, Signed, Update, spiffe};
 use crate::raft::off_loop;
 use crate::rpc::{Answer, Request};
-use crate::state::{self, CaRoots, CaStep, Command, Outcome, Query, Stamped};
+use crate::state::{self, CaRoots, CaStep, Command, Outcome, Query};
 
 /// Pause after a certificate could not be replaced that is still good: at least this, and at most twice as much. All
 /// agents of a cluster ask at about the same time when the root has changed.
@@ -80,7 +80,11 @@ impl Node {
     }
 
     /// The roots as some server has them, once their index is above the given one; with that index.
-    async fn ca_roots(&self, min_index: u64, wait: Duration) -> Result<(CaRoots, u64), Error> {
+    pub(super) async fn ca_roots(
+        &self,
+        min_index: u64,
+        wait: Duration,
+    ) -> Result<(CaRoots, u64), Error> {
         let options = ReadOptions {
             consistency: Consistency::Stale,
             min_index,
@@ -181,15 +185,42 @@ impl Server {
             return Err(ca::Error::Disabled.into());
         }
         let store = self.shared.load();
+        let (config, env) = (node.inner.config.clone(), &node.inner.env);
+        let of_agent = matches!(ca::subject_of(csr), Some(ca::Subject::Agent(_)));
+        if of_agent && !config.auto_encrypt.allow_tls {
+            return Err(Error::Refused(NOT_ALLOWED.to_owned()));
+        }
         let settings = ca::current(&store)?;
         let _turn = self.csr_limit.turn(&settings).await?;
-        let (config, env) = (&node.inner.config, &node.inner.env);
         let by = (env.clock.unix_ms(), env.random.next_u64());
-        let (csr, datacenter) = (csr.to_vec(), config.datacenter.clone());
+        let csr = csr.to_vec();
         let signed = off_loop(env.disk.wants_threads(), move || {
-            ca::sign_with(&store, &settings, &csr, &datacenter, by)
+            let place = ca::Place {
+                datacenter: &config.datacenter,
+                domain: config.domain.trim_end_matches('.'),
+            };
+            ca::sign_with(&store, &settings, &csr, place, by)
         });
         let signed = signed.await.map_err(|_| Error::ShuttingDown)??;
+        Ok(Answer::Signed(Box::new(signed)))
+    }
+
+    /// Vouches for another datacenter's authority, as the leader of the primary one.
+    pub(super) async fn sign_intermediate(&self, csr: &[u8], node: &Node) -> Result<Answer, Error> {
+        if !node.inner.config.connect.enabled {
+            return Err(ca::Error::Disabled.into());
+        }
+        let store = self.shared.load();
+        let settings = ca::current(&store)?;
+        let _turn = self.csr_limit.turn(&settings).await?;
+        let env = &node.inner.env;
+        let by = (env.clock.unix_ms(), env.random.next_u64());
+        let csr = csr.to_vec();
+        let signed = off_loop(env.disk.wants_threads(), move || {
+            ca::secondary::sign_intermediate(&store, &settings, &csr, by)
+        });
+        let signed = signed.await.map_err(|_| Error::ShuttingDown)??;
+        tracing::info!(target: "connect", "vouched for the authority of another datacenter: serial={}", signed.serial_number);
         Ok(Answer::Signed(Box::new(signed)))
     }
 
@@ -208,23 +239,18 @@ impl Server {
             let (store, update) = (self.shared.load(), update.clone());
             let before = store.ca_roots().first().map(|root| root.id.clone());
             let env = node.inner.env.clone();
-            let change = off_loop(env.disk.wants_threads(), move || {
-                ca::change(&store, &update, env.clock.unix_ms(), &*env.random)
+            let is_secondary = node.inner.config.is_secondary();
+            let change = off_loop(env.disk.wants_threads(), move || match is_secondary {
+                true => ca::change_of_secondary(&store, &update),
+                false => ca::change(&store, &update, env.clock.unix_ms(), &*env.random),
             });
             let Some((step, unknown)) = change.await.map_err(|_| Error::ShuttingDown)?? else {
                 return Ok(Answer::Applied(Outcome::Bool(false)));
             };
             let CaStep::Set { roots, .. } = &step;
             let after = roots.first().map(|root| root.id.clone());
-            let stamped = Stamped {
-                unix_ms: node.inner.env.clock.unix_ms(),
-                command: Command::Ca(step),
-            };
-            if self
-                .propose(&Caller::Own, stamped.encode(), deadline)
-                .await?
-                != Outcome::Bool(true)
-            {
+            let proposed = self.propose_own(Command::Ca(step), node, deadline);
+            if proposed.await? != Outcome::Bool(true) {
                 continue;
             }
             for name in unknown {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Error, Node};
 use crate::gossip::{Gossip, KeyringOp, Member, Status};
+use crate::rate::Operation;
 use crate::rpc::{Answer, Request};
 
 /// Members that are asked at a time.
@@ -95,6 +96,12 @@ impl Node {
     /// # Errors
     /// When no server is reached, or it does not allow it.
     pub async fn keyring(&self, op: KeyringOp, own_only: bool) -> Result<Vec<PoolKeys>, Error> {
+        self.enter(|| Operation::KEYRING)?;
+        // What it asks of others is part of this one request.
+        self.clone().uncounted().change_keys(op, own_only).await
+    }
+
+    async fn change_keys(&self, op: KeyringOp, own_only: bool) -> Result<Vec<PoolKeys>, Error> {
         let request = Request::Keyring {
             op: op.clone(),
             own_only,

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Error, Node, Phase, Server};
 use crate::rpc::{Answer, Answered, Request};
@@ -59,6 +59,18 @@ impl Node {
         tracing::info!(target: "agent", "Graceful leave complete");
         self.inner.phase.send_replace(Phase::Left);
         Ok(())
+    }
+
+    /// Stops without leaving: the same voters come back. Whoever leads hands over first, or the others would have to find
+    /// out that he is gone; for whoever is started again, updated or drained that is most of the time without a leader.
+    pub async fn stop(&self) {
+        if let Some(server) = &self.inner.server {
+            let handed_over = timeout(TRANSFER_TIMEOUT, self.hand_over(server)).await;
+            if handed_over.is_err() {
+                tracing::warn!(target: "consul", "stopping as the leader: nobody took over in time");
+            }
+        }
+        self.shutdown().await;
     }
 
     /// Leaves the pool of all datacenters, which comes first: requests of others should no longer come here.

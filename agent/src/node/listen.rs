@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
@@ -12,14 +13,21 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Node;
+use super::certify::Applications;
 use crate::env::{BoxStream, Listener};
 use crate::log::Told;
 use crate::raft::Service;
-use crate::rpc::{self, Answered, HANDSHAKE_TIMEOUT, Handler, MAGIC, Purpose, Request};
+use crate::rpc::{self, Answered, Handler, MAGIC, Purpose, Request};
+use crate::seats::Seats;
 use crate::tls::Peer;
 
 /// Connections at a time. A cluster has at most a few thousand clients, each with one or two.
-const MAX_CONNECTIONS: usize = 8192;
+const MAX_CONNECTIONS: u32 = 8192;
+
+/// Connections of clients without a certificate at a time, which are strangers; and how long one may last. Those over it come back,
+/// each after a pause of its own.
+const MAX_APPLICANTS: usize = 256;
+const APPLICATION_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Connections that were dropped, by reason.
 #[derive(Debug, Default)]
@@ -32,6 +40,8 @@ pub(super) struct Dropped {
     version: AtomicU64,
     /// Over the limit.
     too_many: AtomicU64,
+    /// Connections that are open on which a certificate is asked for.
+    applicants: AtomicUsize,
 }
 
 impl Dropped {
@@ -45,6 +55,17 @@ impl Dropped {
         } else if matches!(error, rpc::Error::Protocol(_) | rpc::Error::Timeout(_)) {
             self.garbage.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(target: "rpc", "dropped a connection of {from}: {error}");
+        }
+    }
+
+    /// Counts a connection for which there is no room, and says so once for each address.
+    fn turned_away(&self, from: SocketAddr, max: u32) {
+        self.too_many.fetch_add(1, Ordering::Relaxed);
+        let why = format!(
+            "as many are open as may be: {max} from one address (limits.rpc_max_conns_per_client), {MAX_CONNECTIONS} in all"
+        );
+        if self.told.is_news(from.ip(), &why) {
+            tracing::warn!(target: "rpc", "dropped a connection of {from}: {why}");
         }
     }
 
@@ -75,8 +96,12 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Answers calls of other nodes.
-struct Calls(Node);
+/// Answers calls of another node.
+struct Calls {
+    node: Node,
+    /// Where it is.
+    from: SocketAddr,
+}
 
 impl Handler for Calls {
     async fn handle(
@@ -89,35 +114,37 @@ impl Handler for Calls {
             return Err(rpc::Error::Protocol(format!("unknown method {method}")));
         }
         let answered = match Request::decode(&body) {
-            Ok(request) => {
-                let _counted = self
-                    .0
-                    .inner
-                    .server
-                    .as_ref()
-                    .map(|server| Counted::new(&server.in_flight));
-                let gate = &self.0.inner.gate;
-                let place = match &request {
-                    Request::Propose(command) => gate.proposal(command.len()),
-                    _ => gate.request(),
-                };
-                match place {
-                    // Nobody waits for an answer after that; what has been proposed by then may still be committed.
-                    Some(_place) => {
-                        let answer = self.0.answer(request, deadline);
-                        match tokio::time::timeout_at(deadline, answer).await {
-                            Ok(answered) => answered,
-                            Err(_) => return Ok(None),
-                        }
-                    }
-                    None => Answered(Err(super::Error::Busy)),
-                }
-            }
+            Ok(request) => match self.answer(request, deadline).await {
+                Some(answered) => answered,
+                None => return Ok(None),
+            },
             Err(error) if error.is_other_version() => return Err(error),
             // One that a later version added: whoever sends it has others that are understood.
             Err(error) => Answered(Err(super::Error::Refused(error.to_string()))),
         };
         Ok(Some(answered.encode()))
+    }
+}
+
+impl Calls {
+    /// `None` when nobody waits for an answer any more.
+    async fn answer(&self, request: Request, deadline: Instant) -> Option<Answered> {
+        let inner = &self.node.inner;
+        if let Err(refused) = self.node.enter_from(self.from, &request) {
+            return Some(Answered(Err(refused)));
+        }
+        let server = inner.server.as_ref();
+        let _counted = server.map(|server| Counted::new(&server.in_flight));
+        let place = match &request {
+            Request::Propose(command) => inner.gate.proposal(command.len()),
+            _ => inner.gate.request(),
+        };
+        let Some(_place) = place else {
+            return Some(Answered(Err(super::Error::Busy)));
+        };
+        // What has been proposed by the deadline may still be committed.
+        let answer = self.node.answer(request, deadline);
+        tokio::time::timeout_at(deadline, answer).await.ok()
     }
 }
 
@@ -129,8 +156,7 @@ pub(super) async fn serve(
     requests: Handle,
 ) {
     let dropped = node.inner.dropped.clone();
-    let calls = Arc::new(Calls(node));
-    let open = Arc::new(AtomicUsize::new(0));
+    let seats = Seats::new(MAX_CONNECTIONS);
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, from) = tokio::select! {
@@ -139,29 +165,28 @@ pub(super) async fn serve(
                 Err(error) => {
                     // Mostly "too many open files": give others time to close theirs.
                     tracing::warn!(target: "rpc", "failed to accept a connection: {error}");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             },
             Some(_) = connections.join_next() => continue,
         };
-        if open.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
-            dropped.too_many.fetch_add(1, Ordering::Relaxed);
+        let max = node.inner.config.limits.rpc_max_conns_per_client;
+        let Some(seat) = seats.take(from.ip(), max) else {
+            dropped.turned_away(from, max);
             continue;
-        }
+        };
         let requests = requests.clone();
-        let (calls, service, dropped, open) = (
-            calls.clone(),
-            service.clone(),
-            dropped.clone(),
-            open.clone(),
-        );
-        open.fetch_add(1, Ordering::Relaxed);
+        let calls = Arc::new(Calls {
+            node: node.clone(),
+            from,
+        });
+        let (service, dropped) = (service.clone(), dropped.clone());
         connections.spawn(async move {
             if let Err(error) = connection(stream, &calls, &service, &requests).await {
                 dropped.note(from, &error);
             }
-            open.fetch_sub(1, Ordering::Relaxed);
+            drop(seat);
         });
     }
 }
@@ -172,7 +197,8 @@ async fn connection(
     service: &Arc<Service>,
     requests: &Handle,
 ) -> Result<(), rpc::Error> {
-    let tls = &calls.0.inner.tls;
+    let tls = &calls.node.inner.tls;
+    let handshake_time = calls.node.inner.config.limits.rpc_handshake_timeout;
     let mut preamble = [0; 5];
     let begin = async {
         let (mut stream, peer) = tls
@@ -183,9 +209,9 @@ async fn connection(
         read.map_err(|e| rpc::Error::Protocol(format!("no preamble: {e}")))?;
         Ok((stream, peer))
     };
-    let (stream, peer) = tokio::time::timeout(HANDSHAKE_TIMEOUT, begin)
+    let (stream, peer) = tokio::time::timeout(handshake_time, begin)
         .await
-        .unwrap_or(Err(rpc::Error::Timeout(HANDSHAKE_TIMEOUT)))?;
+        .unwrap_or(Err(rpc::Error::Timeout(handshake_time)))?;
     let [magic @ .., purpose] = preamble;
     let [name @ .., version] = magic;
     if MAGIC.starts_with(&name) && magic != MAGIC {
@@ -200,7 +226,12 @@ async fn connection(
         )));
     }
     let purpose = Purpose::try_from(purpose)?;
-    if purpose != Purpose::Call && peer != Peer::Server && tls.only_servers_speak_raft() {
+    if peer == Peer::Applicant && purpose != Purpose::Certify {
+        let why = "it shows no certificate, which verify_incoming demands";
+        return Err(rpc::Error::Protocol(why.to_owned()));
+    }
+    let for_all = matches!(purpose, Purpose::Call | Purpose::Certify);
+    if !for_all && peer != Peer::Server && tls.only_servers_speak_raft() {
         let why =
             "it speaks Raft without a server's certificate, which verify_server_hostname demands";
         return Err(rpc::Error::Protocol(why.to_owned()));
@@ -210,6 +241,21 @@ async fn connection(
             // Ends with this connection's task: the node may be shut down while a request waits.
             let serving = AbortOnDropHandle::new(requests.spawn(rpc::serve(stream, calls.clone())));
             serving.await.unwrap_or(Ok(()))
+        }
+        Purpose::Certify => {
+            let dropped = &calls.node.inner.dropped;
+            let _counted = Counted::new(&dropped.applicants);
+            if dropped.applicants.load(Ordering::Relaxed) > MAX_APPLICANTS {
+                dropped.too_many.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+            let applications = Arc::new(Applications {
+                node: calls.node.clone(),
+                from: calls.from,
+            });
+            let serving = AbortOnDropHandle::new(requests.spawn(rpc::serve(stream, applications)));
+            let served = tokio::time::timeout(APPLICATION_TIME_MAX, serving).await;
+            served.map_or(Ok(()), |served| served.unwrap_or(Ok(())))
         }
         Purpose::Raft => rpc::serve(stream, service.clone()).await,
         Purpose::Append => service.serve_append(stream).await,

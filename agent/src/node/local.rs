@@ -50,6 +50,7 @@ impl Node {
         local.reload(&config.services, &config.checks)?;
         self.inner.tls.take_over(tls);
         self.reload_tokens(&config.acl.tokens);
+        self.inner.rates.reload(config);
         local.set_meta(own_row(config, self.inner.node_id).meta);
         Ok(())
     }

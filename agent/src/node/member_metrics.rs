@@ -54,6 +54,13 @@ impl Seen {
 }
 
 impl Node {
+    /// Has the leader's work measured, where this server does it.
+    pub fn measure_leader(&self, metrics: &Metrics) {
+        if let Some(server) = &self.inner.server {
+            server.timings.attach(metrics);
+        }
+    }
+
     /// Counts until gossip ends.
     pub async fn count_members(self, metrics: Arc<Metrics>) {
         let mut changes = self.inner.gossip.watch();

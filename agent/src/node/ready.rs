@@ -23,7 +23,14 @@ pub(super) fn not_ready(node: &Node) -> Option<String> {
         Some(server) => server_not_ready(server),
         None => {
             let servers = node.members().iter().any(|m| server_addr(m).is_some());
-            (!servers).then(|| "no server is known".to_owned())
+            if !servers {
+                return Some("no server is known".to_owned());
+            }
+            let waits = node.tls().waits_for_certificate();
+            waits.then(|| match node.inner.lacks_certificate.load_full() {
+                Some(why) => format!("no certificate yet: {why}"),
+                None => "no certificate yet".to_owned(),
+            })
         }
     }
 }

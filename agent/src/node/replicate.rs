@@ -1,10 +1,15 @@
-//! Config entries of the primary datacenter, copied by the leader of every other one.
+//! What the leader of every other datacenter takes over from the primary one: config entries, who may do what, and the
+//! certificate authority.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Error, Node, ReadOptions, Server};
+
+mod acl;
+mod authority;
+
 use crate::state::{Answer, Command, ConfigEntry, EntryStep, Outcome, Query};
 
 /// How long to wait for a change in the primary datacenter until the entries are compared anyway: somebody may have restored
@@ -42,36 +47,103 @@ fn steps(primary: &[Arc<ConfigEntry>], own: &[Arc<ConfigEntry>]) -> Vec<EntrySte
     gone.chain(set).collect()
 }
 
+/// What follows the primary datacenter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Followed {
+    Entries,
+    Acl,
+    Authority,
+}
+
+impl Followed {
+    fn failed(self, datacenter: &str, error: &Error) {
+        match self.copied() {
+            None => tracing::warn!(
+                target: "connect",
+                "the certificate authority cannot follow datacenter {datacenter}, will retry, and stays as it is until then: {error}"
+            ),
+            Some(what) => tracing::warn!(
+                target: "consul",
+                "replication of {what} failed, will retry: error={error}"
+            ),
+        }
+    }
+
+    fn goes_on(self, datacenter: &str) {
+        match self.copied() {
+            None => tracing::info!(
+                target: "connect",
+                "the certificate authority follows datacenter {datacenter} again"
+            ),
+            Some(what) => tracing::info!(target: "consul", "replication of {what} goes on"),
+        }
+    }
+
+    /// What is copied as it is there.
+    fn copied(self) -> Option<&'static str> {
+        match self {
+            Followed::Entries => Some("config entries"),
+            Followed::Acl => Some("policies, roles and tokens"),
+            Followed::Authority => None,
+        }
+    }
+}
+
+/// What the last look at the primary datacenter found.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// The index there; 0 for none.
+    index: u64,
+    /// When something is due although nothing changes there, in milliseconds since the Unix epoch.
+    until_ms: u64,
+}
+
 impl Node {
-    /// Copies the entries whenever they change, while this server leads.
-    pub(super) async fn replicate_entries(self) {
+    /// Takes it over whenever it changes, while this server leads.
+    pub(super) async fn follow_primary(self, what: Followed) {
         let Some(server) = &self.inner.server else {
             return;
         };
-        let primary = self.with_replication();
-        let primary = primary.at(&self.inner.config.primary_datacenter);
-        let (mut seen, mut told) = (0, false);
+        let datacenter = &self.inner.config.primary_datacenter;
+        let (mut seen, mut told) = (Seen::default(), String::new());
         loop {
-            let led = server.consensus.status().is_leader();
-            if !led {
-                seen = 0;
+            if !server.leads() {
+                seen = Seen::default();
                 let leads = |status: &crate::raft::Status| status.is_leader().then_some(());
                 server.consensus.wait_until(leads).await;
             }
-            match self.copy_entries(server, &primary, seen).await {
-                Ok(index) => {
+            // The token may have become another one.
+            let primary = self.with_replication().at(datacenter);
+            let of_index = |index| Seen { index, until_ms: 0 };
+            let looked = match what {
+                Followed::Entries => {
+                    let copied = self.copy_entries(server, &primary, seen.index).await;
+                    copied.map(of_index)
+                }
+                Followed::Acl => {
+                    let copied = self.copy_acl(server, &primary, seen.index).await;
+                    copied.map(of_index)
+                }
+                Followed::Authority => self.look_at_primary(server, &primary, seen).await,
+            };
+            match looked {
+                Ok(now) => {
                     // It went back: another cluster is there now.
-                    seen = if index < seen { 0 } else { index };
-                    if told {
-                        tracing::info!(target: "consul", "replication of config entries goes on");
+                    seen = match now.index < seen.index {
+                        true => Seen::default(),
+                        false => now,
+                    };
+                    if !std::mem::take(&mut told).is_empty() {
+                        what.goes_on(datacenter);
                     }
-                    told = false;
                 }
                 Err(error) => {
-                    if !told {
-                        tracing::warn!(target: "consul", "replication of config entries failed, will retry: error={error}");
+                    let why = error.to_string();
+                    if why != told {
+                        what.failed(datacenter, &error);
+                        told = why;
                     }
-                    told = true;
+                    seen = Seen::default();
                     let bound = RETRY.as_millis() as u64;
                     let jitter = Duration::from_millis(self.inner.env.random.below(bound));
                     tokio::time::sleep(RETRY + jitter).await;

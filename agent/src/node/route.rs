@@ -9,16 +9,16 @@ use futures::future::{Either, ready};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::access::Caller;
-use super::{Consistency, Error, Node, PeerRef, RaftServer, ReadOptions, Reply, Server};
-use crate::config::Bootstrap;
+use super::{Consistency, Error, Node, PeerRef, RaftServer, ReadOptions, Reply};
 use crate::leader::autopilot::ClusterHealth;
 use crate::leader::peers::server_addr;
 use crate::raft;
+use crate::rate::Operation;
 use crate::rpc::{self, Answer, Answered, Request};
 use crate::state::{Command, Outcome, Query, Session, Stamped};
 
 mod across;
+mod answer;
 mod own;
 mod read_index;
 
@@ -57,13 +57,19 @@ impl Node {
     ///
     /// # Errors
     /// After [`Error::Unknown`] the command may have been applied; after any other error it was not.
-    pub async fn propose(&self, command: Command) -> Result<Outcome, Error> {
+    pub fn propose(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<Outcome, Error>> + Send + '_ {
+        if let Err(refused) = self.enter(|| Operation::of_command(&command)) {
+            return Either::Right(ready(Err(refused)));
+        }
         let stamped = Stamped {
             unix_ms: self.inner.env.clock.unix_ms(),
             command,
         };
-        self.propose_encoded(stamped.encode(), Instant::now() + PROPOSE_TIMEOUT)
-            .await
+        // No `async fn`: it would keep the command for as long as it waits.
+        Either::Left(self.propose_encoded(stamped.encode(), Instant::now() + PROPOSE_TIMEOUT))
     }
 
     async fn propose_encoded(&self, bytes: Bytes, deadline: Instant) -> Result<Outcome, Error> {
@@ -84,8 +90,9 @@ impl Node {
                         Answered(proposed.map(Answer::Applied))
                     }
                     _ => {
+                        // Boxed, so that a change proposed by its leader is small.
                         let request = Request::Propose(bytes.clone());
-                        self.ask_leader(&request, deadline).await
+                        Box::pin(self.ask_leader(&request, deadline)).await
                     }
                 }
             })
@@ -102,6 +109,9 @@ impl Node {
         query: Query,
         options: ReadOptions,
     ) -> impl Future<Output = Result<Reply, Error>> + Send {
+        if let Err(refused) = self.enter(|| Operation::of_query(&query)) {
+            return Either::Left(ready(Err(refused)));
+        }
         if let (Some(server), None) = (&self.inner.server, &self.elsewhere)
             && let Some(reply) = server.read_at_once(&self.caller, &query, &options)
         {
@@ -112,7 +122,11 @@ impl Node {
     }
 
     /// Whether [`Node::read`] would answer at once, from this node's own state, and the same as when it last gave this index.
+    /// Never while requests are counted, or what was kept would be asked for without end.
     pub fn is_unchanged(&self, query: &Query, options: &ReadOptions, index: u64) -> bool {
+        if self.inner.rates.counts() {
+            return false;
+        }
         let server = self.inner.server.as_ref();
         server.is_some_and(|server| server.is_unchanged(&self.caller, query, options, index))
     }
@@ -177,6 +191,7 @@ impl Node {
     /// # Errors
     /// When another datacenter is asked, and is not reached.
     pub async fn leader_address(&self) -> Result<Option<SocketAddr>, Error> {
+        self.enter(|| Operation::STATUS)?;
         let deadline = Instant::now() + CALL_TIMEOUT;
         if let Some(datacenter) = &self.elsewhere {
             return match self.across(datacenter, || Request::Peers, deadline).await? {
@@ -199,6 +214,7 @@ impl Node {
 
     /// Server addresses of the voters.
     pub async fn peer_addresses(&self) -> Result<Vec<SocketAddr>, Error> {
+        self.enter(|| Operation::STATUS)?;
         let deadline = Instant::now() + CALL_TIMEOUT;
         let answer = match (&self.elsewhere, &self.inner.server) {
             (Some(datacenter), _) => self.across(datacenter, || Request::Peers, deadline).await,
@@ -213,6 +229,7 @@ impl Node {
 
     /// The Raft configuration and the index that set it.
     pub async fn raft_configuration(&self, stale: bool) -> Result<(Vec<RaftServer>, u64), Error> {
+        self.enter(|| Operation::RAFT_CONFIGURATION)?;
         let deadline = Instant::now() + CALL_TIMEOUT;
         let answer = match (&self.elsewhere, &self.inner.server) {
             (Some(datacenter), _) => {
@@ -276,6 +293,7 @@ impl Node {
     }
 
     pub(super) async fn lead_or_ask(&self, request: Request) -> Result<Answer, Error> {
+        self.enter(|| Operation::of_request(&request))?;
         let request = &request;
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
         if let Some(datacenter) = &self.elsewhere {
@@ -377,14 +395,17 @@ impl Node {
     /// Asks living servers, in random order, until one answers.
     async fn ask_any(&self, request: &Request, deadline: Instant) -> Answered {
         let mut servers = self.living_servers();
+        let mut refused = None;
         while !servers.is_empty() {
             let pick = self.inner.env.random.below(servers.len() as u64) as usize;
             let answered = self.ask(servers.swap_remove(pick), request, deadline).await;
-            if !matches!(answered.0, Err(Error::NoLeader)) {
-                return answered;
+            match answered.0 {
+                Err(Error::NoLeader) => {}
+                Err(error @ Error::RateExceeded) => refused = Some(error),
+                _ => return answered,
             }
         }
-        Answered(Err(self.nobody()))
+        Answered(Err(refused.unwrap_or_else(|| self.nobody())))
     }
 
     /// What to say when nobody can be asked.
@@ -434,126 +455,6 @@ impl Node {
                 let again = lost && across::is_repeatable(request);
                 (!again).then_some(Answered(Err(Error::Unknown)))
             }
-        }
-    }
-
-    /// Answers a request that arrived over RPC. Never passes it on: the asker finds the leader itself.
-    /// Its asker gives up at `deadline`.
-    pub(super) async fn answer(&self, request: Request, deadline: Instant) -> Answered {
-        let (caller, request) = match request {
-            Request::As { token, request } => (Caller::Holder(token.0.into()), *request),
-            // A server that leaves looks whether it is out. Who the servers are, gossip tells everybody.
-            request @ Request::RaftConfiguration(_) => (Caller::Own, request),
-            request => (Caller::Holder("".into()), request),
-        };
-        let node = self.by(caller);
-        node.answer_caller(request, deadline).await
-    }
-
-    /// Answers whoever this handle is for.
-    async fn answer_caller(&self, request: Request, deadline: Instant) -> Answered {
-        let Some(server) = &self.inner.server else {
-            return Answered(Err(Error::Refused("this node is a client".to_owned())));
-        };
-        if let Err(error) = server.check_request(&self.caller, &request) {
-            return Answered(Err(error));
-        }
-        Answered(match request {
-            Request::As { .. } => Err(Error::Refused(
-                "a request cannot be in the name of two".to_owned(),
-            )),
-            Request::Grant(secret) => server.granted(&secret.0),
-            Request::Keyring { op, own_only } => Box::pin(self.keyring(op, own_only))
-                .await
-                .map(Answer::Keyring),
-            Request::Propose(bytes) => {
-                let proposed = server.propose(&self.caller, bytes, deadline).await;
-                proposed.map(Answer::Applied)
-            }
-            Request::Read(query, options) => {
-                let reply = server.read_for(&self.caller, &query, &options).await;
-                reply.map(read)
-            }
-            Request::Peers => Ok(Answer::Peers {
-                leader: server.leader_address(),
-                voters: server.voter_addresses(),
-            }),
-            Request::RaftConfiguration(true) if !server.leads() => Err(Error::NoLeader),
-            Request::RaftConfiguration(_) => {
-                let (servers, index) = server.configuration();
-                Ok(Answer::RaftConfiguration(servers, index))
-            }
-            request @ (Request::RemovePeer(_)
-            | Request::TransferLeader(_)
-            | Request::RenewSession(_)
-            | Request::Health
-            | Request::Place(..)
-            | Request::SignLeaf(_)
-            | Request::SetCa(_)) => {
-                return server.command(&request, self, deadline).await;
-            }
-            Request::ReadIndex { quorum } => server.read_index(quorum, deadline).await,
-            request @ (Request::Save { .. } | Request::SavedPiece { .. }) => {
-                return self.answer_save(server, &request).await;
-            }
-            Request::In {
-                datacenter,
-                forwarded,
-                request,
-            } => {
-                let answered = self.answer_in(&datacenter, forwarded, *request);
-                return Box::pin(answered).await;
-            }
-            Request::Datacenters => self.datacenters().await.map(Answer::Datacenters),
-            Request::Fire(_) => Err(Error::Refused(
-                "every agent fires its own events".to_owned(),
-            )),
-            Request::HasRoom => match server.consensus.room().borrow().lacking() {
-                None => Ok(Answer::Done),
-                Some(why) => Err(Error::NoRoom(why.to_owned())),
-            },
-            Request::Promise(promise) => self.promise(server, &promise).await,
-            Request::Release(promise) => {
-                let released = server
-                    .consensus
-                    .identity()
-                    .release(promise.cluster, promise.initiator);
-                released
-                    .map(|()| Answer::Done)
-                    .map_err(|e| Error::Refused(e.to_string()))
-            }
-            Request::Confirm(promise) => {
-                let identity = server.consensus.identity();
-                let holds = identity.cluster() == Some(promise.cluster)
-                    || identity.promise() == Some((promise.cluster, promise.initiator));
-                if holds {
-                    Ok(Answer::Done)
-                } else {
-                    Err(Error::Refused("not forming that cluster".to_owned()))
-                }
-            }
-        })
-    }
-
-    async fn promise(&self, server: &Server, promise: &rpc::Promise) -> Result<Answer, Error> {
-        let refuse = |why: String| Err(Error::Refused(why));
-        let own = self.inner.config.bootstrap;
-        if !matches!(own, Bootstrap::Expect(n) if n.get() == promise.expect) {
-            return refuse(format!(
-                "this server does not expect {} servers",
-                promise.expect
-            ));
-        }
-        if server.consensus.is_initialized().await? {
-            return refuse("this server has raft data".to_owned());
-        }
-        match server
-            .consensus
-            .identity()
-            .promise_to(promise.cluster, promise.initiator)
-        {
-            Ok(()) => Ok(Answer::Done),
-            Err(error) => refuse(error.to_string()),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{Error, Node, Server};
 use crate::archive::About;
 use crate::gossip::Status;
 use crate::leader::peers::server_addr;
+use crate::rate::Operation;
 use crate::rpc::{Answer, Answered, Request};
 
 /// Longest time that a server may take to encode its state.
@@ -73,6 +74,7 @@ impl Node {
     /// # Errors
     /// As for a read; and when a server has begun too many of these, or stops in the middle of one.
     pub async fn save(&self, stale: bool) -> Result<Saved, Error> {
+        self.enter(|| Operation::SNAPSHOT)?;
         if let Some(datacenter) = &self.elsewhere {
             return self.save_across(datacenter, stale).await;
         }
@@ -87,7 +89,8 @@ impl Node {
             let alive = members.iter().filter(|m| m.status == Status::Alive);
             alive.filter_map(|member| server_addr(member)).collect()
         } else {
-            self.leader_address().await?.into_iter().collect()
+            let leader = self.clone().uncounted().leader_address().await?;
+            leader.into_iter().collect()
         };
         let mut last = Error::NoLeader;
         for server in servers {

@@ -12,13 +12,14 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::formation::{Formation, peer_of};
+use super::replicate::Followed;
 use super::wan::{WAN_JOIN_PORT, Wan};
 use super::{Inner, Node, Phase, Server, join, listen};
 use crate::config::{Bootstrap, Config};
 use crate::env::{Env, write_atomic};
 use crate::gossip::{self, Gossip, JoinError, Tags};
 use crate::leader::peers::server_addr;
-use crate::leader::{AclDuty, Duties, KNOWS_ACL, KNOWS_MESH};
+use crate::leader::{AclDuty, Duties, KNOWS_ACL, KNOWS_INTERMEDIATE, KNOWS_MESH};
 use crate::local::Local;
 use crate::raft::{self, AddressBook, Consensus};
 use crate::rpc::{Pool, Purpose};
@@ -135,6 +136,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
         }
     };
     let tokens = config.acl.tokens.clone();
+    let rates = super::rates::Rates::new(&config);
     let node = Node {
         inner: Arc::new(Inner {
             env,
@@ -149,7 +151,9 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             local,
             events: crate::events::Events::default(),
             gate: super::gate::Gate::default(),
+            rates,
             leaves: crate::ca::Leaves::default(),
+            lacks_certificate: arc_swap::ArcSwapOption::default(),
             server,
             leader_hint: std::sync::Mutex::default(),
             phase,
@@ -159,6 +163,7 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
         }),
         elsewhere: None,
         caller: super::access::Caller::Own,
+        uncounted: false,
     };
     node.reload_tokens(&node.config().acl.tokens);
     if let Some(wan) = &node.inner.wan {
@@ -192,7 +197,19 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
         node.spawn(node.clone().flood_join());
     }
     if node.is_server() && node.config().is_secondary() {
-        node.spawn(node.clone().replicate_entries());
+        node.spawn(node.clone().uncounted().follow_primary(Followed::Entries));
+        if node.config().connect.enabled {
+            node.spawn(node.clone().uncounted().follow_primary(Followed::Authority));
+        }
+    }
+    if node.is_server() && node.config().copies_tokens() {
+        node.spawn(node.clone().uncounted().follow_primary(Followed::Acl));
+    }
+    if node.config().auto_encrypt.tls {
+        node.spawn(node.clone().uncounted().keep_own_certificate());
+    }
+    if node.config().auto_encrypt.allow_tls {
+        node.spawn(node.clone().follow_mesh_roots());
     }
     if !node.config().disable_coordinates {
         node.spawn(node.clone().follow_place());
@@ -248,7 +265,9 @@ impl Node {
             timers: server.timers.clone(),
             places: server.places.clone(),
             connect: config.connect.clone(),
+            is_secondary: config.is_secondary(),
             acl: server.acl_duty.clone(),
+            timings: server.timings.clone(),
         };
         self.spawn(duties.run());
         self.spawn(self.clone().watch_space());
@@ -302,7 +321,11 @@ fn open_server(
     async move {
         let shared = Arc::new(Shared::new(Store::default()));
         let guard = super::access::Guard::new(&config, &env);
-        let acl = config.acl.clone();
+        let mut acl = config.acl.clone();
+        if config.copies_tokens() {
+            // The first token is the primary datacenter's.
+            acl.tokens.initial_management = crate::config::Secret::default();
+        }
         let (bound, consensus) = start_raft(env, config, addresses, shared.clone()).await?;
         let service = consensus.service().clone();
         let server = Server {
@@ -318,6 +341,9 @@ fn open_server(
             kept: Default::default(),
             guard,
             acl_duty: AclDuty::new(&acl),
+            timings: Arc::default(),
+            copying: Default::default(),
+            logins: Default::default(),
             read_indexes: Arc::default(),
         };
         Ok((bound, server))
@@ -474,6 +500,7 @@ fn tags(config: &Config, node_id: Uuid) -> Tags {
     put("port", config.ports.server.to_string());
     put("raft_vsn", "3".to_owned());
     put(KNOWS_MESH, "1".to_owned());
+    put(KNOWS_INTERMEDIATE, "1".to_owned());
     put(KNOWS_ACL, "1".to_owned());
     put("segment", String::new());
     if let Some(wan) = config.wan_bind() {

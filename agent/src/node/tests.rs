@@ -410,6 +410,23 @@ async fn each_try_is_given_what_the_ones_before_have_left() {
     serving.abort();
 }
 
+/// The C library keeps pieces of up to 1032 bytes at hand for the next request; larger ones it has to look for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_for_most_takes_little_while_it_waits() {
+    let bed = Bed::new();
+    let a = bed.start(1, r#", "bootstrap": true"#).await;
+    let command = Command::Kv(KvCommand {
+        key: "k".to_owned(),
+        op: KvOp::Delete,
+    });
+    let proposed = size_of_val(&a.propose(command));
+    assert!(proposed <= 768, "{proposed} bytes");
+    let deadline = tokio::time::Instant::now() + HANG;
+    let answered = size_of_val(&a.answer(crate::rpc::Request::Peers, deadline));
+    assert!(answered <= 768, "{answered} bytes");
+    a.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn datacenters_ask_each_other_for_what_clients_ask_and_for_nothing_else() {
     use crate::rpc::{Answered, Promise, Request};

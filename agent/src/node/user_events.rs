@@ -12,6 +12,7 @@ use super::{Error, Node, remote_exec};
 use crate::acl::{Access, Resource};
 use crate::events::{Events, Filters};
 use crate::gossip::UserEvent;
+use crate::rate::Operation;
 use crate::rpc::Request;
 
 /// Longest time in which a server of another datacenter must have taken an event.
@@ -23,6 +24,7 @@ impl Node {
     /// # Errors
     /// When another datacenter is asked, and is not reached.
     pub async fn fire(&self, event: UserEvent) -> Result<(), Error> {
+        self.enter(|| Operation::FIRE)?;
         match &self.elsewhere {
             None => {
                 let holder = self.holder().await?;

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::env::Env;
 use crate::gossip::{self, Gossip, JoinError, Member, Status, Tags};
 use crate::leader::peers::server_addr;
+use crate::rate::Operation;
 use crate::rpc::{Answer, Request};
 
 mod table;
@@ -146,6 +147,7 @@ impl Node {
     /// # Errors
     /// When this agent is a client and reaches no server.
     pub async fn datacenters(&self) -> Result<Vec<Datacenter>, Error> {
+        self.enter(|| Operation::DATACENTERS)?;
         let config = self.config();
         if let Some(datacenter) = &self.elsewhere {
             return self.datacenters_across(datacenter).await;

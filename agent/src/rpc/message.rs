@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::acl::Granted;
+use crate::acl::copies::Copying;
+use crate::acl::login::{LoggedIn, Login};
 use crate::archive::About;
 use crate::ca::{Signed, Update};
 use crate::config::Secret;
@@ -98,6 +100,15 @@ pub enum Request {
         /// Whether only in the datacenter of whoever is asked.
         own_only: bool,
     },
+    /// Vouch for the authority of another datacenter by an intermediate certificate (PKCS #10, DER). Answered by the primary
+    /// datacenter's leader, with [`Answer::Signed`].
+    SignIntermediate(Bytes),
+    /// Hand out a token for an identity. Answered by the leader.
+    Login(Box<Login>),
+    /// End the token in whose name this is asked. Answered by the leader.
+    Logout,
+    /// How does copying of policies, roles and tokens go? Answered by the leader, which copies.
+    Copying,
 }
 
 /// What `-bootstrap-expect` asks of every server before one of them forms the cluster.
@@ -156,6 +167,10 @@ pub enum Answer {
     Granted(Granted),
     /// To [`Request::Keyring`].
     Keyring(Vec<PoolKeys>),
+    /// To [`Request::Login`].
+    LoggedIn(Box<LoggedIn>),
+    /// To [`Request::Copying`].
+    Copying(Box<Copying>),
 }
 
 /// An answer, or why there is none.
@@ -232,6 +247,7 @@ mod tests {
                 .encode()
                 .to_vec(),
             Request::SetCa(Box::default()).encode().to_vec(),
+            Request::Login(Box::default()).encode().to_vec(),
             Answered(Err(Error::NoLeader)).encode().to_vec(),
         ];
         crate::fuzz::run("rpc-call", &seeds, |bytes| {

@@ -48,13 +48,14 @@ pub struct CaRoot {
     pub not_after_ms: u64,
     /// PEM.
     pub root_cert: String,
-    /// PEM: this root's key signed by the one before, for those who know only that.
+    /// PEM: this root's key signed by the one before, for those who know only that. In front of it, where the primary
+    /// datacenter is another one: the certificate of the key that signs here.
     pub intermediate_certs: Vec<String>,
     /// `ec` or `rsa`.
     pub private_key_type: String,
     /// Length of the key.
     pub private_key_bits: u32,
-    /// The private key in PEM, of the active root alone: never shown, and never sent to a client.
+    /// The private key in PEM, of the active root alone, or of the certificate below it that signs here: never shown, and never sent to a client.
     pub signing_key: String,
     /// Whether it signs. One does.
     pub active: bool,
@@ -129,6 +130,10 @@ impl Ca {
         }
         let index = change.index;
         let old = self.config.as_deref();
+        if old.is_some_and(|old| old.cluster_id != config.cluster_id) {
+            // The names in chains have this trust domain.
+            change.touched.entries();
+        }
         let config = CaConfig {
             create_index: old.map_or(index, |old| old.create_index),
             modify_index: index,
@@ -158,6 +163,11 @@ impl Ca {
         Arc::new(row)
     }
 
+    /// The cluster id of the trust domain.
+    pub(super) fn cluster_id(&self) -> Option<Uuid> {
+        self.config.as_ref().map(|row| row.cluster_id)
+    }
+
     /// The last index that changed anything here, for [`CaStep::Set`].
     pub(super) fn index(&self) -> u64 {
         let config = self.config.as_ref().map_or(0, |row| row.modify_index);
@@ -173,7 +183,7 @@ impl Ca {
             })
         };
         CaRoots {
-            cluster_id: self.config.as_ref().map(|row| row.cluster_id),
+            cluster_id: self.cluster_id(),
             roots: self.roots.iter().map(without_key).collect(),
         }
     }

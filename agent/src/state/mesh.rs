@@ -51,7 +51,14 @@ impl Tables {
                     changed: plain.changed.max(entries),
                 };
             }
-            Query::Chain(_) => self.entries.index.max(self.virtual_ips.counters.index),
+            Query::Chain(_) => {
+                // Another's trust domain came with its roots.
+                let own = self.cluster_id.map(|(id, _)| id);
+                let foreign = self.ca.cluster_id().filter(|id| Some(*id) != own);
+                let domain = foreign.map_or(0, |_| self.ca.roots_index);
+                let entries = self.entries.index.max(domain);
+                entries.max(self.virtual_ips.counters.index)
+            }
             Query::GatewayServices { .. } | Query::ExportedServices => {
                 self.entries.index.max(catalog.services)
             }
@@ -62,7 +69,8 @@ impl Tables {
     }
 
     fn chain(&self, request: &chain::ChainRequest) -> Result<String, String> {
-        let trust_domain = self.cluster_id.map(|(id, _)| id).unwrap_or_default();
+        let own = self.cluster_id.map(|(id, _)| id);
+        let trust_domain = self.ca.cluster_id().or(own).unwrap_or_default();
         let trust_domain = format!("{trust_domain}.consul");
         let chain = chain::compile(request, &trust_domain, &View::of(&self.entries))?;
         let ips = self.virtual_ips.find(&request.service);

@@ -37,6 +37,15 @@ pub struct PreparedQuery {
     pub modify_index: u64,
 }
 
+impl PreparedQuery {
+    /// The name that rules are about; `None` for one that belongs to whoever knows its id. A template without a prefix
+    /// answers every name, and so is about all of them.
+    pub fn ruled_name(&self) -> Option<&str> {
+        let is_template = !self.template.kind.is_empty();
+        (is_template || !self.name.is_empty()).then_some(&self.name)
+    }
+}
+
 /// How a template understands the names that it answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

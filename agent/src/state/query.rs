@@ -12,6 +12,7 @@ use super::ca::{CaConfig, CaRoots};
 use super::catalog::{Check, Node, NodeInfo, Service, ServiceHealth, ServiceNode, ServicesOfNode};
 use super::coordinates::NodePlace;
 use super::entries::ConfigEntry;
+use super::graph::{GraphAnswer, GraphQuery};
 use super::kv::KvEntry;
 use super::prepared::PreparedQuery;
 use super::session::Session;
@@ -201,6 +202,8 @@ pub enum Query {
         /// One's name, in any case; all without.
         node: Option<String>,
     },
+    /// The mesh as it is drawn.
+    Graph(GraphQuery),
 }
 
 /// A query whose services can be shown with what the config entries say of them. Append only.
@@ -411,4 +414,6 @@ pub enum Answer {
     Acl(AclAnswer),
     /// To [`Query::NodeInfos`], by name.
     NodeInfos(Vec<NodeInfo>),
+    /// To [`Query::Graph`].
+    Graph(GraphAnswer),
 }

@@ -59,6 +59,7 @@ impl Topic {
             | Query::ExportedServices
             | Query::Merged(_)
             | Query::NodeInfos { .. }
+            | Query::Graph(_)
             | Query::IngressHealth { .. } => Topic::Applied,
             Query::KvGet { key } => Topic::Key(key.as_str().into()),
             Query::KvList { prefix } | Query::KvKeys { prefix, .. } => {

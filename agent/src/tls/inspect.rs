@@ -50,13 +50,7 @@ pub fn check(authorities: &str, pair: &Pair, names: &[String], now: i64) -> Resu
     if roots.is_empty() {
         return Err(format!("ca.crt: {NONE}"));
     }
-    let chain = certificates(&pair.cert).map_err(|why| format!("tls.crt: {why}"))?;
-    // What the library says of a key may quote it.
-    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes())
-        .map_err(|_| "tls.key: there is no private key in PEM form".to_owned())?;
-    let provider = Arc::new(ring::default_provider());
-    CertifiedKey::from_der(chain.clone(), key, &provider)
-        .map_err(|error| format!("tls.crt and tls.key do not belong together: {error}"))?;
+    let chain = chain_with_key(pair)?;
     let good = validity(&pair.cert).map_err(|why| format!("tls.crt: {why}"))?;
     if now > good.ends {
         return Err(format!("tls.crt: it expired {} s ago", now - good.ends));
@@ -67,6 +61,7 @@ pub fn check(authorities: &str, pair: &Pair, names: &[String], now: i64) -> Resu
             good.begins - now
         ));
     }
+    let provider = Arc::new(ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|error| format!("ca.crt: {error}"))?;
@@ -85,6 +80,37 @@ pub fn check(authorities: &str, pair: &Pair, names: &[String], now: i64) -> Resu
     Ok(())
 }
 
+/// Whether a certificate and its key can be read and belong together. Whose they are, and until when, is not asked: they
+/// may be an authority's, and may have expired.
+///
+/// # Errors
+/// The first thing that is wrong, in a sentence without the key.
+pub fn check_pair(pair: &Pair) -> Result<(), String> {
+    chain_with_key(pair).map(drop)
+}
+
+fn chain_with_key(pair: &Pair) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain = certificates(&pair.cert).map_err(|why| format!("tls.crt: {why}"))?;
+    // What the library says of a key may quote it.
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes())
+        .map_err(|_| "tls.key: there is no private key in PEM form".to_owned())?;
+    CertifiedKey::from_der(chain.clone(), key, &ring::default_provider())
+        .map_err(|error| format!("tls.crt and tls.key do not belong together: {error}"))?;
+    Ok(chain)
+}
+
+/// Whether a PEM text holds authorities.
+///
+/// # Errors
+/// Why it does not.
+pub fn check_authorities(pem: &str) -> Result<(), String> {
+    let roots = roots(pem).map_err(|why| format!("the authorities cannot be used: {why}"))?;
+    match roots.is_empty() {
+        true => Err(format!("the authorities cannot be used: {NONE}")),
+        false => Ok(()),
+    }
+}
+
 /// The authorities in a PEM text; there may be none.
 pub(super) fn roots(pem: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
@@ -94,7 +120,7 @@ pub(super) fn roots(pem: &str) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let all = all(pem)?;
     match all.is_empty() {
         true => Err(NONE.to_owned()),

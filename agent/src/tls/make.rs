@@ -1,5 +1,6 @@
 //! Makes authorities and certificates, for those who have no other way to get them.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -8,13 +9,23 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, SanType,
 };
 
+/// How far back a certificate begins to be good: clocks of those who are shown it may be behind.
+const BACKDATED: Duration = Duration::from_secs(600);
+
 /// A certificate with its key, both in PEM form.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pair {
     /// The certificate.
     pub cert: String,
     /// Its key, PKCS#8: a secret.
     pub key: String,
+}
+
+/// Shows nothing of the key.
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pair(hidden)")
+    }
 }
 
 /// What an authority is made with.
@@ -111,7 +122,7 @@ pub fn certificate(
 fn params(lifetime: Duration, common_name: &str) -> CertificateParams {
     let now = SystemTime::now();
     let mut params = CertificateParams::default();
-    params.not_before = now.into();
+    params.not_before = (now - BACKDATED).into();
     params.not_after = (now + lifetime).into();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures::future::{BoxFuture, FutureExt as _};
+use futures::future::{BoxFuture, FutureExt as _, ready};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
@@ -29,11 +29,34 @@ use crate::env::{BoxStream, Datagrams, Listener, Net};
 pub(super) struct Outgoing {
     net: Arc<dyn Net>,
     tls: Arc<Tls>,
+    /// Whether a certificate is asked for here, without one.
+    asks: bool,
 }
 
 impl Outgoing {
     pub(super) fn new(net: Arc<dyn Net>, tls: Arc<Tls>) -> Self {
-        Self { net, tls }
+        let asks = false;
+        Self { net, tls, asks }
+    }
+
+    pub(super) fn asking(net: Arc<dyn Net>, tls: Arc<Tls>) -> Self {
+        let asks = true;
+        Self { net, tls, asks }
+    }
+
+    /// How to begin a handshake now; `None` for plain text.
+    fn config(&self) -> io::Result<Option<Arc<ClientConfig>>> {
+        let now = self.tls.now.load();
+        if self.asks {
+            let none = || io::Error::other("no certificate is to be asked for");
+            return now.asking.clone().map(Some).ok_or_else(none);
+        }
+        if self.tls.waits_for_certificate() {
+            return Err(io::Error::other(
+                "no server has given this client a certificate yet (auto_encrypt.tls)",
+            ));
+        }
+        Ok(now.rpc_out.clone())
     }
 }
 
@@ -43,8 +66,10 @@ impl Net for Outgoing {
     }
 
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<BoxStream>> {
-        let Some(config) = self.tls.now.load().rpc_out.clone() else {
-            return self.net.connect(addr);
+        let config = match self.config() {
+            Ok(Some(config)) => config,
+            Ok(None) => return self.net.connect(addr),
+            Err(error) => return ready(Err(error)).boxed(),
         };
         async move {
             let stream = self.net.connect(addr).await?;

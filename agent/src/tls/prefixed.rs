@@ -76,7 +76,11 @@ impl AsyncWrite for Prefixed {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        // Mostly one record is sent, and a plain write has less to do on its way than one of several pieces.
+        match bytes {
+            [one] => Pin::new(&mut self.stream).poll_write(cx, one),
+            bytes => Pin::new(&mut self.stream).poll_write_vectored(cx, bytes),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -11,6 +11,8 @@ use crate::client::Client;
 use crate::config::{Config, FlagSettings, Format, Machine, SourceFile};
 use crate::env::{Listener, RealNet};
 
+mod automatic;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Certificates of two authorities that know nothing of each other.
@@ -57,16 +59,21 @@ impl Files {
 
     /// `ca cert` in words: which authority is trusted, and whose certificate is shown.
     fn config(&self, ca: &str, cert: &str, more: &str) -> Config {
+        self.config_beside(ca, cert, more, "")
+    }
+
+    /// The same with other settings beside those of TLS.
+    fn config_beside(&self, ca: &str, cert: &str, more: &str, beside: &str) -> Config {
         let folder = self.folder.path().display();
         let mut text = format!(
-            "data_dir = \"/d\" node_name = \"n\" bind_addr = \"127.0.0.1\" tls {{ defaults {{ ca_file = \"{folder}/{ca}.pem\" {more}"
+            "data_dir = \"/d\" node_name = \"n\" bind_addr = \"127.0.0.1\" tls {{ defaults {{ ca_file = \"{folder}/{ca}.pem\""
         );
         if !cert.is_empty() {
             text += &format!(
                 " cert_file = \"{folder}/{cert}.pem\" key_file = \"{folder}/{cert}-key.pem\""
             );
         }
-        load(&format!("{text} }} }}"))
+        load(&format!("{text} {more} }} }} {beside}"))
     }
 
     fn tls(&self, ca: &str, cert: &str, more: &str) -> Arc<Tls> {

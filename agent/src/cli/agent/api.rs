@@ -72,6 +72,8 @@ impl Bound {
             shutdown.clone(),
         );
         let dns = tokio::spawn(dns.run(self.dns));
+        node.measure_leader(&metrics);
+        node.count_requests(&metrics);
         let members = tokio::spawn(node.clone().count_members(Arc::clone(&metrics)));
         let server = Server::new(Parts {
             api: node.clone(),

@@ -11,7 +11,7 @@ use super::policies::PolicyView;
 use super::roles::RoleView;
 use super::rows::{self, Kind, Names};
 use super::{
-    GrantsBody, GrantsView, Link, LinkBody, body, change, changed_again, hash, links, now,
+    GrantsBody, GrantsView, Link, LinkBody, body, change, changed_again, copies, hash, links, now,
     parse_id, shown,
 };
 use crate::duration::GoDuration;
@@ -53,7 +53,7 @@ pub(super) struct TokenView<'a> {
 }
 
 impl<'a> TokenView<'a> {
-    fn of(token: &'a AclToken, names: &'a Names) -> Self {
+    pub(super) fn of(token: &'a AclToken, names: &'a Names) -> Self {
         Self {
             id: None,
             accessor: token.accessor,
@@ -251,6 +251,11 @@ pub(super) async fn create<A: Api>(
     mut request: Request,
 ) -> Result<Response, Error> {
     let sent: Body = body(server, &mut request).await?;
+    let primary = match sent.local {
+        true => None,
+        false => copies::primary(server).await?,
+    };
+    let server = primary.as_ref().unwrap_or(server);
     let now_ms = server.unix_ms();
     let end = sent.end(now_ms)?;
     let accessor = match sent.accessorid.as_str() {
@@ -339,11 +344,20 @@ pub(super) async fn one<A: Api>(
     }
     if let Some(id) = rest.strip_suffix("/clone") {
         return match request.method.as_str() {
-            "PUT" => clone(server, request, parse_id(id, "AccessorID")?).await,
+            "PUT" => {
+                let accessor = parse_id(id, "AccessorID")?;
+                let owner = copies::owner(server, accessor).await?;
+                clone(owner.as_ref().unwrap_or(server), request, accessor).await
+            }
             method => Ok(wrong_method(method, &["PUT"])),
         };
     }
     let accessor = parse_id(&rest, "AccessorID")?;
+    let owner = match request.method.as_str() {
+        "PUT" | "DELETE" => copies::owner(server, accessor).await?,
+        _ => None,
+    };
+    let server = owner.as_ref().unwrap_or(server);
     match request.method.as_str() {
         "PUT" => {
             let sent: Body = body(server, &mut request).await?;

@@ -18,7 +18,11 @@ pub(super) fn leaf(store: &Store, service: &str) -> Result<(SharedLeaf, bool), N
     let name = spiffe::of_service(&spiffe::trust_domain(CLUSTER), "dc1", service);
     let requested = ca::request(&name, root)?;
     let now = Env::real().clock.unix_ms();
-    let signed = ca::sign_with(store, &config, &requested.csr, "dc1", (now, 7))?;
+    let place = ca::Place {
+        datacenter: "dc1",
+        domain: "consul",
+    };
+    let signed = ca::sign_with(store, &config, &requested.csr, place, (now, 7))?;
     let leaf = Leaf {
         service: service.to_owned(),
         private_key: requested.private_key,

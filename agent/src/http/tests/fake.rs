@@ -243,6 +243,21 @@ impl Api for Arc<Fake> {
         Ok(self.apply(Command::Ca(step)) == Outcome::Bool(true))
     }
 
+    async fn copying(&self) -> Result<Copying, NodeError> {
+        self.call("copying".to_owned())?;
+        Ok(Copying::default())
+    }
+
+    async fn login(&self, login: Login) -> Result<LoggedIn, NodeError> {
+        let refused = format!("login {login:?}");
+        self.call(refused.clone())?;
+        Err(NodeError::Denied(refused))
+    }
+
+    async fn logout(&self) -> Result<(), NodeError> {
+        self.call("logout".to_owned())
+    }
+
     async fn leaf(
         &self,
         service: &str,

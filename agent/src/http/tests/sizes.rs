@@ -1,5 +1,6 @@
 //! How much memory a request takes that waits.
 
+use super::super::kv;
 use super::super::request::Request;
 use super::super::route::{Catalog, Health, Route};
 use super::super::wire::Wire;
@@ -16,6 +17,21 @@ async fn waiting(route: Route, path: &str, rest: &str) -> usize {
     let request = Request::new(head, wire).unwrap();
     let answer = server.dispatch(route, request, rest.to_owned());
     size_of_val(&*answer)
+}
+
+/// The C library keeps pieces of up to 1032 bytes at hand for the next request; larger ones it has to look for.
+#[tokio::test]
+async fn a_change_takes_little_while_it_waits() {
+    let server = server();
+    let (mut client, stream) = tokio::io::duplex(1024);
+    let wire = Wire::new(Box::new(stream), 4096);
+    let text = "PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+    client.write_all(text.as_bytes()).await.unwrap();
+    let head = wire.head().await.unwrap().unwrap().unwrap();
+    let request = Request::new(head, wire).unwrap();
+    let size = size_of_val(&kv::put(&server, request, "a".to_owned()));
+    // With a node; the fake one's own answer is smaller.
+    assert!(size <= 1032, "{size} bytes");
 }
 
 fn server() -> Arc<Server<Arc<Fake>>> {

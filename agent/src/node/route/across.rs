@@ -94,7 +94,7 @@ impl Node {
     }
 
     /// Server addresses of the living servers of the own datacenter.
-    pub(super) fn living_servers(&self) -> Vec<SocketAddr> {
+    pub(in crate::node) fn living_servers(&self) -> Vec<SocketAddr> {
         self.members()
             .iter()
             .filter(|m| m.status == Status::Alive)
@@ -192,7 +192,11 @@ impl Node {
             | Request::TransferLeader(_)
             | Request::RenewSession(_)
             | Request::Health
-            | Request::Place(..)) => node.lead_or_ask(request).await,
+            | Request::Place(..)
+            | Request::SignIntermediate(_)
+            | Request::Login(_)
+            | Request::Logout
+            | Request::Copying) => node.lead_or_ask(request).await,
             // What servers ask of each other when they form a cluster or copy its log stays within a datacenter.
             _ => Err(Error::Refused(
                 "not a request that may be made of another datacenter".to_owned(),
@@ -223,7 +227,9 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::Save { .. }
         | Request::SavedPiece { .. }
         | Request::SignLeaf(_)
+        | Request::SignIntermediate(_)
         | Request::Grant(_)
+        | Request::Copying
         | Request::Datacenters => true,
         Request::In { request, .. } | Request::As { request, .. } => is_repeatable(request),
         _ => false,

@@ -16,7 +16,7 @@ use crate::node::{
 };
 use crate::raft;
 use crate::rpc::{Answer, Answered, Request};
-use crate::state::{Outcome, Query};
+use crate::state::{Command, Outcome, Query, Stamped};
 
 impl Server {
     pub(in crate::node) fn leads(&self) -> bool {
@@ -55,6 +55,20 @@ impl Server {
         // By name: raft ids are random, and a list that changes its order at every look is hard to read.
         servers.sort_by(|a, b| a.node.cmp(&b.node).then(a.id.cmp(&b.id)));
         (servers, status.membership_index)
+    }
+
+    /// Proposes what was decided on here, in nobody's name.
+    pub(in crate::node) async fn propose_own(
+        &self,
+        command: Command,
+        node: &Node,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        let stamped = Stamped {
+            unix_ms: node.inner.env.clock.unix_ms(),
+            command,
+        };
+        self.propose(&Caller::Own, stamped.encode(), deadline).await
     }
 
     /// What has been proposed by the deadline may be committed later; what still waits for its turn then never is.
@@ -252,7 +266,11 @@ impl Server {
             },
             Request::Health => Ok(Answer::Health(self.health(&status, node))),
             Request::SignLeaf(csr) => self.sign_leaf(csr, node).await,
+            Request::SignIntermediate(csr) => self.sign_intermediate(csr, node).await,
             Request::SetCa(update) => self.set_ca(update, node, deadline).await,
+            Request::Login(login) => Box::pin(self.login(login, node, deadline)).await,
+            Request::Logout => self.logout(node, deadline).await,
+            Request::Copying => Ok(Answer::Copying(Box::new(self.copying(node)))),
             _ => Err(Error::Refused("not a request to the leader".to_owned())),
         })
     }

@@ -31,6 +31,9 @@ impl Place {
     }
 }
 
+/// Entries that room is made for before they are counted: many more are asked for than there are bytes for.
+const PLANNED: u64 = 64;
+
 /// What to read for a range of entries: first those on disk, then those at hand.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
@@ -244,7 +247,10 @@ impl Index {
         let mut plan = Plan::default();
         let cache_start = self.end() - self.cache.len() as u64;
         let mut bytes = 0_usize;
-        for index in start.max(self.first)..end.min(self.end()) {
+        let wanted = start.max(self.first)..end.min(self.end());
+        let at_hand = wanted.end.saturating_sub(wanted.start.max(cache_start));
+        plan.at_hand.reserve(at_hand.min(PLANNED) as usize);
+        for index in wanted {
             if bytes >= max_bytes {
                 break;
             }

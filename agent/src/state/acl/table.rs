@@ -260,6 +260,18 @@ impl Acl {
         self.roles.rows.get(id)
     }
 
+    /// One policy by name.
+    pub fn policy_named(&self, name: &str) -> Option<Arc<AclPolicy>> {
+        let mut all = self.policies().into_iter();
+        all.find(|row| is_same(&row.name, name))
+    }
+
+    /// One role by name.
+    pub fn role_named(&self, name: &str) -> Option<&Arc<AclRole>> {
+        let mut all = self.roles.rows.values();
+        all.find(|row| is_same(&row.name, name))
+    }
+
     /// One auth method.
     pub fn method(&self, name: &str) -> Option<&Arc<AclMethod>> {
         self.methods.rows.get(name)
@@ -458,8 +470,7 @@ impl Acl {
             AclQuery::Policies => AclAnswer::Policies(self.policies()),
             AclQuery::Policy(id) => AclAnswer::Policies(self.policy(id).into_iter().collect()),
             AclQuery::PolicyNamed(name) => {
-                let named = |row: &Arc<AclPolicy>| is_same(&row.name, name);
-                AclAnswer::Policies(self.policies().into_iter().filter(named).collect())
+                AclAnswer::Policies(self.policy_named(name).into_iter().collect())
             }
             AclQuery::Roles(policy) => self.named_roles(self.roles.filter(|role| {
                 let names = |id| role.grants.policies.contains(id);
@@ -467,7 +478,7 @@ impl Acl {
             })),
             AclQuery::Role(id) => self.named_roles(self.roles.one(id)),
             AclQuery::RoleNamed(name) => {
-                self.named_roles(self.roles.filter(|row| is_same(&row.name, name)))
+                self.named_roles(self.role_named(name).into_iter().cloned().collect())
             }
             AclQuery::Methods => AclAnswer::Methods(self.methods.all()),
             AclQuery::Method(name) => AclAnswer::Methods(self.methods.one(name)),
@@ -509,11 +520,18 @@ impl Acl {
     fn named_tokens(&self, rows: Vec<Arc<AclToken>>) -> AclAnswer {
         let mut names = BTreeMap::new();
         for row in &rows {
-            self.name_policies(&row.grants.policies, &mut names);
-            let roles = row.roles.iter().filter_map(|id| self.role(id));
-            names.extend(roles.map(|role| (role.id, role.name.clone())));
+            names.append(&mut self.names_of(row));
         }
         AclAnswer::Tokens(rows, names)
+    }
+
+    /// Names of the policies and roles that a token names.
+    pub fn names_of(&self, token: &AclToken) -> BTreeMap<Uuid, String> {
+        let mut names = BTreeMap::new();
+        self.name_policies(&token.grants.policies, &mut names);
+        let roles = token.roles.iter().filter_map(|id| self.role(id));
+        names.extend(roles.map(|role| (role.id, role.name.clone())));
+        names
     }
 
     fn named_roles(&self, rows: Vec<Arc<AclRole>>) -> AclAnswer {

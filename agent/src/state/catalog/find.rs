@@ -47,6 +47,12 @@ impl Catalog {
             .collect()
     }
 
+    /// The same without their nodes.
+    pub(in crate::state) fn every_service(&self) -> impl Iterator<Item = &Service> {
+        let rows = self.nodes.values();
+        rows.flat_map(|row| row.services.values().map(|service| &**service))
+    }
+
     /// Checks on nodes with these meta data, of a service itself or of all, in a state.
     pub(in crate::state) fn checks_with(
         &self,
