@@ -34,9 +34,9 @@ use crate::crd::{ConsulCluster, ConsulClusterStatus, ConsulRestore};
 use crate::driver::Driver as _;
 use crate::driver::kube::agents::{Agents, Reach};
 use crate::driver::kube::milestones::{self, Milestone};
-use crate::driver::kube::{Error, Kube, Shared, names};
+use crate::driver::kube::{Error, Kube, Protected, Shared, names};
 use crate::observe::Observed;
-use crate::plan::{Stall, Step, plan};
+use crate::plan::{Stall, Step};
 
 pub use counters::Counters;
 pub use health::{Health, serve};
@@ -258,7 +258,7 @@ async fn look(key: &Key, as_of: AsOf, worker: &Worker) -> Result<(Step, Duration
     let looked = worker.memories.since_last_wait(key);
     let mut driver = Kube::new(Arc::clone(&worker.shared), namespace, name).await?;
     let observed = driver.observe().await?;
-    let step = plan(driver.desired(), &observed);
+    let step = driver.plan(&observed);
     tracing::debug!(namespace, cluster = name, %step, "planned");
     if let (Some(pause), false) = (looked, matches!(step, Step::Wait(_))) {
         let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
@@ -267,7 +267,7 @@ async fn look(key: &Key, as_of: AsOf, worker: &Worker) -> Result<(Step, Duration
             .waited_millis
             .fetch_add(millis, Ordering::Relaxed);
     }
-    let before = driver.cluster().status.clone();
+    let before = driver.stored_status().cloned();
     let reference = driver.cluster().object_ref(&());
     for milestone in milestones::evidence(driver.desired(), &observed) {
         worker.tell_once(key, &reference, milestone).await;
@@ -276,6 +276,9 @@ async fn look(key: &Key, as_of: AsOf, worker: &Worker) -> Result<(Step, Duration
         worker.tell_once(key, &reference, milestone).await;
     }
     let done = carry_out(&mut driver, &observed, &step, worker, key).await;
+    if let Some(milestone) = driver.vault_made_again() {
+        worker.tell_once(key, &reference, milestone).await;
+    }
     // A refusal is told in the platform's words; everything else that went wrong is looked at again first.
     let shown = match &done {
         Err(error) if !error.is_passing() => Step::Stalled(Stall::Refused {
@@ -291,13 +294,18 @@ async fn look(key: &Key, as_of: AsOf, worker: &Worker) -> Result<(Step, Duration
     };
     let mut status = driver.status(&observed, &shown, Timestamp::now());
     let restoring = driver.follow_restore(&mut status).await?;
+    let mut protecting = None;
+    if let Ok(protected) = &done {
+        protecting = protected.again;
+        driver.note_protection(&mut status, protected.message.clone());
+    }
     worker
         .counters
         .cluster(key, driver.cluster().spec.servers, &status);
     for milestone in milestones::turns(before.as_ref(), &status) {
         worker.tell(&reference, &milestone).await;
     }
-    let news = differs(driver.cluster().status.as_ref(), &status);
+    let news = differs(driver.stored_status(), &status);
     if news {
         driver.write_status(status).await?;
         worker
@@ -306,10 +314,11 @@ async fn look(key: &Key, as_of: AsOf, worker: &Worker) -> Result<(Step, Duration
             .fetch_add(1, Ordering::Relaxed);
     }
     done?;
-    let rest = (step == Step::Steady && !news && !restoring).then(|| driver.rest().cloned());
+    let rest = (step == Step::Steady && !news && !restoring && protecting.is_none())
+        .then(|| driver.rest().cloned());
     worker.memories.rests(key, as_of, rest.flatten());
     let same = worker.memories.planned(key, &step);
-    let pause = pace::after(&step, same);
+    let pause = protecting.unwrap_or_else(|| pace::after(&step, same));
     Ok((step, pause))
 }
 
@@ -319,8 +328,9 @@ async fn carry_out(
     step: &Step,
     worker: &Worker,
     key: &Key,
-) -> Result<(), Error> {
-    if !driver.desired().paused {
+) -> Result<Protected, Error> {
+    if driver.may_act() {
+        driver.keep_vault_made_again().await?;
         let surroundings = driver.surroundings(observed, step);
         let bootstrapped = surroundings.bootstrapped;
         if worker.memories.needs(key, &surroundings) {
@@ -335,7 +345,10 @@ async fn carry_out(
         let why = crate::plan::why(step);
         tracing::info!(namespace = key.0, cluster = key.1, why, "{step}");
     }
-    Ok(())
+    match step {
+        Step::Steady => driver.protect(observed).await,
+        _ => Ok(Protected::default()),
+    }
 }
 
 /// Whether a status says something new. That the log grows is not: a busy cluster would have its status written for ever.

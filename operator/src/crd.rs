@@ -35,7 +35,7 @@ pub use parts::{
 };
 pub use status::{
     BootstrapRecord, ConsulClusterStatus, Foreign, LastBackup, MemberRole, MemberStatus, Phase,
-    Restored, condition,
+    Restored, Security, Stage, condition,
 };
 pub use validate::{Invalid, Warning, validate, warnings, warnings_local};
 
@@ -130,11 +130,9 @@ pub const OWN_KEYS: [&str; 20] = [
     validation = Rule::new("(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : '') == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : '')").message("storage.storageClassName cannot change"),
     validation = Rule::new("has(self.nodePrefix) == has(oldSelf.nodePrefix) && (!has(self.nodePrefix) || self.nodePrefix == oldSelf.nodePrefix)").message("nodePrefix cannot change"),
     validation = Rule::new("!has(self.restoreFrom) || (has(oldSelf.restoreFrom) && self.restoreFrom == oldSelf.restoreFrom)").message("restoreFrom is only read when the cluster is created: it can be taken away, not set or changed"),
-    validation = Rule::new("!has(oldSelf.gossip) || has(self.gossip)").message("gossip encryption cannot be taken away again"),
-    // What this version does not do is refused, not ignored: somebody would take it for done.
-    validation = Rule::new("!has(self.gossip)").message("gossip is not implemented in this version: leave it out"),
-    validation = Rule::new("!has(self.tls) || self.tls.mode == 'Disabled'").message("tls.mode can only be Disabled in this version"),
-    validation = Rule::new("!has(self.acl) || !self.acl.enabled").message("acl.enabled can only be false in this version"),
+    validation = Rule::new("!has(oldSelf.gossip) || !oldSelf.gossip.enabled || (has(self.gossip) && self.gossip.enabled)").message("gossip encryption cannot be taken away again"),
+    validation = Rule::new("!has(self.tls) || (self.tls.mode == 'Secret') == has(self.tls.secretRef)").message("tls.secretRef is for mode: Secret, and needed there"),
+    validation = Rule::new("!has(self.tls) || self.tls.mode != 'Secret' || has(self.tls.clientSecretRef) || (self.clients == 0 && !(has(self.clientDaemonSet) && self.clientDaemonSet))").message("tls.clientSecretRef is needed where there are client agents"),
     validation = Rule::new("!has(self.restoreFrom) || has(self.restoreFrom.snapshot) || has(self.restoreFrom.destination)").message("restoreFrom needs a snapshot, or a destination with a file")
 )]
 pub struct ConsulClusterSpec {
@@ -153,7 +151,8 @@ pub struct ConsulClusterSpec {
     #[schemars(range(min = 0, max = 200))]
     pub clients: i32,
 
-    /// Whether a client agent runs on every host of the Kubernetes cluster, as a DaemonSet, once the bootstrap is over.
+    /// Whether a client agent runs on every host of the Kubernetes cluster, as a DaemonSet, once the bootstrap is over. Pods
+    /// find the one of their host by the Service `NAME-client-agent`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub client_daemon_set: bool,
 
@@ -254,15 +253,15 @@ pub struct ConsulClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_metadata: Option<PodMetadata>,
 
-    /// Encryption of gossip.
+    /// Encryption of gossip. Absent: on for a cluster that is formed by this version or a later one, else as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gossip: Option<Gossip>,
 
-    /// Encryption of everything that is not gossip.
+    /// Encryption of everything that is not gossip. Absent: as of `gossip`, with certificates of the operator's own authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
 
-    /// Access control lists.
+    /// Access control lists. Absent: as of `gossip`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<Acl>,
 

@@ -10,4 +10,5 @@ pub mod crd;
 pub mod driver;
 pub mod observe;
 pub mod plan;
+pub mod secure;
 pub mod status;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use answers::{Unreadable, answers};
+pub use answers::{Unreadable, answers, tls_files};
 
 /// Everything that a step is chosen from, taken at one moment. The same shape is read by `operator plan --observed`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -148,6 +148,9 @@ pub struct Answers {
     /// The Raft configuration as it knows it. Empty: it knows none.
     #[serde(default)]
     pub peers: Vec<Peer>,
+    /// Digest of the certificates that it has in force, as `info` shows it. Empty: it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tls_files: String,
     /// Autopilot's `MinQuorum`. Only the leader is asked for it. Absent: it was not, or did not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_quorum: Option<u32>,

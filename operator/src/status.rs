@@ -62,6 +62,7 @@ pub fn status(
         foreign: foreign(&view),
         last_backup: before.last_backup,
         restored: before.restored,
+        security: before.security,
         selector: before.selector,
         conditions,
     }

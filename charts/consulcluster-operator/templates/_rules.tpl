@@ -7,7 +7,7 @@
   resources: [consulclusters/status, consulclusters/finalizers]
   verbs: [update]
 # Saved states. A schedule makes snapshots, and deletes those whose file it has deleted; restoreFrom makes a restore.
-# Secrets are read by the pods of the jobs only.
+# Credentials of storages are read by the pods of the jobs only.
 - apiGroups: [consulcluster.dev]
   resources: [consulsnapshots]
   verbs: [get, list, watch, create, delete]
@@ -45,8 +45,15 @@
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
+# Keys, certificates and tokens of the clusters, and those that a spec names. Never listed, watched or deleted.
 - apiGroups: [""]
-  resources: [services, serviceaccounts]
+  resources: [secrets]
+  verbs: [get, create, patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [serviceaccounts]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use super::place::{self, Place};
 use super::{JOB, SCHEDULE};
-use crate::crd::{BucketPlace, ConsulCluster, ConsulClusterSpec};
+use crate::crd::{BucketPlace, ConsulCluster, ConsulClusterSpec, Stage};
 use crate::driver::kube::names;
+use crate::secure;
+use crate::secure::render::{self, HTTPS_PORT};
 
 /// Where the certificate authorities of the storage are mounted.
 const CA_MOUNT: &str = "/ca";
@@ -124,6 +126,20 @@ fn pod(work: &Work<'_>) -> Value {
     let mut volumes = Vec::new();
     let mut mounts = Vec::new();
     let mut env = Vec::new();
+    let cluster = work.cluster.metadata.name.as_deref().unwrap_or_default();
+    if secure::has_https(work.cluster) {
+        let items = json!([{"key": render::AUTHORITIES, "path": render::AUTHORITIES}]);
+        let secret = json!({"secretName": names::secure(cluster, true), "items": items});
+        volumes.push(json!({"name": "authorities", "secret": secret}));
+        mounts.push(json!({"name": "authorities", "mountPath": render::MOUNT, "readOnly": true}));
+        let file = format!("{}/{}", render::MOUNT, render::AUTHORITIES);
+        env.push(json!({"name": "CONSUL_CACERT", "value": file}));
+    }
+    if secure::stages(work.cluster).acl > Stage::Disabled {
+        // By reference, so that it is in no object but the Secret.
+        let from = json!({"name": names::secure(cluster, true), "key": render::TOKEN});
+        env.push(json!({"name": "CONSUL_HTTP_TOKEN", "valueFrom": {"secretKeyRef": from}}));
+    }
     let destination = &work.place.destination;
     if let Some(claim) = &destination.pvc {
         let read_only = work.verb == "restore";
@@ -220,7 +236,10 @@ fn arguments(work: &Work<'_>) -> Vec<String> {
         "snapshot".to_owned(),
         work.verb.to_owned(),
         // The Service of servers that are ready; whichever answers asks the leader.
-        format!("-http-addr={name}.{namespace}.svc:{}", names::HTTP_PORT),
+        match secure::has_https(work.cluster) {
+            true => format!("-http-addr=https://{name}.{namespace}.svc:{HTTPS_PORT}"),
+            false => format!("-http-addr={name}.{namespace}.svc:{}", names::HTTP_PORT),
+        },
         format!("-report={REPORT}"),
     ];
     all.extend(place::flags(&work.place.destination));

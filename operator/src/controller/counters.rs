@@ -16,7 +16,7 @@ use crate::driver::kube::Error;
 use crate::plan::{Step, Waiting};
 
 /// Every metric: name, kind, help. What is printed is here, and what is not here cannot be printed.
-const METRICS: [(&str, &str, &str); 22] = [
+const METRICS: [(&str, &str, &str); 23] = [
     ("operator_leader", "gauge", "Whether this replica leads."),
     (
         "operator_clusters",
@@ -88,6 +88,11 @@ const METRICS: [(&str, &str, &str); 22] = [
         "operator_cluster_foreign_servers",
         "gauge",
         "Servers of other clusters that gossip with this one.",
+    ),
+    (
+        "operator_cluster_certificates_end_timestamp_seconds",
+        "gauge",
+        "When the first of the certificates that a cluster's agents show ends. Absent without TLS.",
     ),
     (
         "operator_backups_total",
@@ -262,6 +267,11 @@ impl Counters {
                 status.foreign.len() as f64,
             ),
         ];
+        let security = status.security.as_ref();
+        if let Some(ends) = security.and_then(|security| security.certificates_end.as_ref()) {
+            let name = "operator_cluster_certificates_end_timestamp_seconds";
+            all.push((name, seconds(Some(ends))));
+        }
         if let Some(last) = &status.last_backup {
             all.push(("operator_backup_size_bytes", last.size_bytes as f64));
         }

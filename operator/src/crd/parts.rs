@@ -98,55 +98,105 @@ pub struct SecretRef {
     pub key: Option<String>,
 }
 
-/// Encryption of gossip.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Encryption of gossip. Once on, it stays on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Gossip {
-    /// Secret with the key, base64 of 16, 24 or 32 bytes. Absent: the operator generates one.
+    /// Whether agents encrypt what they gossip.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Secret with the key, base64 of 16, 24 or 32 bytes, under `key`. Another key in it is put into force without a
+    /// restart. Absent: the operator makes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
+    /// Days after which the operator replaces a key that it made. Absent: only when a person asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3650))]
+    pub rotate_days: Option<i32>,
+}
+
+impl Default for Gossip {
+    fn default() -> Self {
+        Gossip {
+            enabled: true,
+            secret_ref: None,
+            rotate_days: None,
+        }
+    }
 }
 
 /// Encryption of everything that is not gossip.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tls {
     /// Where certificates come from.
     #[serde(default)]
     pub mode: TlsMode,
-    /// Secret with `ca.crt`, `tls.crt` and `tls.key`, for mode `Secret`.
+    /// Secret with `ca.crt`, `tls.crt` and `tls.key` of the servers, for mode `Secret`. The certificate names
+    /// `server.DATACENTER.DOMAIN` and `localhost`, and may be shown by clients and servers alike. cert-manager keeps such
+    /// Secrets; what it renews is put into force without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
-    /// cert-manager issuer, `Kind/name`, for mode `Issuer`.
+    /// The same for client agents; names `client.DATACENTER.DOMAIN` and `localhost`. Needed for mode `Secret` where there
+    /// are client agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 320))]
-    pub issuer_ref: Option<String>,
+    pub client_secret_ref: Option<SecretRef>,
+    /// Whether agents listen for HTTPS on 8501 alone, and not for HTTP on 8500, once everything is encrypted.
+    #[serde(default = "yes")]
+    pub https_only: bool,
+    /// Days that a certificate of the operator's is good for: it is replaced when a third of them is left.
+    #[serde(default = "default_certificate_days")]
+    #[schemars(range(min = 1, max = 3650))]
+    pub certificate_days: i32,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls {
+            mode: TlsMode::default(),
+            secret_ref: None,
+            client_secret_ref: None,
+            https_only: true,
+            certificate_days: default_certificate_days(),
+        }
+    }
+}
+
+fn default_certificate_days() -> i32 {
+    365
 }
 
 /// Where certificates come from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TlsMode {
     /// No encryption.
-    #[default]
     Disabled,
     /// The operator's own authority.
+    #[default]
     Generated,
-    /// A secret that a person keeps.
+    /// Secrets that a person, or cert-manager, keeps.
     Secret,
-    /// cert-manager.
-    Issuer,
 }
 
 /// Access control lists.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Acl {
     /// Whether requests need a token.
-    #[serde(default)]
+    #[serde(default = "yes")]
     pub enabled: bool,
-    /// Secret with the operator's token. Absent: the operator bootstraps the ACL system and keeps the token.
+    /// Secret with the management token that the operator uses, under `token`. Absent: the operator makes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_secret_ref: Option<SecretRef>,
+}
+
+impl Default for Acl {
+    fn default() -> Self {
+        Acl {
+            enabled: true,
+            token_secret_ref: None,
+        }
+    }
 }
 
 /// How running servers are replaced.

@@ -92,6 +92,9 @@ pub struct ConsulClusterStatus {
     /// What became of `spec.restoreFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Restored>,
+    /// How far encryption and tokens are on. Absent: nothing of it ever was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<Security>,
     /// Label selector of the servers' pods, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -260,4 +263,44 @@ pub struct Restored {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32768))]
     pub message: Option<String>,
+}
+
+/// How far encryption and tokens are on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Security {
+    /// Encryption of gossip.
+    #[serde(default)]
+    pub gossip: Stage,
+    /// Encryption of everything else.
+    #[serde(default)]
+    pub tls: Stage,
+    /// Access control lists.
+    #[serde(default)]
+    pub acl: Stage,
+    /// When the first of the certificates that are in use ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates_end: Option<Time>,
+    /// What is being changed or waited for, or what is wrong with a Secret, in a sentence. Absent: all is as asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// How far something that protects is on. A running cluster goes through them in order, one rolling change each, so that
+/// at no time two agents cannot speak to each other.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Stage {
+    /// Off. Not called so: YAML of before 1.2, which Helm and kubectl read, takes that word for a boolean.
+    #[default]
+    Disabled,
+    /// Agents have what they need for it, and ask nobody for it. Of access control lists: tokens are known, everything
+    /// is still allowed.
+    Prepared,
+    /// What agents send is encrypted; they still take what is not.
+    Outgoing,
+    /// Nothing else is taken.
+    Full,
 }

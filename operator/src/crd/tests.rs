@@ -119,6 +119,24 @@ fn a_file_that_is_not_one_consul_cluster_is_refused() {
     assert!(text(&document.replace("demo", "Demo")).contains("is not a DNS label"));
 }
 
+/// Files that are short and mean much.
+#[test]
+fn a_file_can_neither_nest_nor_repeat_itself_without_end() {
+    let said = |text: &str| read(text).map(|_| ()).unwrap_err().to_string();
+    for depth in [200, 5_000] {
+        let nested = format!("a: {}{}", "[".repeat(depth), "]".repeat(depth));
+        let said = said(&nested);
+        assert!(said.contains("recursion limit exceeded"), "{said}");
+    }
+    let mut growing = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let below = format!("*a{}, ", level - 1).repeat(9);
+        growing += &format!("a{level}: &a{level} [{below}]\n");
+    }
+    let said = said(&growing);
+    assert!(said.contains("repetition limit exceeded"), "{said}");
+}
+
 #[test]
 fn what_has_no_effect_locally_is_said_by_name() {
     let spec = "spec: {image: x, tls: {mode: Generated}, acl: {enabled: false}, restoreFrom: {snapshot: x}}\n";
@@ -177,7 +195,7 @@ fn the_manifest_carries_names_subresources_columns_and_rules() {
             rules(&schema["properties"]["spec"]),
             rules(&spec["servers"])
         ),
-        (1, 11, 2)
+        (1, 10, 2)
     );
     let size = &spec["storage"]["properties"]["size"];
     assert_eq!((rules(&spec["extraArgs"]), rules(size)), (1, 1));

@@ -316,7 +316,7 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
         recovery: _,
     } = spec;
     let pods = "only for pods";
-    let later = "not implemented in this version";
+    let gossip_on = gossip.as_ref().is_some_and(|gossip| gossip.enabled);
     let tls_on = tls
         .as_ref()
         .is_some_and(|tls| tls.mode != TlsMode::Disabled);
@@ -348,9 +348,9 @@ pub fn warnings_local(spec: &ConsulClusterSpec) -> Vec<Warning> {
             pods,
         ),
         ("spec.podMetadata", pod_metadata.is_some(), pods),
-        ("spec.gossip", gossip.is_some(), later),
-        ("spec.tls", tls_on, later),
-        ("spec.acl", acl_on, later),
+        ("spec.gossip", gossip_on, pods),
+        ("spec.tls", tls_on, pods),
+        ("spec.acl", acl_on, pods),
         (
             "spec.restoreFrom",
             restore_from

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::observe::{Answers, Role, answers};
 
@@ -18,6 +20,9 @@ pub(super) trait Fetch {
 
 /// Where autopilot's settings are.
 pub(super) const AUTOPILOT: &str = "/v1/operator/autopilot/configuration";
+
+/// Longest time for an answer that may be missing.
+const SETTINGS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The questions, put to the agent of that node name.
 pub(super) async fn ask(name: &str, agent: &impl Fetch) -> Option<Answers> {
@@ -36,8 +41,12 @@ pub(super) async fn ask(name: &str, agent: &impl Fetch) -> Option<Answers> {
     match answers(&own, &members, configuration.as_ref()) {
         Ok(mut answers) => {
             let leads = answers.raft.as_ref().map(|raft| raft.role) == Some(Role::Leader);
-            if leads && let Ok(settings) = agent.fetch(AUTOPILOT).await {
-                answers.min_quorum = min_quorum(&settings);
+            if leads {
+                // As it knows them: a leader without a quorum would wait for one, and would count as silent.
+                let path = format!("{AUTOPILOT}?stale");
+                let settings = timeout(SETTINGS_TIME_MAX, agent.fetch(&path)).await;
+                let settings = settings.ok().and_then(Result::ok);
+                answers.min_quorum = settings.as_ref().and_then(min_quorum);
             }
             Some(answers)
         }
@@ -84,4 +93,40 @@ async fn questions<F: Fetch>(agent: &F) -> Result<(Value, Value, Option<Value>),
         _ => None,
     };
     Ok((own, members, configuration))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A leader that lost its quorum: what needs one is not answered.
+    struct Alone;
+
+    impl Fetch for Alone {
+        type Error = String;
+
+        async fn fetch(&self, path: &str) -> Result<Value, String> {
+            let member = json!({"Name": "a", "Addr": "10.0.0.1", "Port": 8301, "Status": 1, "Tags": {"role": "consul"}});
+            match path {
+                "/v1/agent/self" => {
+                    let raft = json!({"state": "Leader", "term": "2", "num_peers": "1", "last_log_index": "3", "commit_index": "3", "last_log_term": "2", "latest_configuration_index": "1"});
+                    let config =
+                        json!({"NodeName": "a", "NodeID": "x", "Version": "1", "Server": true});
+                    Ok(json!({"Config": config, "Member": member, "Stats": {"raft": raft}}))
+                }
+                "/v1/agent/members" => Ok(json!([member])),
+                "/v1/operator/raft/configuration?stale" => Ok(json!({"Servers": []})),
+                _ => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_without_a_quorum_is_heard() {
+        let answers = ask("a", &Alone).await.expect("it answers");
+        assert_eq!(answers.raft.map(|raft| raft.role), Some(Role::Leader));
+        assert_eq!(answers.min_quorum, None);
+    }
 }

@@ -12,6 +12,7 @@ pub mod diff;
 pub mod milestones;
 pub mod names;
 pub mod objects;
+mod protect;
 pub mod rbac;
 mod recover;
 pub mod rest;
@@ -26,6 +27,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 use agents::{Agents, Refused, Target};
+pub use protect::{Protected, accesses, vault};
 use rest::Rest;
 use see::Snapshot;
 
@@ -33,7 +35,8 @@ use super::Driver;
 use crate::backup::restored;
 use crate::crd::{ConsulCluster, ConsulClusterStatus, ConsulRestore};
 use crate::observe::Observed;
-use crate::plan::{Desired, Mode, Step};
+use crate::plan::{Desired, Mode, Stall, Step, plan};
+use crate::secure::{Given, Vault};
 
 /// Why an observation or a step was not possible.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +102,15 @@ pub struct Kube {
     desired: Desired,
     snapshot: Snapshot,
     rest: Option<Rest>,
+    /// The status as the API server has it.
+    stored: Option<ConsulClusterStatus>,
+    /// What protects the cluster, if anything does.
+    vault: Option<Vault>,
+    /// The version of its Secret.
+    vault_version: Option<String>,
+    given: Given,
+    /// Why nothing may be done: what protects the cluster is not there, or not whole.
+    problem: Option<String>,
 }
 
 impl Kube {
@@ -114,6 +126,11 @@ impl Kube {
             shared,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
+            stored: cluster.status.clone(),
+            vault: None,
+            vault_version: None,
+            given: Given::default(),
+            problem: None,
             cluster,
             desired,
             snapshot: Snapshot::default(),
@@ -124,6 +141,27 @@ impl Kube {
     /// The resource, as it was read or last written.
     pub fn cluster(&self) -> &ConsulCluster {
         &self.cluster
+    }
+
+    /// The status as the API server has it.
+    pub fn stored_status(&self) -> Option<&ConsulClusterStatus> {
+        self.stored.as_ref()
+    }
+
+    /// The step that is to be taken.
+    pub fn plan(&self, observed: &Observed) -> Step {
+        match &self.problem {
+            Some(problem) => Step::Stalled(Stall::Refused {
+                step: "reach the agents".to_owned(),
+                error: problem.clone(),
+            }),
+            None => plan(&self.desired, observed),
+        }
+    }
+
+    /// Whether anything may be changed.
+    pub fn may_act(&self) -> bool {
+        !self.desired.paused && self.problem.is_none()
     }
 
     /// What is wanted.
@@ -311,6 +349,7 @@ impl Kube {
     fn targets(&self) -> Vec<Target> {
         let (servers, clients) = (names::server(&self.name), names::client(&self.name));
         let prefix = self.cluster.spec.prefix(&self.name);
+        let access = self.accesses();
         let target = |pod: &k8s_openapi::api::core::v1::Pod| {
             let name = pod.metadata.name.clone()?;
             let node = match (
@@ -323,6 +362,7 @@ impl Kube {
             };
             Some(Target {
                 node,
+                access: access(pod, names::number(&servers, &name).is_some()),
                 pod: name,
                 namespace: self.namespace.clone(),
                 address: see::address(pod)?.to_owned(),
@@ -357,6 +397,7 @@ impl Driver for Kube {
 
     async fn observe(&mut self) -> Result<Observed, Error> {
         self.snapshot = self.read().await?;
+        self.look_at_vault().await?;
         self.desired = self.boil_down()?;
         let leader = self
             .cluster
@@ -364,11 +405,14 @@ impl Driver for Kube {
             .as_ref()
             .and_then(|status| status.leader.clone());
         let targets = self.targets();
-        let answers = self
-            .shared
-            .agents
-            .ask_all(&targets, leader.as_deref())
-            .await;
+        let answers = match self.problem {
+            None => {
+                let agents = &self.shared.agents;
+                agents.ask_all(&targets, leader.as_deref()).await
+            }
+            // Nobody would answer.
+            Some(_) => BTreeMap::new(),
+        };
         self.rest = Some(Rest::new(targets, &answers));
         Ok(self
             .snapshot

@@ -101,8 +101,15 @@ pub fn answers(
         },
         members: all.into_iter().map(seen).collect(),
         peers: servers.into_iter().map(peer).collect(),
+        tls_files: tls_files(own),
         min_quorum: None,
     })
+}
+
+/// Digest of the certificates that an agent has in force, in what it answers about itself. Empty: it has none.
+pub fn tls_files(own: &Value) -> String {
+    let digest = own["Stats"]["tls"]["files_sha256"].as_str();
+    digest.unwrap_or_default().to_owned()
 }
 
 fn seen(member: Member) -> Seen {

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use super::view::{View, startable};
 use super::{Alone, Offer, Seat, Stall, Step, hash};
 use crate::crd::MoveAside;
-use crate::observe::{Answers, Peer, Process};
+use crate::observe::Process;
 
 /// The server whose log has most goes on alone, if a person has confirmed this very one.
 ///
@@ -53,7 +53,7 @@ fn survivor(view: &View<'_>) -> Option<Alone> {
     if view
         .configuration()
         .iter()
-        .any(|peer| lives_elsewhere(view, answers, peer))
+        .any(|peer| view.lives_elsewhere(answers, peer))
     {
         return None;
     }
@@ -66,12 +66,6 @@ fn survivor(view: &View<'_>) -> Option<Alone> {
         last_log_term: raft.last_log_term,
         last_log_index: raft.last_log_index,
     })
-}
-
-/// A voter that is none of our servers and that gossip sees alive: it is not lost, only not ours to start.
-fn lives_elsewhere(view: &View<'_>, answers: &Answers, peer: &Peer) -> bool {
-    let ours = |seat: &Seat| seat.name.eq_ignore_ascii_case(&peer.name);
-    peer.voter && !view.seats().iter().any(ours) && answers.sees_alive(&peer.name)
 }
 
 /// Names the situation: whose folder, and which configuration has lost its quorum. The recovery sets another one, with a

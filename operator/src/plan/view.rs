@@ -68,12 +68,19 @@ impl<'a> View<'a> {
                 .find(|seat| self.peer(seat) == Some(*peer));
             match (seat, self.leader) {
                 (Some(seat), _) => self.server(seat).has_state(),
-                (None, Some(leader)) => leader.answers.sees_alive(&peer.name),
+                (None, Some(leader)) => self.lives_elsewhere(leader.answers, peer),
                 (None, None) => false,
             }
         };
         let voters = self.configuration().iter().filter(|peer| peer.voter);
         voters.filter(alive).count()
+    }
+
+    /// Whether a voter is alive that is no server of this resource, as that agent sees it. One that lost its data came back
+    /// under the old name, but what voted was another node.
+    pub fn lives_elsewhere(&self, answers: &Answers, peer: &Peer) -> bool {
+        let ours = |seat: &Seat| seat.name.eq_ignore_ascii_case(&peer.name);
+        peer.voter && !self.seats().iter().any(ours) && answers.sees_alive(&peer.name)
     }
 
     /// Whether too few voters have their data to ever elect a leader, or to follow one.

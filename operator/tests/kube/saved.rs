@@ -202,7 +202,7 @@ async fn a_snapshot_is_taken_by_one_job_and_says_what_it_holds() {
         [
             "snapshot",
             "save",
-            "-http-addr=demo.prod.svc:8500",
+            "-http-addr=https://demo.prod.svc:8501",
             "-report=/dev/termination-log",
             "-make-folders",
             &format!("/backup/consul/{file}"),
@@ -210,10 +210,13 @@ async fn a_snapshot_is_taken_by_one_job_and_says_what_it_holds() {
     );
     let job = scene.job();
     let pod = &job["spec"]["template"]["spec"];
-    assert_eq!(
-        pod["volumes"][0]["persistentVolumeClaim"]["claimName"],
-        "keep"
-    );
+    let volumes = pod["volumes"].as_array().unwrap();
+    assert_eq!(volumes[0]["secret"]["secretName"], "demo-server-secure");
+    assert_eq!(volumes[1]["persistentVolumeClaim"]["claimName"], "keep");
+    // By reference: it is in no object but the Secret.
+    let token = &pod["containers"][0]["env"][1];
+    assert_eq!(token["name"], "CONSUL_HTTP_TOKEN");
+    assert_eq!(token["valueFrom"]["secretKeyRef"]["key"], "token");
     assert_eq!(pod["containers"][0]["image"], "agent:1");
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(job["metadata"]["ownerReferences"][0]["uid"], uid);

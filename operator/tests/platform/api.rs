@@ -9,12 +9,21 @@ use super::{PLACE, World, turn};
 
 pub(super) type Answer = (StatusCode, String);
 
+/// A call to an agent.
+pub(super) struct Call<'a> {
+    pub(super) method: &'a Method,
+    pub(super) token: &'a str,
+    pub(super) path: String,
+    pub(super) query: &'a str,
+    pub(super) body: &'a [u8],
+}
+
 pub(super) fn refuse(status: StatusCode, reason: &str) -> Answer {
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": reason, "reason": reason, "code": status.as_u16()});
     (status, body.to_string())
 }
 
-fn ok(value: &Value) -> Answer {
+pub(super) fn ok(value: &Value) -> Answer {
     (StatusCode::OK, value.to_string())
 }
 
@@ -114,8 +123,15 @@ impl World {
         let rest: Vec<&str> = segments[at + 2..].iter().map(String::as_str).collect();
         if rest.get(2) == Some(&"proxy") {
             let raw = path.split_once("/proxy").map_or("", |(_, rest)| rest);
-            let read = parts.method == Method::GET;
-            return self.proxy(rest[1], raw, &query, (!read).then_some(body));
+            let token = parts.headers.get("x-consul-token");
+            let call = Call {
+                method: &parts.method,
+                token: token.map_or("", |token| token.to_str().unwrap()),
+                path: decode(raw),
+                query: &query,
+                body,
+            };
+            return self.proxy(rest[1], &call);
         }
         let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         if rest[0] == "events" {
@@ -238,7 +254,7 @@ impl World {
             return refuse(StatusCode::CONFLICT, "Conflict");
         }
         let before = object.clone();
-        if apply && plural == "configmaps" {
+        if apply && (plural == "configmaps" || plural == "secrets") {
             // What its only manager does not apply any more goes.
             object["data"] = body["data"].clone();
         }
@@ -374,22 +390,36 @@ impl World {
         (StatusCode::CREATED, body.to_string())
     }
 
-    /// A body is one of a call that changes something.
-    fn proxy(&mut self, target: &str, path: &str, query: &str, body: Option<&[u8]>) -> Answer {
-        let pod = target.trim_end_matches(":8500").to_owned();
+    fn proxy(&mut self, target: &str, call: &Call<'_>) -> Answer {
+        let (https, target) = match target.strip_prefix("https:") {
+            Some(target) => (true, target),
+            None => (false, target),
+        };
+        let (pod, port) = target.rsplit_once(':').unwrap();
+        let pod = pod.to_owned();
+        if port != if https { "8501" } else { "8500" } || self.listens(&pod) != Some(https) {
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, "connection refused");
+        }
         let Some(answers) = self.agents.ask(&pod) else {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "no endpoints available");
         };
-        let path = decode(path);
-        let id = parameter(query, "id").unwrap_or_default();
-        match path.as_str() {
-            "/v1/agent/self" => return ok(&turn::own(&pod, &answers)),
+        if let Some(answer) = self.protection(&pod, call) {
+            return answer;
+        }
+        let id = parameter(call.query, "id").unwrap_or_default();
+        let body = (*call.method != Method::GET).then_some(call.body);
+        match call.path.as_str() {
+            "/v1/agent/self" => {
+                let mut own = turn::own(&pod, &answers);
+                own["Stats"]["tls"] = json!({"files_sha256": self.files(&pod)});
+                return ok(&own);
+            }
             "/v1/agent/members" => return ok(&turn::members(&answers)),
             "/v1/operator/raft/configuration" => return ok(&turn::configuration(&answers)),
             "/v1/operator/autopilot/configuration" => return self.autopilot(&pod, &answers, body),
             "/v1/agent/leave" => self.agents.tell_leave(&pod),
             "/v1/operator/raft/transfer-leader" => self.agents.tell_transfer(&pod, &id),
-            _ => match (
+            path => match (
                 path.strip_prefix("/v1/agent/join/"),
                 path.strip_prefix("/v1/agent/force-leave/"),
             ) {

@@ -4,6 +4,7 @@
 
 mod api;
 mod faults;
+mod protection;
 mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -58,6 +59,8 @@ pub(crate) struct World {
     history: VecDeque<Objects>,
     /// Image that cannot be pulled.
     pub(crate) bad_image: String,
+    /// Keys, certificates and tokens, as agents know them.
+    pub(crate) protection: protection::Protection,
     /// Number of the last object that was made.
     made: u64,
     version: u64,
@@ -101,6 +104,7 @@ impl Platform {
             stale_next: 0,
             history: VecDeque::new(),
             bad_image: "bad".into(),
+            protection: protection::Protection::default(),
             made: 0,
             version: 0,
         };
@@ -243,6 +247,7 @@ impl World {
         assert!(flagged.len() <= 1, "the flag counts in {flagged:?}");
         assert!(self.agents.flagged() <= 1, "two agents with the flag");
         assert!(self.agents.formed <= 1, "a second cluster was formed");
+        self.check_secrets();
         let status = &self.cluster()["status"];
         if status["phase"] == "Running" && !self.agents_gone() {
             assert!(status["flagged"].is_null(), "steady with the flag");
@@ -319,7 +324,7 @@ impl World {
         self.agents.desired.servers = usize::try_from(servers).unwrap();
     }
 
-    /// The resource is deleted, and the garbage collector takes what it owned; volumes stay.
+    /// The resource is deleted, and the garbage collector takes what it owned; volumes stay, and what opens them.
     pub(crate) fn delete_cluster(&mut self) {
         self.remove("consulclusters", PLACE.1);
         let names: Vec<_> = self
@@ -327,7 +332,8 @@ impl World {
             .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
             .collect();
         names.iter().for_each(|name| self.agents.kill(name));
-        self.objects
-            .retain(|(kind, _), _| kind == "persistentvolumeclaims");
+        self.objects.retain(|(kind, _), object| {
+            kind == "persistentvolumeclaims" || object["metadata"]["ownerReferences"].is_null()
+        });
     }
 }

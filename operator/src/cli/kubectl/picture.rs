@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::crd::{
-    ConsulCluster, ConsulClusterStatus, ConsulSnapshotSchedule, MemberRole, MemberStatus, condition,
+    ConsulCluster, ConsulClusterStatus, ConsulSnapshotSchedule, MemberRole, MemberStatus, Security,
+    condition,
 };
 use crate::observe::Answers;
 
@@ -102,10 +104,38 @@ fn head(seen: &Seen<'_>, status: &ConsulClusterStatus) -> String {
     if let Some(version) = &status.version {
         text.push_str(&format!("version      {version}\n"));
     }
+    if let Some(security) = &status.security {
+        text.push_str(&protection(security, seen.now));
+    }
     if let Some(flagged) = &status.flagged {
         text.push_str(&format!(
             "bootstrap    {flagged} still runs with -bootstrap\n"
         ));
+    }
+    text
+}
+
+/// How far encryption and tokens are on, and what is being done about it.
+fn protection(security: &Security, now: Timestamp) -> String {
+    let Security {
+        gossip,
+        tls,
+        acl,
+        certificates_end,
+        message,
+    } = security;
+    let mut text = format!("protection   gossip {gossip:?}, TLS {tls:?}, tokens {acl:?}");
+    if let Some(Time(ends)) = certificates_end {
+        let word = if *ends < now {
+            "have been over for"
+        } else {
+            "end in"
+        };
+        text.push_str(&format!("; certificates {word} {}", span(now, *ends)));
+    }
+    text.push('\n');
+    if let Some(message) = message {
+        text.push_str(&format!("             {message}\n"));
     }
     text
 }
@@ -349,6 +379,10 @@ mod tests {
             "servers": 3, "readyServers": 3, "voters": 3, "clients": 2, "leader": "demo-server-1", "version": "0.1.0",
             "members": [member(0, "voter", 90), member(1, "leader", 90), member(2, "voter", 90)],
             "lastBackup": {"name": "nightly-20261123-030000", "time": "2026-11-23T03:00:07Z", "index": 88, "sizeBytes": 1_590_000},
+            "security": {
+                "gossip": "Full", "tls": "Outgoing", "acl": "Prepared", "certificatesEnd": "2027-10-01T00:00:00Z",
+                "message": "tokens of agents and of DNS are made",
+            },
             "conditions": [said("Ready", "True", "AsWanted", "all servers are caught-up voters of one cluster"), said("Available", "True", "Leader", "x")],
         });
         let schedule = json!({

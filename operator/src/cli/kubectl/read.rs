@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client, ResourceExt as _};
@@ -121,9 +121,15 @@ async fn picture(at: &At, name: Option<&str>) -> anyhow::Result<String> {
 async fn ask(at: &At, cluster: &ConsulCluster, pods: &[Pod]) -> BTreeMap<String, Answers> {
     let own = cluster.name_any();
     let set = names::server(&own);
+    // Whoever may not read it is refused by agents that ask for a token, and sees the status.
+    let secret = at.api::<Secret>().get_opt(&names::vault(&own)).await;
+    let vault = secret.ok().flatten();
+    let vault = vault.and_then(|secret| crate::driver::kube::vault(secret).ok());
+    let access = crate::driver::kube::accesses(cluster, vault.as_ref());
     let target = |pod: &Pod| {
         let number = names::number(&set, &pod.name_any())?;
         Some(Target {
+            access: access(pod, true),
             node: format!("{}-server-{number}", cluster.spec.prefix(&own)),
             pod: pod.name_any(),
             namespace: at.namespace.clone(),

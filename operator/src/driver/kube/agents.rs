@@ -1,6 +1,8 @@
 //! The agents' HTTP: by pod IP inside the cluster, through the API server's pod proxy outside.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -10,6 +12,7 @@ use serde_json::Value;
 use super::super::ask::{self, Fetch};
 use super::names::HTTP_PORT;
 use crate::observe::Answers;
+use crate::secure::render::HTTPS_PORT;
 
 /// Longest time for one agent's answers to all questions of one observation.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
@@ -37,6 +40,55 @@ pub struct Target {
     pub namespace: String,
     /// Address of the pod.
     pub address: String,
+    /// How it lets itself be asked.
+    pub access: Arc<Access>,
+}
+
+/// What an agent asks of whoever speaks to it. Never shown by `Debug`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// HTTPS: authorities of its certificate, in PEM form, and the name in it. None: HTTP.
+    pub https: Option<(String, String)>,
+    /// Token for what servers answer together.
+    pub management: Option<String>,
+    /// Token for what this agent answers alone: also when nobody knows any token.
+    pub recovery: Option<String>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.https.is_some() {
+            "HTTPS"
+        } else {
+            "HTTP"
+        };
+        let token = if self.management.is_some() {
+            ", token"
+        } else {
+            ""
+        };
+        write!(f, "Access({scheme}{token})")
+    }
+}
+
+impl Access {
+    fn port(&self) -> u16 {
+        match self.https {
+            Some(_) => HTTPS_PORT,
+            None => HTTP_PORT,
+        }
+    }
+
+    /// The token for this path. A client may be made to leave by its own; only servers forget others.
+    fn token(&self, path: &str) -> Option<&str> {
+        let alone = path.starts_with("/v1/agent/") && !path.starts_with("/v1/agent/force-leave/");
+        let token = if alone {
+            &self.recovery
+        } else {
+            &self.management
+        };
+        token.as_deref()
+    }
 }
 
 /// An agent did not do what it was told, in its own words if it had any.
@@ -107,11 +159,8 @@ impl Agents {
     /// # Errors
     /// It refused, or did not answer; then it may have done it all the same.
     pub async fn tell(&self, target: &Target, method: Method, path: &str) -> Result<(), Refused> {
-        let call = async {
-            let way = self.way(target)?;
-            way.call(target, method, path, String::new()).await
-        };
-        bounded(target, call).await.map(drop)
+        let said = self.call(target, method, path, String::new(), None);
+        said.await.map(drop)
     }
 
     /// Sets one of autopilot's settings, and leaves the others as they are.
@@ -133,8 +182,35 @@ impl Agents {
         bounded(target, call).await
     }
 
+    /// What an agent says to a call that asks or changes something, in the name of that token if one is given.
+    ///
+    /// # Errors
+    /// As of [`Agents::tell`].
+    pub async fn call(
+        &self,
+        target: &Target,
+        method: Method,
+        path: &str,
+        body: String,
+        token: Option<&str>,
+    ) -> Result<String, Refused> {
+        let mut target = target.clone();
+        if let Some(token) = token {
+            let access = Access {
+                management: Some(token.to_owned()),
+                ..(*target.access).clone()
+            };
+            target.access = Arc::new(access);
+        }
+        let call = async {
+            let way = self.way(&target)?;
+            way.call(&target, method, path, body).await
+        };
+        bounded(&target, call).await
+    }
+
     fn way(&self, target: &Target) -> Result<Way, String> {
-        let address = &target.address;
+        let (address, access) = (&target.address, &target.access);
         match self.reach {
             Reach::Proxy => Ok(Way::Proxy(self.client.clone())),
             Reach::Direct => {
@@ -143,8 +219,14 @@ impl Agents {
                 } else {
                     address.clone()
                 };
-                let client = agent::client::Client::new(&format!("{host}:{HTTP_PORT}"))
-                    .map_err(|e| e.to_string())?;
+                let address = format!("{host}:{}", access.port());
+                let client = agent::client::Client::new(&address).map_err(|e| e.to_string())?;
+                let client = match &access.https {
+                    Some((authorities, name)) => client
+                        .with_authorities(authorities, name)
+                        .map_err(|e| e.to_string())?,
+                    None => client,
+                };
                 Ok(Way::Direct(client.with_timeout(CALL_TIME_MAX)))
             }
         }
@@ -179,6 +261,10 @@ impl Way {
     ) -> Result<String, String> {
         match self {
             Way::Direct(client) => {
+                let client = match target.access.token(path) {
+                    Some(token) => &client.with_token(token).map_err(|e| e.to_string())?,
+                    None => client,
+                };
                 let response = client
                     .request(method, path, body.into())
                     .await
@@ -187,13 +273,21 @@ impl Way {
                 Ok(String::from_utf8_lossy(&response.body).into_owned())
             }
             Way::Proxy(client) => {
-                let Target { pod, namespace, .. } = target;
+                let Target {
+                    pod,
+                    namespace,
+                    access,
+                    ..
+                } = target;
+                let scheme = if access.https.is_some() { "https:" } else { "" };
+                let port = access.port();
                 let uri =
-                    format!("/api/v1/namespaces/{namespace}/pods/{pod}:{HTTP_PORT}/proxy{path}");
-                let request = Request::builder()
-                    .method(method)
-                    .uri(uri)
-                    .body(body.into_bytes());
+                    format!("/api/v1/namespaces/{namespace}/pods/{scheme}{pod}:{port}/proxy{path}");
+                let mut request = Request::builder().method(method).uri(uri);
+                if let Some(token) = access.token(path) {
+                    request = request.header("X-Consul-Token", token);
+                }
+                let request = request.body(body.into_bytes());
                 let request = request.map_err(|e| e.to_string())?;
                 client
                     .request_text(request)

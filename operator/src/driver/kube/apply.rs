@@ -136,10 +136,12 @@ impl Kube {
                 .await?;
             record.pvc_uid = claim.metadata.uid;
         }
-        let mut status = self.cluster.status.clone().unwrap_or_default();
-        if status.cluster_id.is_some() {
-            return changed("the cluster is on record already");
+        if see::latch(&self.cluster) != Latch::Open {
+            return changed("the bootstrap is on record already");
         }
+        // Before anybody is started: there is no time at which the cluster is there without it.
+        self.protect_from_birth().await?;
+        let mut status = self.cluster.status.clone().unwrap_or_default();
         status.bootstrap_server = Some(record);
         status.phase = Some(Phase::Preparing);
         self.write_status(status).await
@@ -219,7 +221,7 @@ impl Kube {
         let live = self.snapshot.servers.as_ref();
         let (mut set, _) = objects::servers(&self.cluster, &image, replicas, live);
         set.over(live);
-        self.put(&set).await
+        self.put_set(&set).await
     }
 
     /// Makes sure that the StatefulSet controller has seen the newest template, so that a pod it makes now is of it.
@@ -345,7 +347,7 @@ impl Kube {
 
     async fn start_clients(&self) -> Result<(), Error> {
         let (set, _) = objects::client_set(&self.cluster, &self.image()?);
-        self.put(&set).await
+        self.put_set(&set).await
     }
 
     /// One that is not wanted goes with the number of replicas; another comes back from the newest template.

@@ -7,6 +7,7 @@ use kube::api::{
 };
 use serde_json::{Value, json};
 
+use super::diff::holds;
 use super::objects::{Kind, Object};
 use super::{Error, Kube, names};
 use crate::crd::{ConsulCluster, ConsulClusterStatus};
@@ -30,13 +31,37 @@ impl Kube {
     }
 
     /// Server-side apply, over what anybody else has set in the same fields.
-    pub(super) async fn put(&self, object: &Object) -> Result<(), Error> {
+    pub(super) async fn put(&self, object: &Object) -> Result<DynamicObject, Error> {
         self.check_lead()?;
         let params = PatchParams::apply(names::MANAGER).force();
         let api = self.dynamic(object.kind);
-        api.patch(object.name(), &params, &Patch::Apply(&object.value))
-            .await?;
+        let patch = Patch::Apply(&object.value);
+        let stored = api.patch(object.name(), &params, &patch).await?;
         tracing::debug!(kind = ?object.kind, name = object.name(), "applied");
+        Ok(stored)
+    }
+
+    /// The same of a set of pods, whose lists are then ours alone. An apply takes away only what an apply has set: what was
+    /// set at the creation of the set, or by a hand, would stay in them for ever.
+    pub(super) async fn put_set(&self, object: &Object) -> Result<(), Error> {
+        let stored = self.put(object).await?;
+        let live = serde_json::to_value(&stored).unwrap_or_default();
+        if holds(&live, &object.value) {
+            return Ok(());
+        }
+        let pod = &object.value["spec"]["template"]["spec"];
+        let patch = json!({
+            "metadata": {"uid": stored.metadata.uid, "resourceVersion": stored.metadata.resource_version},
+            "spec": {"template": {"spec": {"containers": pod["containers"], "volumes": pod["volumes"]}}},
+        });
+        let params = PatchParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let api = self.dynamic(object.kind);
+        api.patch(object.name(), &params, &Patch::Merge(&patch))
+            .await?;
+        tracing::debug!(kind = ?object.kind, name = object.name(), "lists replaced");
         Ok(())
     }
 
@@ -136,6 +161,7 @@ impl Kube {
         let api: Api<ConsulCluster> = self.api();
         // What comes back is what is stored: later steps build upon that, not upon what was meant to be written.
         self.cluster = api.replace_status(&self.name, &params, &cluster).await?;
+        self.stored = self.cluster.status.clone();
         Ok(())
     }
 

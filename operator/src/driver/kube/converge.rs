@@ -11,6 +11,7 @@ use super::objects::{self, Kind, Object, replica_count};
 use super::{Error, Kube, names, see};
 use crate::observe::{Latch, Observed};
 use crate::plan::{Step, View};
+use crate::secure;
 
 /// What decides how the objects around the servers should be: when it is as it was, and nobody has touched them, they
 /// need not be read again.
@@ -21,6 +22,8 @@ pub struct Surroundings {
     /// Whether the bootstrap is over.
     pub bootstrapped: bool,
     recorded: bool,
+    /// Of what protects the cluster.
+    vault: Option<String>,
     /// Whether every server that is wanted is a caught-up voter: nobody is waited for who was given an order.
     whole: bool,
 }
@@ -48,6 +51,7 @@ impl Kube {
             ),
             bootstrapped: view.bootstrapped(),
             recorded: matches!(observed.bootstrap, Latch::Done(_)),
+            vault: self.vault_hash(),
             whole,
         }
     }
@@ -70,6 +74,8 @@ impl Kube {
     /// # Errors
     /// The API server's.
     pub async fn converge_surroundings(&self, wanted: &Surroundings) -> Result<(), Error> {
+        // First, as pods mount them.
+        self.converge_secrets().await?;
         let mut objects = objects::base(&self.cluster, wanted.evictable);
         if wanted.bootstrapped && self.cluster.spec.client_daemon_set {
             objects.push(objects::client_daemon(&self.cluster, &self.image()?));
@@ -172,14 +178,14 @@ impl Kube {
                     set = object.name(),
                     "not as it should be, applied again"
                 );
-                self.put(&object).await?;
+                self.put_set(&object).await?;
             }
         }
         Ok(())
     }
 
-    /// Asks for larger volumes, and notes on each claim whose data it holds: what backs volumes up keeps such notes, and
-    /// rarely a status.
+    /// Asks for larger volumes, and notes on each claim whose data it holds, and how far that was protected: what backs
+    /// volumes up keeps such notes, and rarely a status.
     ///
     /// # Errors
     /// The API server's: a storage class may not allow volumes to grow.
@@ -196,18 +202,15 @@ impl Kube {
             if let (Latch::Done(id), Some(told)) = (&observed.bootstrap, answered)
                 && told == *id
             {
-                let id = id.to_string();
-                let noted = claim
-                    .metadata
-                    .annotations
-                    .as_ref()
-                    .and_then(|all| all.get(names::CLUSTER_ID));
-                if noted != Some(&id) {
-                    self.patch_claim(
-                        claim,
-                        json!({"metadata": {"annotations": {names::CLUSTER_ID: id}}}),
-                    )
-                    .await?;
+                let mut notes = BTreeMap::from([(names::CLUSTER_ID, id.to_string())]);
+                if let Some(vault) = &self.vault {
+                    notes.insert(secure::STAGES, vault.stages.to_string());
+                }
+                let noted = claim.metadata.annotations.as_ref();
+                notes.retain(|key, note| noted.and_then(|all| all.get(*key)) != Some(note));
+                if !notes.is_empty() {
+                    let patch = json!({"metadata": {"annotations": notes}});
+                    self.patch_claim(claim, patch).await?;
                 }
             }
             let asked = claim

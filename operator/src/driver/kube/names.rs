@@ -37,6 +37,9 @@ pub const USER: i64 = 65532;
 /// Port of every agent's HTTP API.
 pub const HTTP_PORT: u16 = 8500;
 
+/// Name of the port of its HTTPS API, in pods and Services.
+pub const HTTPS: &str = "https";
+
 /// StatefulSet of the servers, its headless Service, their PodDisruptionBudget and NetworkPolicy.
 pub fn server(cluster: &str) -> String {
     format!("{cluster}-server")
@@ -60,6 +63,17 @@ pub fn config(cluster: &str) -> String {
 /// ConfigMap that exists while one server may form the cluster.
 pub fn permit(cluster: &str) -> String {
     format!("{cluster}-bootstrap-permit")
+}
+
+/// Secret that holds everything that protects the cluster.
+pub fn vault(cluster: &str) -> String {
+    format!("{cluster}-security")
+}
+
+/// Secret with what servers, or clients, see of it.
+pub fn secure(cluster: &str, server: bool) -> String {
+    let role = if server { "server" } else { "client" };
+    format!("{cluster}-{role}-secure")
 }
 
 /// Claim of the server with that number, as the StatefulSet names it.

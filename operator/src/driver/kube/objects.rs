@@ -2,6 +2,7 @@
 //! here, never on a clock or on the operator's version, so that a new operator restarts nothing.
 
 mod pods;
+mod secrets;
 mod sets;
 mod support;
 
@@ -9,6 +10,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::api::ApiResource;
 use serde_json::{Value, json};
 
+pub use secrets::{secure, vault};
 pub use sets::{client_daemon, client_set, first_server, replica_count, servers};
 pub use support::{base, config, first_claim, permit, unwanted};
 
@@ -48,6 +50,8 @@ pub enum Kind {
     ServiceAccount,
     /// Configuration, and the permit.
     ConfigMap,
+    /// Keys, certificates and tokens.
+    Secret,
     /// How servers and applications find servers.
     Service,
     /// Bounds what drains may take away.
@@ -72,6 +76,7 @@ impl Kind {
         match self {
             Kind::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
             Kind::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
+            Kind::Secret => ("", "v1", "Secret", "secrets"),
             Kind::Service => ("", "v1", "Service", "services"),
             Kind::PodDisruptionBudget => (
                 "policy",

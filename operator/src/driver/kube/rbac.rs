@@ -32,7 +32,7 @@ pub fn rules() -> Vec<PolicyRule> {
             &["update"],
         ),
         // Saved states. A schedule makes snapshots, and deletes those whose file it has deleted; `restoreFrom` makes a
-        // restore. Secrets are read by the pods of the jobs only.
+        // restore. Credentials of storages are read by the pods of the jobs only.
         rule(
             "consulcluster.dev",
             &["consulsnapshots"],
@@ -62,11 +62,10 @@ pub fn rules() -> Vec<PolicyRule> {
         // Volumes are asked for, made larger and noted on. Never deleted.
         rule("", &["persistentvolumeclaims"], &with(&["create", "patch"])),
         rule("", &["configmaps"], &with(&["create", "patch", "delete"])),
-        rule(
-            "",
-            &["services", "serviceaccounts"],
-            &with(&["create", "patch"]),
-        ),
+        // Keys, certificates and tokens of the clusters; and those that a spec names. Never listed, watched or deleted.
+        rule("", &["secrets"], &["get", "create", "patch"]),
+        rule("", &["services"], &with(&["create", "patch", "delete"])),
+        rule("", &["serviceaccounts"], &with(&["create", "patch"])),
         rule(
             "policy",
             &["poddisruptionbudgets"],

@@ -53,6 +53,6 @@ impl Kube {
     async fn give_order(&self, order: &Value) -> Result<(), Error> {
         let mut config = objects::config(&self.cluster);
         config.value["data"][names::RECOVERY] = json!(order.to_string());
-        self.put(&config).await
+        self.put(&config).await.map(drop)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, Event, PersistentVolumeClaim, Pod, PodSpec,
 };
@@ -306,6 +306,30 @@ fn container(pod: &Pod) -> Option<&ContainerStatus> {
 pub fn address(pod: &Pod) -> Option<&str> {
     container(pod)?.state.as_ref()?.running.as_ref()?;
     pod.status.as_ref()?.pod_ip.as_deref()
+}
+
+/// Whether its agent listens at the port of that name.
+pub fn listens(pod: &Pod, port: &str) -> bool {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+    ports.any(|found| found.name.as_deref() == Some(port))
+}
+
+/// Whether an argument of its agent names that file.
+pub fn started_with(pod: &Pod, file: &str) -> bool {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut args = containers.flat_map(|container| container.args.iter().flatten());
+    args.any(|arg| arg.rsplit('/').next() == Some(file))
+}
+
+/// Whether every pod of a DaemonSet is of its newest template, and ready.
+pub fn rolled(set: &DaemonSet) -> bool {
+    set.status.as_ref().is_some_and(|status| {
+        let wanted = status.desired_number_scheduled;
+        status.observed_generation >= set.metadata.generation
+            && status.updated_number_scheduled.unwrap_or(0) == wanted
+            && status.number_ready == wanted
+    })
 }
 
 /// Whether the kubelet last found its agent ready: a caught-up voter.

@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 use super::support::permit_of;
 use super::{names, own_name};
 use crate::crd::{ConsulCluster, ConsulClusterSpec};
+use crate::secure;
+use crate::secure::render::{self, HTTPS_PORT};
 
 /// Where the data volume is.
 const DATA: &str = "/consul/data";
@@ -76,11 +78,16 @@ fn unnamed(cluster: &ConsulCluster, image: &str, what: For) -> Value {
         "containers": [container(cluster, image, what)],
         "volumes": [{"name": "config", "configMap": {"name": names::config(name)}}],
     });
+    if secured(cluster) {
+        let secret =
+            json!({"secretName": names::secure(name, what.is_server()), "defaultMode": 0o440});
+        push(
+            &mut pod["volumes"],
+            json!({"name": "secure", "secret": secret}),
+        );
+    }
     if (what.is_server() && spec.ephemeral) || !what.is_server() {
-        let volume = json!({"name": "data", "emptyDir": {}});
-        if let Some(volumes) = pod["volumes"].as_array_mut() {
-            volumes.push(volume);
-        }
+        push(&mut pod["volumes"], json!({"name": "data", "emptyDir": {}}));
     }
     if let Some(pod) = pod.as_object_mut() {
         schedule(pod, cluster, what);
@@ -101,6 +108,17 @@ fn unnamed(cluster: &ConsulCluster, image: &str, what: For) -> Value {
     json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": pod})
 }
 
+fn push(list: &mut Value, item: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(item);
+    }
+}
+
+/// Whether anything that protects is on.
+fn secured(cluster: &ConsulCluster) -> bool {
+    secure::stages(cluster) != secure::Stages::default()
+}
+
 fn container(cluster: &ConsulCluster, image: &str, what: For) -> Value {
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     let mut env = vec![
@@ -119,11 +137,22 @@ fn container(cluster: &ConsulCluster, image: &str, what: For) -> Value {
         let from = json!({"name": names::config(own_name(cluster)), "key": names::SET_ASIDE, "optional": true});
         env.push(json!({"name": names::SET_ASIDE, "valueFrom": {"configMapKeyRef": from}}));
     }
-    let mut ports = vec![
-        json!({"name": "http", "containerPort": names::HTTP_PORT, "protocol": "TCP"}),
+    let mut ports = Vec::new();
+    if secure::has_http(cluster) {
+        ports.push(json!({"name": "http", "containerPort": names::HTTP_PORT, "protocol": "TCP"}));
+    }
+    if secure::has_https(cluster) {
+        ports.push(json!({"name": names::HTTPS, "containerPort": HTTPS_PORT, "protocol": "TCP"}));
+        // For whoever enters the pod.
+        let here = format!("https://localhost:{HTTPS_PORT}");
+        env.push(json!({"name": "CONSUL_HTTP_ADDR", "value": here}));
+        let authorities = format!("{}/{}", render::MOUNT, render::AUTHORITIES);
+        env.push(json!({"name": "CONSUL_CACERT", "value": authorities}));
+    }
+    ports.extend([
         json!({"name": "gossip", "containerPort": 8301, "protocol": "TCP"}),
         json!({"name": "gossip-udp", "containerPort": 8301, "protocol": "UDP"}),
-    ];
+    ]);
     if what.is_server() {
         ports.push(json!({"name": "server", "containerPort": 8300, "protocol": "TCP"}));
     }
@@ -148,7 +177,11 @@ fn container(cluster: &ConsulCluster, image: &str, what: For) -> Value {
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     });
-    probes(&mut container, what);
+    if secured(cluster) {
+        let mount = json!({"name": "secure", "mountPath": render::MOUNT, "readOnly": true});
+        push(&mut container["volumeMounts"], mount);
+    }
+    probes(&mut container, cluster, what);
     let spec = &cluster.spec;
     if let Some(policy) = spec.image_pull_policy {
         container["imagePullPolicy"] = json!(policy);
@@ -159,17 +192,22 @@ fn container(cluster: &ConsulCluster, image: &str, what: For) -> Value {
     container
 }
 
-fn probes(container: &mut Value, what: For) {
+fn probes(container: &mut Value, cluster: &ConsulCluster, what: For) {
+    // The kubelet checks no certificate, and has no token: these paths need none.
+    let (port, scheme) = match secure::has_https(cluster) {
+        true => (names::HTTPS, "HTTPS"),
+        false => ("http", "HTTP"),
+    };
     // Asked every second: on its answer depend evictions, and so every planned restart.
     container["readinessProbe"] = json!({
-        "httpGet": {"path": "/v1/agent/ready", "port": "http", "scheme": "HTTP"},
+        "httpGet": {"path": "/v1/agent/ready", "port": port, "scheme": scheme},
         "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 3, "successThreshold": 1,
     });
     if what != For::FirstServer {
         // The first server has none: a failed one would make it leave, and be started again with its flag. Nor does it
         // ever depend on a leader: the loss of a quorum must not restart everybody. Ten minutes for a long replay; asked
         // every second, as readiness is not asked before this has succeeded, and every planned change waits for readiness.
-        let answers = json!({"path": "/v1/agent/version", "port": "http", "scheme": "HTTP"});
+        let answers = json!({"path": "/v1/agent/version", "port": port, "scheme": scheme});
         container["startupProbe"] = json!({
             "httpGet": answers, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 600, "successThreshold": 1,
         });
@@ -228,6 +266,7 @@ fn arguments(cluster: &ConsulCluster, what: For) -> Vec<String> {
         format!("-retry-join={join}"),
         "-retry-interval=5s".to_owned(),
     ]);
+    args.extend(render::arguments(cluster));
     // `$(` would be taken for a variable of the pod.
     args.extend(spec.extra_args.iter().map(|arg| arg.replace("$(", "$$(")));
     args

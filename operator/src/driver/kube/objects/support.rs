@@ -5,6 +5,8 @@ use serde_json::json;
 use super::sets::claim_spec;
 use super::{Kind, Object, names, own_name};
 use crate::crd::ConsulCluster;
+use crate::secure;
+use crate::secure::render::HTTPS_PORT;
 
 /// Everything that is there for the whole life of a cluster, except the sets of pods. `evictable` is how many servers a
 /// drain may take away: none while the first one holds the only copy.
@@ -19,6 +21,9 @@ pub fn base(cluster: &ConsulCluster, evictable: u32) -> Vec<Object> {
     if cluster.spec.network_policy {
         all.push(policy(cluster));
     }
+    if cluster.spec.client_daemon_set {
+        all.push(node_service(cluster));
+    }
     all
 }
 
@@ -31,6 +36,7 @@ pub fn unwanted(cluster: &ConsulCluster) -> Vec<(Kind, String)> {
     }
     if !cluster.spec.client_daemon_set {
         all.push((Kind::DaemonSet, names::client_agent(name)));
+        all.push((Kind::Service, names::client_agent(name)));
     }
     all
 }
@@ -64,21 +70,34 @@ fn port(name: &str, number: u16, protocol: &str) -> serde_json::Value {
     json!({"name": name, "port": number, "targetPort": number, "protocol": protocol})
 }
 
+/// The ports of the agents' API.
+fn api(cluster: &ConsulCluster) -> Vec<serde_json::Value> {
+    let mut ports = Vec::new();
+    if secure::has_http(cluster) {
+        ports.push(port("http", names::HTTP_PORT, "TCP"));
+    }
+    if secure::has_https(cluster) {
+        ports.push(port(names::HTTPS, HTTPS_PORT, "TCP"));
+    }
+    ports
+}
+
 /// How servers find each other: also those that are not ready, as nobody is before they have found each other.
 fn headless(cluster: &ConsulCluster) -> Object {
     let kind = Kind::Service;
     let name = own_name(cluster);
     let mut value = kind.object(cluster, &names::server(name));
+    let mut ports = api(cluster);
+    ports.extend([
+        port("server", 8300, "TCP"),
+        port("gossip", 8301, "TCP"),
+        port("gossip-udp", 8301, "UDP"),
+    ]);
     value["spec"] = json!({
         "clusterIP": "None",
         "publishNotReadyAddresses": true,
         "selector": names::pods(name, "server"),
-        "ports": [
-            port("http", names::HTTP_PORT, "TCP"),
-            port("server", 8300, "TCP"),
-            port("gossip", 8301, "TCP"),
-            port("gossip-udp", 8301, "UDP"),
-        ],
+        "ports": ports,
     });
     Object { kind, value }
 }
@@ -94,7 +113,24 @@ fn service(cluster: &ConsulCluster) -> Object {
     value["spec"] = json!({
         "type": "ClusterIP",
         "selector": selector,
-        "ports": [port("http", names::HTTP_PORT, "TCP")],
+        "ports": api(cluster),
+    });
+    Object { kind, value }
+}
+
+/// How applications find the agent of their own host: one name everywhere, which leads to no other host. No port of the host
+/// is taken for it, which Pod Security would not let pass.
+fn node_service(cluster: &ConsulCluster) -> Object {
+    let kind = Kind::Service;
+    let name = own_name(cluster);
+    let mut value = kind.object(cluster, &names::client_agent(name));
+    let mut ports = api(cluster);
+    ports.extend([port("dns", 8600, "UDP"), port("dns-tcp", 8600, "TCP")]);
+    value["spec"] = json!({
+        "type": "ClusterIP",
+        "internalTrafficPolicy": "Local",
+        "selector": names::pods(name, "client-agent"),
+        "ports": ports,
     });
     Object { kind, value }
 }
@@ -122,7 +158,10 @@ fn policy(cluster: &ConsulCluster) -> Object {
         "podSelector": {"matchLabels": names::pods(name, "server")},
         "policyTypes": ["Ingress"],
         "ingress": [
-            {"ports": [{"port": names::HTTP_PORT, "protocol": "TCP"}]},
+            {"ports": [
+                {"port": names::HTTP_PORT, "protocol": "TCP"},
+                {"port": HTTPS_PORT, "protocol": "TCP"},
+            ]},
             {
                 "from": [{"podSelector": {"matchLabels": {names::CLUSTER: name}}}],
                 "ports": [

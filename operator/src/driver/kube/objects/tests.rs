@@ -1,13 +1,16 @@
 use std::path::PathBuf;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
+use crate::crd::{Security, Stage};
 use crate::driver::kube::diff::holds;
 
 const IMAGE: &str = "example.org/agent:1";
@@ -79,6 +82,87 @@ fn the_objects_of_a_cluster_that_asks_for_everything_are_as_read() {
     golden("full.yaml", &full());
 }
 
+fn at(mut cluster: ConsulCluster, gossip: Stage, tls: Stage, acl: Stage) -> ConsulCluster {
+    let security = Security {
+        gossip,
+        tls,
+        acl,
+        ..Security::default()
+    };
+    cluster.status.get_or_insert_default().security = Some(security);
+    cluster
+}
+
+#[test]
+fn protected_objects_are_as_written_down() {
+    let cluster = cluster("{servers: 3, clients: 1, networkPolicy: true}");
+    golden(
+        "secure.yaml",
+        &at(cluster, Stage::Full, Stage::Full, Stage::Full),
+    );
+}
+
+#[test]
+fn each_stage_is_another_revision_and_only_the_last_has_no_plain_http() {
+    let mut seen = std::collections::BTreeSet::new();
+    for stage in [
+        Stage::Disabled,
+        Stage::Prepared,
+        Stage::Outgoing,
+        Stage::Full,
+    ] {
+        let cluster = at(
+            cluster("{servers: 3}"),
+            Stage::Disabled,
+            stage,
+            Stage::Disabled,
+        );
+        let (set, revision) = servers(&cluster, IMAGE, 3, None);
+        assert!(seen.insert(revision), "{stage:?}");
+        let text = set.value.to_string();
+        assert_eq!(text.contains(":8500"), stage != Stage::Full, "{stage:?}");
+        assert_eq!(
+            text.contains(":8501"),
+            stage != Stage::Disabled,
+            "{stage:?}"
+        );
+    }
+    let stays = cluster("{servers: 3, tls: {httpsOnly: false}}");
+    let (set, revision) = servers(
+        &at(stays, Stage::Disabled, Stage::Full, Stage::Disabled),
+        IMAGE,
+        3,
+        None,
+    );
+    assert!(set.value.to_string().contains(":8500"));
+    assert!(seen.insert(revision));
+}
+
+#[test]
+fn a_vault_outlives_the_resource_where_volumes_do() {
+    let mut secret = None;
+    for (spec, owned) in [
+        ("{servers: 3}", false),
+        ("{storage: {retain: {whenDeleted: Delete}}}", true),
+    ] {
+        let cluster = cluster(spec);
+        let stages = crate::secure::Stages::at_birth(&cluster.spec);
+        let given = crate::secure::Given::default();
+        let random = agent::env::SeededRandom::new(1);
+        let now = 1_800_000_000;
+        let made = crate::secure::make(&cluster, &given, stages, now, &random).unwrap();
+        let object = vault(&cluster, &made);
+        lossless::<Secret>(&object);
+        lossless::<Secret>(&secure(&cluster, &made, true));
+        assert_eq!(
+            object.value["metadata"]["ownerReferences"].is_array(),
+            owned
+        );
+        secret = Some(object.value);
+    }
+    assert_eq!(secret.unwrap()["metadata"]["name"], "demo-security");
+}
+
 fn lossless<T: DeserializeOwned + Serialize>(object: &Object) {
     let typed: T = serde_json::from_value(object.value.clone()).unwrap();
     let back = serde_json::to_value(typed).unwrap();
@@ -98,6 +182,7 @@ fn no_field_is_unknown_to_its_kind() {
         match object.kind {
             Kind::ServiceAccount => lossless::<ServiceAccount>(object),
             Kind::ConfigMap => lossless::<ConfigMap>(object),
+            Kind::Secret => lossless::<Secret>(object),
             Kind::Service => lossless::<Service>(object),
             Kind::PodDisruptionBudget => lossless::<PodDisruptionBudget>(object),
             Kind::NetworkPolicy => lossless::<NetworkPolicy>(object),
