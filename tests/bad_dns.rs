@@ -327,6 +327,34 @@ fn connections_that_break_off_or_say_half_of_it_hurt_nobody() {
     assert!(cluster["A"].is_running());
 }
 
+/// Whoever opens connections and says nothing takes places, but not for ever, and nobody's who asks by datagram.
+#[test]
+fn so_many_connections_are_served_and_more_are_closed_at_once() {
+    // CONNECTIONS_MAX of the server.
+    const PLACES: usize = 1024;
+    let (cluster, server) = server();
+    let connect = || {
+        let stream = TcpStream::connect(server).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+        stream
+    };
+    let ask = |stream: &mut TcpStream| {
+        let len = u8::try_from(good().len()).expect("short");
+        // A connection that is closed already may say so here or below.
+        let _ = stream.write_all(&[&[0, len][..], &good()].concat());
+        answer(stream)
+    };
+    let mut held: Vec<_> = (0..PLACES).map(|_| connect()).collect();
+    assert_eq!(ask(&mut connect()), None, "there is no place for one more");
+    Asker::of(server).until_answered("held connections");
+    // Those who say nothing for a while are closed, the first of them first.
+    assert_eq!(answer(&mut held[0]), None);
+    eventually("there are places again", || {
+        ask(&mut connect()).map(drop).ok_or("no answer")
+    });
+    assert!(cluster["A"].is_running());
+}
+
 /// Messages of all kinds with bytes changed, cut and added.
 #[test]
 fn thousands_of_broken_messages_do_no_harm() {

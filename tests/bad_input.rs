@@ -1,4 +1,8 @@
-//! What a person or a stranger can do wrong: one clear sentence, a non-zero exit or a 4xx, nothing lost.
+//! What a person or a stranger can do wrong: one clear sentence, a non-zero exit or a 4xx, nothing lost. And
+//! what is said of that in documents, and of images.
+
+mod images;
+mod threats;
 
 use std::fs;
 use std::io::Write as _;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::process::Signal;
 use tests::{Cluster, Load, Process, SERVERS, eventually};
 
 /// A log line without its time, and with addresses as in the manual.
@@ -259,4 +260,28 @@ fn a_client_and_a_follower_live_through_the_restart_with_every_write() {
     }
     cluster.wait_until_equal(&SERVERS);
     written.check(cluster["A"].http(), "through", "stale");
+}
+
+/// A stop is no leave: nobody goes from the peers. But whoever leads hands over before it stops, so that nobody has to find out.
+#[test]
+fn a_leader_that_is_told_to_stop_hands_over_and_stays_a_voter() {
+    let mut cluster = Cluster::formed();
+    let leader = cluster.leader_among(&SERVERS);
+    cluster[&*leader].signal(Signal::TERM);
+    let (code, process) = cluster[&*leader].ended();
+    assert_eq!(code, Some(1));
+    assert_eq!(process.count("transferring leadership: to="), 1);
+    assert_eq!(process.count("nobody took over in time"), 0);
+    let others: Vec<&str> = SERVERS
+        .into_iter()
+        .filter(|name| **name != *leader)
+        .collect();
+    let next = cluster.leader_among(&others);
+    let text = cluster[&*next].cli(&["info"]).success();
+    assert_eq!(
+        info(&text, "raft", "num_peers"),
+        "2",
+        "all three still vote"
+    );
+    assert_eq!(cluster[&*next].count("cluster leadership acquired"), 1);
 }

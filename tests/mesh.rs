@@ -1,7 +1,9 @@
-//! What config entries are made to, end to end: entries of configuration files, rules, chains, addresses of services.
+//! What config entries are made to, end to end: entries of configuration files, rules, chains, addresses of services, and
+//! what is drawn of it all.
 
 use std::fs;
 use std::net::UdpSocket;
+use std::thread;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, Query};
@@ -151,6 +153,116 @@ fn entries_of_files_are_written_once_and_kept_as_they_fit() {
         addresses(&cluster["D"], "pay.connect.consul."),
         ["10.0.0.1"]
     );
+}
+
+/// Names on one side of a service with what tells of them, as the pages draw it.
+fn drawn(topology: &Value, side: &str) -> Vec<String> {
+    let links = topology[side].as_array().expect("a list").iter();
+    let text = |link: &Value, name: &str| link[name].as_str().expect("a text").to_owned();
+    links
+        .map(|link| format!("{} {}", text(link, "Name"), text(link, "Source")))
+        .collect()
+}
+
+fn topology_of(service: &str) -> String {
+    format!("/v1/internal/ui/service-topology/{service}")
+}
+
+/// `web` is told to connect to `orders`, which is `db`; `api` connects to whomever it may; `door` leads to `web`.
+fn fill(d: &Agent) {
+    let register = |service: Value| {
+        let body = json!({"Node": "n", "Address": "10.0.0.1", "Service": service});
+        d.put("/v1/catalog/register", &body.to_string());
+    };
+    let proxy = |of: &str, fields: Value| {
+        let mut proxy = json!({"DestinationServiceName": of});
+        for (name, value) in fields.as_object().expect("fields") {
+            proxy[name] = value.clone();
+        }
+        json!({"Kind": "connect-proxy", "Service": format!("{of}-proxy"), "Port": 20000, "Proxy": proxy})
+    };
+    let to = json!({"Upstreams": [{"DestinationName": "orders", "LocalBindPort": 1}]});
+    for name in ["web", "api", "db", "old"] {
+        register(json!({"Service": name}));
+    }
+    register(proxy("web", to));
+    register(proxy("api", json!({"Mode": "transparent"})));
+    register(proxy("db", json!({})));
+    let entry = |entry: Value| d.put("/v1/config", &entry.to_string());
+    entry(json!({"Kind": "service-resolver", "Name": "orders", "Redirect": {"Service": "db"}}));
+    entry(json!({"Kind": "ingress-gateway", "Name": "door",
+                 "Listeners": [{"Port": 8080, "Protocol": "tcp", "Services": [{"Name": "web"}]}]}));
+    register(json!({"Kind": "ingress-gateway", "Service": "door", "Port": 8080}));
+}
+
+#[track_caller]
+fn is_drawn(agent: &Agent) {
+    let get = |of: &str| agent.json(&topology_of(of));
+    let web = get("web?kind=");
+    assert_eq!(drawn(&web, "Upstreams"), ["orders routing-config"]);
+    let expected = ["api default-allow", "door proxy-registration"];
+    assert_eq!(drawn(&web, "Downstreams"), expected);
+    let db = get("db?kind=");
+    let expected = ["api default-allow", "web proxy-registration"];
+    assert_eq!(drawn(&db, "Downstreams"), expected);
+    let api = get("api?kind=");
+    assert_eq!(api["TransparentProxy"], true);
+    let expected = [
+        "db default-allow",
+        "old default-allow",
+        "web default-allow",
+        "orders routing-config",
+    ];
+    assert_eq!(drawn(&api, "Upstreams"), expected);
+    let door = get("door?kind=ingress-gateway");
+    assert_eq!(drawn(&door, "Upstreams"), ["web proxy-registration"]);
+    let behind = agent.json("/v1/internal/ui/gateway-services-nodes/door");
+    assert_eq!(
+        behind[0]["GatewayConfig"]["Addresses"],
+        json!(["web.ingress.dc1.consul:8080"])
+    );
+    let services = agent.json("/v1/internal/ui/services");
+    let of = |name: &str| {
+        let services = services.as_array().expect("a list").iter();
+        let mut found = services.filter(|one| one["Name"] == name);
+        found.next().expect("it is there").clone()
+    };
+    let web = of("web");
+    assert_eq!(web["ConnectedWithProxy"], true);
+    assert_eq!(web["ConnectedWithGateway"], true);
+    assert_eq!(of("old")["ConnectedWithProxy"], false);
+    assert_eq!(of("db")["ConnectedWithGateway"], false);
+    assert_eq!(of("door")["GatewayConfig"]["AssociatedServiceCount"], 1);
+}
+
+#[test]
+fn the_mesh_is_drawn_alike_by_servers_and_clients() {
+    let mut cluster = Cluster::new();
+    cluster["A"].start(&["-server", "-bootstrap"]);
+    cluster["A"].wait_until_up();
+    let a = cluster.address("A");
+    cluster["D"].start(&["-retry-join", &a]);
+    cluster["D"].wait_until_up();
+    cluster["D"].wait_for_leader();
+    let d = &cluster["D"];
+    fill(d);
+    for name in ["A", "D"] {
+        is_drawn(&cluster[name]);
+    }
+
+    // An intention that denies takes a connection off the picture, of which whoever waits is told.
+    let index = d.get(&topology_of("db?kind=")).index();
+    thread::scope(|scope| {
+        let waits =
+            scope.spawn(|| d.json(&topology_of(&format!("db?kind=&index={index}&wait=60s"))));
+        let sources = json!([{"Name": "api", "Action": "deny"}]);
+        let entry = json!({"Kind": "service-intentions", "Name": "db", "Sources": sources});
+        d.put("/v1/config", &entry.to_string());
+        let db = waits.join().expect("an answer");
+        assert_eq!(drawn(&db, "Downstreams"), ["web proxy-registration"]);
+    });
+    let intentions = d.json("/v1/internal/ui/gateway-intentions/door");
+    assert_eq!(intentions, json!([]), "none for web");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Alert rules and dashboard: every query is one that Prometheus reads, and every metric in them is one that the operator
-//! or an agent really exports.
+//! or an agent really exports. And the figures of a leader's work.
 
 use std::collections::BTreeSet;
 
 use promql_parser::parser;
 use serde_json::Value;
-use tests::{Cluster, SERVERS, eventually};
+use tests::{Agent, Cluster, SERVERS, eventually};
 
 const CHART: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -153,4 +153,38 @@ fn every_metric_in_rules_and_dashboard_is_exported() {
             .then_some(())
             .ok_or_else(|| missing.join(", "))
     });
+}
+
+/// The samples of the window that an agent shows now.
+fn samples(agent: &Agent) -> BTreeSet<String> {
+    let shown = agent.json("/v1/agent/metrics");
+    let samples = shown["Samples"].as_array().expect("a list");
+    let name = |sample: &Value| sample["Name"].as_str().unwrap_or_default().to_owned();
+    samples.iter().map(name).collect()
+}
+
+#[test]
+fn a_leaders_work_is_measured_and_a_follower_has_none() {
+    let mut cluster = Cluster::new();
+    cluster["A"].start(&["-server", "-bootstrap"]);
+    cluster["A"].wait_for_leader();
+    cluster["B"].start(&["-server"]);
+    cluster["B"].wait_until_up();
+    let b = cluster.address("B");
+    cluster["A"].cli(&["join", &b]).success();
+    // Each window is shown for ten seconds, and the beginning of a leadership is in one of them.
+    let mut seen = BTreeSet::new();
+    let wanted =
+        ["reconcile", "reconcileMember", "barrier"].map(|name| format!("consul.leader.{name}"));
+    eventually("the leader's work is measured", || {
+        seen.extend(samples(&cluster["A"]));
+        match wanted.iter().all(|name| seen.contains(name)) {
+            true => Ok(()),
+            false => Err(format!("{seen:?}")),
+        }
+    });
+    cluster.wait_for_voters(&SERVERS[..2]);
+    let of_follower = samples(&cluster["B"]);
+    let leads = |name: &&String| name.starts_with("consul.leader.");
+    assert_eq!(of_follower.iter().find(leads), None);
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::{Cluster, Http, Reply, SERVERS};
 
+mod login;
 mod matrix;
+mod replication;
 mod verbs;
 
 /// A token that may do everything.

@@ -100,6 +100,9 @@ const LINES: &[Line] = &[
     ("/v1/internal/ui/node/", "GET", "A", "", Any),
     ("/v1/internal/ui/services", "GET", "", "", Any),
     ("/v1/internal/ui/catalog-overview", "GET", "", "", Read),
+    ("/v1/internal/ui/service-topology/", "GET", "web?kind=", "", Read),
+    ("/v1/internal/ui/gateway-services-nodes/", "GET", "gate", "", Read),
+    ("/v1/internal/ui/gateway-intentions/", "GET", "gate", "", Read),
     ("/v1/internal/ui/exported-services", "GET", "", "", Read),
     ("/v1/internal/service-virtual-ip", "PUT", "", r#"{"Service":"web","ManualVIPs":["10.0.0.9"]}"#, Write),
     ("/v1/connect/ca/roots", "GET", "", "", Any),
@@ -150,8 +153,8 @@ const LINES: &[Line] = &[
     ("/v1/peering/", "DELETE", "p", "", Write),
     ("/debug/pprof/", "GET", "heap", "", Read),
     ("/v1/acl/bootstrap", "PUT", "", "{}", Write),
-    ("/v1/acl/login", "POST", "", r#"{"AuthMethod":"none","BearerToken":"x"}"#, Nothing),
-    ("/v1/acl/logout", "POST", "", "", Nothing),
+    ("/v1/acl/login", "POST", "", r#"{"AuthMethod":"none","BearerToken":"x"}"#, Write),
+    ("/v1/acl/logout", "POST", "", "", Write),
     ("/v1/acl/replication", "GET", "", "", Nothing),
     ("/v1/acl/tokens", "GET", "", "", Read),
     ("/v1/acl/token", "PUT", "", r#"{"Description":"x"}"#, Write),
@@ -189,7 +192,7 @@ const LINES: &[Line] = &[
 ];
 
 /// What nobody needs a right for, because they need to know something instead.
-const BY_KNOWLEDGE: [&str; 1] = ["/v1/acl/bootstrap"];
+const BY_KNOWLEDGE: [&str; 3] = ["/v1/acl/bootstrap", "/v1/acl/login", "/v1/acl/logout"];
 
 /// Status and text of an answer. One that goes on for ever is not read to its end.
 fn ask(guarded: &Guarded, line: &Line, token: &str) -> (u16, String) {
@@ -258,6 +261,80 @@ fn every_endpoint_answers_by_what_a_token_allows() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A proxy of `web` that is told to connect to `db`, which is behind a gateway too.
+fn connect_web_to_db(guarded: &Guarded) {
+    let http = guarded.http();
+    let put = |path: &str, body: &Value| {
+        let reply = http.put(&format!("{path}?token={MANAGER}"), body.to_string());
+        let reply = reply.expect("an answer");
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+    };
+    let upstreams = json!([{"DestinationName": "db", "LocalBindPort": 1}]);
+    let proxy = json!({"DestinationServiceName": "web", "Upstreams": upstreams});
+    for service in [
+        json!({"Service": "db"}),
+        json!({"Service": "web-proxy", "Kind": "connect-proxy", "Port": 2, "Proxy": proxy}),
+    ] {
+        let body = json!({"Node": "n", "Address": "10.0.0.1", "Service": service});
+        put("/v1/catalog/register", &body);
+    }
+    let gateway =
+        json!({"Kind": "terminating-gateway", "Name": "out", "Services": [{"Name": "db"}]});
+    put("/v1/config", &gateway);
+    let sources = json!([{"Name": "web", "Action": "allow"}]);
+    put(
+        "/v1/config",
+        &json!({"Kind": "service-intentions", "Name": "db", "Sources": sources}),
+    );
+}
+
+#[test]
+fn of_the_mesh_a_token_sees_what_it_may_see() {
+    let guarded = Guarded::new();
+    let http = guarded.http();
+    connect_web_to_db(&guarded);
+    let read = |kind: &str, name: &str| format!("{kind} \"{name}\" {{ policy = \"read\" }}");
+    let starts = format!(
+        "{} {} {}",
+        read("node", "n"),
+        read("service", "web"),
+        read("service", "out")
+    );
+    // Whoever may read a service may read the intentions for it.
+    let both = format!("{starts} {}", read("service", "db"));
+    for (name, rules, shown) in [("starts", starts, 0), ("both", both, 1)] {
+        let token = guarded.token(name, &rules).secret;
+        let get = |path: &str| {
+            let reply = http.get(&format!("/v1/internal/ui/{path}token={token}"));
+            let reply = reply.expect("an answer");
+            assert_eq!(reply.status, 200, "{name}: {path}: {}", reply.text());
+            reply
+        };
+        let topology = get("service-topology/web?kind=&");
+        let filtered = topology
+            .header("x-consul-results-filtered-by-acls")
+            .is_some();
+        let topology = topology.json();
+        assert_eq!(topology["FilteredByACLs"], shown == 0, "{name}: {topology}");
+        assert_eq!(filtered, shown == 0, "{name}");
+        let counts = [
+            &topology["Upstreams"],
+            &get("gateway-services-nodes/out?").json(),
+            &get("gateway-intentions/out?").json(),
+        ]
+        .map(|list| list.as_array().map(Vec::len));
+        assert_eq!(counts, [Some(shown); 3], "{name}");
+    }
+    // The default of this agent is to deny, and says so.
+    let path = format!("/v1/internal/ui/service-topology/web?kind=&token={MANAGER}");
+    let topology = http.get(&path).expect("an answer").json();
+    let intention = &topology["Upstreams"][0]["Intention"];
+    assert_eq!(
+        (&intention["DefaultAllow"], &intention["Allowed"]),
+        (&json!(false), &json!(true))
+    );
 }
 
 #[test]

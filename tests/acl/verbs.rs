@@ -266,3 +266,64 @@ fn a_prepared_query_runs_with_the_token_that_it_names() {
     };
     assert_eq!((found("plain"), found("own")), (0, 1));
 }
+
+#[test]
+fn whoever_knows_the_id_of_a_query_without_a_name_sees_it() {
+    let guarded = Guarded::new();
+    let http = guarded.http();
+    let create = |body: &str| {
+        let path = format!("/v1/query?token={MANAGER}");
+        let reply = http.request("POST", &path, body.as_bytes());
+        let reply = reply.expect("an answer").json();
+        reply["ID"].as_str().expect("an id").to_owned()
+    };
+    let session = tests::eventually("a session of the node", || {
+        let path = format!("/v1/session/create?token={MANAGER}");
+        let reply = http.put(&path, r#"{"Node":"A"}"#).expect("an answer");
+        match reply.status {
+            200 => Ok(reply.json()["ID"].as_str().expect("an id").to_owned()),
+            _ => Err(reply.text()),
+        }
+    });
+    let nameless = |service: &str| {
+        format!(
+            r#"{{"Session":"{session}","Token":"a-secret","Service":{{"Service":"{service}"}}}}"#
+        )
+    };
+    let body = nameless("db");
+    let nameless = create(&nameless("web"));
+    let named = create(r#"{"Name":"q","Service":{"Service":"web"}}"#);
+    let all = create(
+        r#"{"Name":"","Template":{"Type":"name_prefix_match"},"Service":{"Service":"web"}}"#,
+    );
+    let other = guarded.token("other", "query \"other\" { policy = \"write\" }");
+    for token in ["", other.secret.as_str()] {
+        let get = |id: &str| {
+            let reply = http.get(&format!("/v1/query/{id}?token={token}"));
+            reply.expect("an answer")
+        };
+        let shown = get(&nameless);
+        assert_eq!(shown.status, 200, "{}", shown.text());
+        assert_eq!(shown.json()[0]["ID"], nameless.as_str());
+        assert_eq!(shown.json()[0]["Token"], "<hidden>");
+        assert_eq!(shown.header("x-consul-results-filtered-by-acls"), None);
+        for id in [&named, &all] {
+            let denied = get(id);
+            assert_eq!(
+                (denied.status, denied.text().as_str()),
+                (403, "Permission denied")
+            );
+        }
+        let unknown = get("6e2ee0a5-0f4d-4b3b-8f0e-9f6d5b4c3a21");
+        assert_eq!(unknown.status, 404, "{}", unknown.text());
+        let list = http.get(&format!("/v1/query?token={token}"));
+        assert_eq!(list.expect("an answer").text(), "[]");
+        // It may be replaced and removed by whoever knows it, too.
+        let path = format!("/v1/query/{nameless}?token={token}");
+        assert_eq!(http.put(&path, &body).expect("an answer").status, 200);
+        assert_eq!(get(&nameless).json()[0]["Service"]["Service"], "db");
+    }
+    let manager = http.get(&format!("/v1/query?token={MANAGER}"));
+    let manager = manager.expect("an answer").json();
+    assert_eq!(manager.as_array().map(Vec::len), Some(3), "{manager}");
+}

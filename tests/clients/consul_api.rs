@@ -11,7 +11,7 @@ const MODULE: &str = "github.com/hashicorp/consul/api";
 
 /// The Go client, built once per change of its source: Go keeps what it has compiled. It counts which functions of
 /// Consul's module are run.
-fn program(folder: &Path) -> PathBuf {
+pub(crate) fn program(folder: &Path) -> PathBuf {
     let program = folder.join("go-client");
     let mut build = Command::new("go");
     build.args(["build", "-mod=readonly", "-cover"]);

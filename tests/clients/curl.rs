@@ -165,6 +165,12 @@ fn documented(cluster: &Cluster) {
     assert_eq!(redis.expect("redis")["ChecksPassing"], 1);
     let overview = get("$/v1/internal/ui/catalog-overview");
     assert_eq!(overview["Nodes"][0]["Total"], nodes.len());
+    let drawn = get("$/v1/internal/ui/service-topology/redis?kind=");
+    assert_eq!(drawn["Protocol"], "tcp");
+    for about in ["gateway-services-nodes", "gateway-intentions"] {
+        let found = get(&format!("$/v1/internal/ui/{about}/none"));
+        assert_eq!(found, json!([]), "{about}");
+    }
     put(
         "$/v1/catalog/deregister",
         Some(r#"{"Datacenter": "dc1", "Node": "t2.320"}"#),

@@ -15,6 +15,7 @@ mod consul_api;
 mod curl;
 mod dig;
 mod prometheus;
+mod protected;
 mod record;
 mod scripts;
 

@@ -8,7 +8,7 @@ use crate::record::Record;
 use crate::{addresses, all_well, cluster, compatibility, run, source};
 
 /// Python with the client in an environment of its own.
-fn python(folder: &Path) -> PathBuf {
+pub(crate) fn python(folder: &Path) -> PathBuf {
     let environment = folder.join("python");
     run(Command::new("python3")
         .args(["-m", "venv"])
@@ -21,7 +21,7 @@ fn python(folder: &Path) -> PathBuf {
 }
 
 /// The Node client with what it needs beside it.
-fn node(folder: &Path) -> PathBuf {
+pub(crate) fn node(folder: &Path) -> PathBuf {
     let copy = folder.join("node");
     fs::create_dir(&copy).expect("a new folder");
     for name in ["main.js", "package.json", "package-lock.json"] {

@@ -75,16 +75,20 @@ fn every_invalid_cluster_is_refused_with_a_sentence_that_names_the_field() {
             json!({"updatePolicy": {"maxLag": -1}}),
             &["updatePolicy.maxLag"],
         ),
-        ("c", json!({"gossip": {}}), &["gossip is not implemented"]),
         (
             "c",
-            json!({"tls": {"mode": "Generated"}}),
-            &["tls.mode can only be Disabled"],
+            json!({"tls": {"mode": "Secret"}}),
+            &["tls.secretRef is for mode: Secret"],
         ),
         (
             "c",
-            json!({"acl": {"enabled": true}}),
-            &["acl.enabled can only be false"],
+            json!({"tls": {"mode": "Secret", "secretRef": {"name": "mine"}}, "clients": 1}),
+            &["tls.clientSecretRef is needed"],
+        ),
+        (
+            "c",
+            json!({"gossip": {"rotateDays": 0}}),
+            &["gossip.rotateDays"],
         ),
         (
             "c",

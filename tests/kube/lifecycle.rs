@@ -180,12 +180,29 @@ fn clients_come_and_go() {
         .as_array()
         .map_or(0, Vec::len);
     alive(2 + nodes);
+    // Applications find the agent of their host by one name.
+    let service = Path::SERVICES.one(&scene.namespace, "c-client-agent");
+    let spec = scene.kube.get(&service).expect("the Service")["spec"].clone();
+    assert_eq!(spec["internalTrafficPolicy"], "Local");
+    let path = format!("{}:http/proxy/v1/agent/self", service);
+    wait_for("an agent answers by that name", || {
+        let own = scene.kube.get(&path).map_err(|e| e.to_string())?;
+        let name = own["Config"]["NodeName"].as_str().unwrap_or_default();
+        let host = name.strip_prefix("c-client-").unwrap_or_default();
+        // Not one of the other kind, which is numbered.
+        let found = !host.is_empty() && host.parse::<u32>().is_err();
+        found.then_some(()).ok_or_else(|| name.to_owned())
+    });
     scene.apply(
         "c",
         json!({"servers": 1, "clients": 1, "clientDaemonSet": false}),
     );
     scene.wait_ready("c");
     alive(1);
+    wait_for("the Service of the hosts' agents goes", || {
+        let left = scene.kube.get(&service).err().map(|refused| refused.status);
+        (left == Some(404)).then_some(()).ok_or("it is there")
+    });
 }
 
 /// Two of three volumes are lost for good: nothing happens until a person confirms the survivor, and then once.
@@ -204,20 +221,9 @@ fn a_lost_quorum_is_recovered_on_the_code_of_the_condition() {
     for number in [1, 2] {
         scene.kill_pod(&format!("c-server-{number}"));
     }
-    let stalled = scene.wait_condition("c", "Stalled", "True");
-    let text = wait_for("a code", || {
-        let found = scene.condition("c", "Stalled", "True").unwrap_or_default();
-        let text = found["message"].as_str().unwrap_or_default().to_owned();
-        match text.contains("\"token\":\"") {
-            true => Ok(text),
-            false => Err(text),
-        }
-    });
-    let code = text
-        .split("\"token\":\"")
-        .nth(1)
-        .and_then(|rest| rest.split('"').next());
-    let code = code.unwrap_or_else(|| panic!("{text}; at first {stalled}"));
+    let code = wait_for("a code", || scene.recovery_code("c"));
+    let stalled = scene.condition("c", "Stalled", "True").unwrap_or_default();
+    let text = stalled["message"].as_str().unwrap_or_default();
     assert!(text.contains("c-server-0, which has most"), "{text}");
     scene.apply("c", json!({"servers": 3, "recovery": {"token": code}}));
     let after = scene.wait_ready("c");

@@ -15,3 +15,5 @@ mod rolling;
 #[path = "../s3.rs"]
 mod s3;
 mod second;
+mod secure;
+mod volumes;

@@ -6,7 +6,6 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tests::{
     Invariants, KubeLoad, Path, Scene, Watch, Writers, away as outages, longest_gap, unexcused,
-    wait_for,
 };
 
 /// A cluster of three, its pods watched.

@@ -62,8 +62,12 @@ const ROWS: &[(&str, Standing, &str)] = &[
         Differs,
         "`-use` and `-remove` are done everywhere or nowhere",
     ),
-    ("login", Differs, "refused by the servers of this version"),
-    ("logout", Differs, "as `login`"),
+    (
+        "login",
+        Differs,
+        "by `kubernetes` and `jwt`; `oidc`, by a browser, is Enterprise's",
+    ),
+    ("logout", Same, ""),
     (
         "peering",
         Differs,

@@ -1,7 +1,16 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -25,6 +34,7 @@ func acl(address string) {
 	role := roles(client.ACL(), policy)
 	tokens(address, client.ACL(), policy, role)
 	methodsAndRules(client.ACL())
+	logins(address, client.ACL())
 	templates(client.ACL())
 	check(second(client.ACL().RoleDelete(role.ID, nil)))
 	check(second(client.ACL().PolicyDelete(policy.ID, nil)))
@@ -123,4 +133,55 @@ func templates(acls *api.ACL) {
 		TemplateName: "builtin/service", TemplateVariables: &api.ACLTemplatedPolicyVariables{Name: "web"},
 	}, nil))
 	want("its rules", strings.Contains(shown.Rules, `service "web-sidecar-proxy"`), true)
+}
+
+// signed makes a bearer token of claims.
+func signed(key *ecdsa.PrivateKey, claims map[string]any) string {
+	encode := base64.RawURLEncoding.EncodeToString
+	message := encode([]byte(`{"alg":"ES256","typ":"JWT"}`)) + "." + encode(one(json.Marshal(claims)))
+	digest := sha256.Sum256([]byte(message))
+	r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
+	check(err)
+	signature := make([]byte, 64)
+	r.FillBytes(signature[:32])
+	s.FillBytes(signature[32:])
+	return message + "." + encode(signature)
+}
+
+func logins(address string, acls *api.ACL) {
+	key := one(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: one(x509.MarshalPKIXPublicKey(&key.PublicKey))})
+	read(acls.AuthMethodCreate(&api.ACLAuthMethod{
+		Name: "ci", Type: "jwt", MaxTokenTTL: time.Hour, TokenLocality: "local",
+		Config: map[string]interface{}{
+			"JWTValidationPubKeys": []string{string(public)}, "JWTSupportedAlgs": []string{"ES256"},
+			"ClaimMappings": map[string]string{"team": "team"}, "ExpirationLeeway": 5 * time.Second,
+		},
+	}, nil))
+	read(acls.BindingRuleCreate(&api.ACLBindingRule{
+		AuthMethod: "ci", BindType: api.BindingRuleBindTypeService, BindName: "${value.team}", Selector: `value.team != "nobody"`,
+	}, nil))
+	nobody := dial(address).ACL()
+	login := func(claims map[string]any) (*api.ACLToken, *api.WriteMeta, error) {
+		return nobody.Login(&api.ACLLoginParams{
+			AuthMethod: "ci", BearerToken: signed(key, claims), Meta: map[string]string{"pod": "a"},
+		}, nil)
+	}
+	now := time.Now().Unix()
+	token := read(login(map[string]any{"team": "web", "iat": now, "exp": now + 60}))
+	want("its service", token.ServiceIdentities[0].ServiceName, "web")
+	want("its method", token.AuthMethod, "ci")
+	want("whether it is local", token.Local, true)
+	want("its end", token.ExpirationTime.Sub(token.CreateTime), time.Hour)
+	want("its description", token.Description, `token created via login: {"pod":"a"}`)
+	holder := one(api.NewClient(&api.Config{Address: address, Token: token.SecretID}))
+	check(holder.Agent().ServiceRegister(&api.AgentServiceRegistration{Name: "web"}))
+	check(holder.Agent().ServiceDeregister("web"))
+	has("one that is over", third(login(map[string]any{"team": "web", "exp": now - 3600})), "it expired 36")
+	has("one that is bound to nothing", third(login(map[string]any{"team": "nobody", "iat": now})), "403 (Permission denied)")
+	check(second(holder.ACL().Logout(nil)))
+	has("the token after that", third(holder.ACL().TokenReadSelf(nil)), "ACL not found")
+	_, err := acls.Logout(nil)
+	has("a token of no login", err, "Permission denied: token wasn't created via login")
+	check(second(acls.AuthMethodDelete("ci", nil)))
 }

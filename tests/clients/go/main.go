@@ -5,6 +5,7 @@
 //	clients calls ADDRESS            every call that changes nobody's membership
 //	clients membership ADDRESS...    those that do: see membership.go
 //	clients acl ADDRESS              tokens, of an agent that asks for them and has none yet
+//	clients protected ADDRESS...     calls over HTTPS with a token: see protected.go
 //	clients methods FILE             which methods of the client were run: see methods.go
 package main
 
@@ -58,7 +59,7 @@ type part struct {
 
 func main() {
 	if len(os.Args) < 3 {
-		fmt.Println("usage: clients calls|membership|methods ...")
+		fmt.Println("usage: clients calls|membership|acl|protected|methods ...")
 		os.Exit(2)
 	}
 	well := true
@@ -72,6 +73,8 @@ func main() {
 		well = try("membership", func() { membership(rest) })
 	case "acl":
 		well = try("tokens", func() { acl(rest[0]) })
+	case "protected":
+		well = protected(rest)
 	case "methods":
 		well = try("methods", func() { methods(rest[0]) })
 	default:

@@ -40,8 +40,6 @@ var notRun = map[string]string{
 	"ACL.List":                legacy,
 	"ACL.RulesTranslate":      legacy,
 	"ACL.RulesTranslateToken": legacy,
-	"ACL.Login":               loggingIn,
-	"ACL.Logout":              loggingIn,
 	"ACL.OIDCAuthURL":         enterprise,
 	"ACL.OIDCCallback":        enterprise,
 
@@ -51,7 +49,6 @@ var notRun = map[string]string{
 const (
 	enterprise = "Consul Enterprise"
 	legacy     = "tokens of before Consul 1.4, of which it knows no endpoint any more"
-	loggingIn  = "auth methods hand out no tokens yet"
 )
 
 // What only gives access to the methods of a type, or sets something of the client itself.

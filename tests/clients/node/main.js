@@ -1,7 +1,8 @@
-// Calls an agent through a Node client. Usage: main.js HOST PORT
+// Calls an agent through a Node client. Usage: main.js HOST PORT [TOKEN CA CERTIFICATE KEY], over HTTPS with the latter four.
 "use strict";
 
 const assert = require("assert");
+const fs = require("fs");
 const Consul = require("consul");
 
 const parts = {
@@ -51,9 +52,30 @@ const parts = {
   },
 };
 
+// What an agent that asks for tokens and certificates says to others.
+async function refused(protection) {
+  const get = ({ token, ...rest }) => {
+    const consul = new Consul({ ...rest, defaults: token ? { token } : undefined });
+    return consul.kv.get("node/kv/a");
+  };
+  const { token, ca, cert, key, ...rest } = protection;
+  const without = { ...rest, ca, cert, key };
+  await assert.rejects(get(without), { statusCode: 403 });
+  await assert.rejects(get({ ...without, token: "wrong" }), { statusCode: 403 });
+  await assert.rejects(get({ ...rest, token, cert, key }), /unable to verify|self.signed certificate/);
+  await assert.rejects(get({ ...rest, token, ca }), /certificate required|ECONNRESET|EPIPE|socket hang up/);
+}
+
 async function main() {
-  const [host, port] = process.argv.slice(2);
-  const consul = new Consul({ host, port });
+  const [host, port, token, ...files] = process.argv.slice(2);
+  let how = { host, port };
+  if (token) {
+    const [ca, cert, key] = files.map((file) => fs.readFileSync(file));
+    how = { host, port, secure: true, token, ca, cert, key };
+    await refused(how);
+    console.log("refused: ok");
+  }
+  const consul = new Consul({ ...how, defaults: token ? { token } : undefined });
   for (const [name, part] of Object.entries(parts)) {
     await part(consul);
     console.log(`${name}: ok`);

@@ -1,9 +1,13 @@
-"""Calls an agent through a Python client. Usage: main.py HOST PORT"""
+"""Calls an agent through a Python client.
+
+Usage: main.py HOST PORT [TOKEN CA CERTIFICATE KEY], over HTTPS with the latter four.
+"""
 
 import sys
 import threading
 
 import consul
+import requests
 
 
 def kv(client):
@@ -64,12 +68,52 @@ def catalog(client):
 def status(client):
     assert client.status.leader()
     assert len(client.status.peers()) == 3
+
+
+def itself(client):
     assert client.agent.self()["Config"]["Datacenter"] == "dc1"
 
 
+def refused(host, port, ca, certificate):
+    """What an agent that asks for tokens and certificates says to others."""
+
+    def get(**how):
+        client = consul.Consul(host=host, port=port, scheme="https", **how)
+        return client.kv.get("py/kv/a")
+
+    for token, reason in ((None, "Permission denied"), ("wrong", "ACL not found")):
+        try:
+            get(token=token, verify=ca, cert=certificate)
+            raise AssertionError(f"taken with the token {token}")
+        except consul.ACLPermissionDenied as error:
+            assert reason in str(error), error
+    try:
+        get(cert=certificate)
+        raise AssertionError("it trusts a stranger")
+    except requests.exceptions.SSLError as error:
+        assert "CERTIFICATE_VERIFY_FAILED" in str(error), error
+    try:
+        get(verify=ca)
+        raise AssertionError("taken without a certificate")
+    except requests.exceptions.ConnectionError:
+        pass
+
+
 def main():
-    client = consul.Consul(host=sys.argv[1], port=int(sys.argv[2]))
-    for part in (kv, blocking, txn, sessions, catalog, status):
+    host, port, *protection = sys.argv[1:]
+    port = int(port)
+    how = {}
+    parts = [kv, blocking, txn, sessions, catalog, status, itself]
+    if protection:
+        token, ca, certificate, key = protection
+        refused(host, port, ca, (certificate, key))
+        print("refused: ok")
+        how = {"scheme": "https", "token": token, "verify": ca, "cert": (certificate, key)}
+        # With these this client sends no token.
+        parts.remove(txn)
+        parts.remove(itself)
+    client = consul.Consul(host=host, port=port, **how)
+    for part in parts:
         part(client)
         print(f"{part.__name__}: ok")
 

@@ -28,6 +28,8 @@ pub struct Path {
 impl Path {
     /// `ConsulCluster`s.
     pub const CLUSTERS: Self = Self::new("apis/consulcluster.dev/v1alpha1", "consulclusters");
+    /// Secrets.
+    pub const SECRETS: Self = Self::new("api/v1", "secrets");
     /// Pods.
     pub const PODS: Self = Self::new("api/v1", "pods");
     /// Volume claims.
@@ -211,6 +213,14 @@ impl Kube {
     /// Path of a pod's HTTP port 8500, through the API server's pod proxy.
     pub fn agent_path(namespace: &str, pod: &str, path: &str) -> String {
         format!("/api/v1/namespaces/{namespace}/pods/{pod}:8500/proxy{path}")
+    }
+
+    /// The same, of its HTTPS port 8501, with a token.
+    pub fn secure_path(namespace: &str, pod: &str, path: &str, token: &str) -> String {
+        let with = if path.contains('?') { '&' } else { '?' };
+        format!(
+            "/api/v1/namespaces/{namespace}/pods/https:{pod}:8501/proxy{path}{with}token={token}"
+        )
     }
 
     /// Asks the agent in a pod.

@@ -242,6 +242,18 @@ impl Scene {
         self.condition(name, "Ready", "True").is_some()
     }
 
+    /// The code by which a person confirms a recovery, as the condition `Stalled` shows it.
+    ///
+    /// # Errors
+    /// What the condition says instead.
+    pub fn recovery_code(&self, name: &str) -> Result<String, String> {
+        let stalled = self.condition(name, "Stalled", "True").unwrap_or_default();
+        let text = stalled["message"].as_str().unwrap_or_default();
+        let code = text.split("\"token\":\"").nth(1);
+        let code = code.and_then(|rest| rest.split('"').next());
+        code.map(str::to_owned).ok_or_else(|| text.to_owned())
+    }
+
     /// A condition, when it has this status for the spec as it is now.
     pub fn condition(&self, name: &str, condition: &str, status: &str) -> Option<Value> {
         let object = self.get(name).ok()?;
@@ -417,8 +429,18 @@ impl Drop for Scene {
     }
 }
 
-/// A `ConsulCluster` object.
-pub fn cluster(name: &str, spec: Value) -> Value {
+/// A `ConsulCluster` object. Without keys, certificates and tokens where the spec does not say a word of them: so a test
+/// may ask agents directly what it wants to know. `tests/kube/secure.rs` is about those that have them.
+pub fn cluster(name: &str, mut spec: Value) -> Value {
+    for (field, off) in [
+        ("gossip", json!({"enabled": false})),
+        ("tls", json!({"mode": "Disabled"})),
+        ("acl", json!({"enabled": false})),
+    ] {
+        if spec[field].is_null() {
+            spec[field] = off;
+        }
+    }
     json!({
         "apiVersion": "consulcluster.dev/v1alpha1",
         "kind": "ConsulCluster",

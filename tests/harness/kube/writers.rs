@@ -45,13 +45,29 @@ pub struct Writers {
 impl Writers {
     /// Writes to the first `servers` servers of `cluster`.
     pub fn start(kube: &Kube, namespace: &str, cluster: &str, servers: usize) -> Self {
+        let (namespace, cluster) = (namespace.to_owned(), cluster.to_owned());
+        Self::by(kube, servers, move |server, path| {
+            vec![Kube::agent_path(
+                &namespace,
+                &format!("{cluster}-server-{server}"),
+                path,
+            )]
+        })
+    }
+
+    /// The same, with each write tried at those paths, in their order, that `ways` gives for it.
+    pub fn by(
+        kube: &Kube,
+        servers: usize,
+        ways: impl Fn(usize, &str) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        let ways = Arc::new(ways);
         let (stop, acknowledged, attempts) = (Arc::default(), Arc::default(), Arc::default());
         let thread = |server: usize| {
             let (stop, acknowledged): (Arc<AtomicBool>, Arc<AtomicUsize>) =
                 (Arc::clone(&stop), Arc::clone(&acknowledged));
             let attempts: Arc<Mutex<Vec<Attempt>>> = Arc::clone(&attempts);
-            let (address, namespace) = (kube.address(), namespace.to_owned());
-            let pod = format!("{cluster}-server-{server}");
+            let (address, ways) = (kube.address(), Arc::clone(&ways));
             std::thread::spawn(move || {
                 let mut connection = None;
                 for serial in 0_usize.. {
@@ -59,9 +75,14 @@ impl Writers {
                         break;
                     }
                     let key = format!("writers/{server}/{serial}");
-                    let path = Kube::agent_path(&namespace, &pod, &format!("/v1/kv/{key}"));
                     let begun = Instant::now();
-                    let failure = write(&mut connection, address, &path, &key, WRITE_LIMIT).err();
+                    let mut failure = None;
+                    for path in ways(server, &format!("/v1/kv/{key}")) {
+                        failure = write(&mut connection, address, &path, &key, WRITE_LIMIT).err();
+                        if failure.is_none() {
+                            break;
+                        }
+                    }
                     if failure.is_none() {
                         acknowledged.fetch_add(1, Ordering::Relaxed);
                     }
@@ -104,13 +125,22 @@ impl Writers {
     /// # Panics
     /// When one is lost.
     #[track_caller]
-    pub fn check(mut self, kube: &Kube, namespace: &str, pod: &str) -> Vec<Attempt> {
+    pub fn check(self, kube: &Kube, namespace: &str, pod: &str) -> Vec<Attempt> {
+        self.check_by(kube, |path| Kube::agent_path(namespace, pod, path))
+    }
+
+    /// The same, as whoever reads them by that way.
+    ///
+    /// # Panics
+    /// When one is lost.
+    #[track_caller]
+    pub fn check_by(mut self, kube: &Kube, way: impl Fn(&str) -> String) -> Vec<Attempt> {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             thread.join().expect("a writer does not panic");
         }
         let attempts = std::mem::take(&mut *self.attempts.lock().expect("no panic"));
-        let path = Kube::agent_path(namespace, pod, "/v1/kv/writers/?keys");
+        let path = way("/v1/kv/writers/?keys");
         let keys = wait_for("the writes are read back", || kube.get(&path));
         let found: BTreeSet<&str> = keys
             .as_array()
@@ -125,7 +155,7 @@ impl Writers {
             .collect();
         assert!(
             lost.is_empty(),
-            "{} acknowledged writes are lost at {pod}: {lost:?}",
+            "{} acknowledged writes are lost at {path}: {lost:?}",
             lost.len()
         );
         attempts

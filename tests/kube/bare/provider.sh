@@ -302,6 +302,8 @@ imageMinimumGCAge: 24h
 maxPods: 200
 volumePluginDir: "$work/plugins"
 nodeStatusUpdateFrequency: 4s
+# How soon a changed Secret is in the files of a running pod: a minute by default, which tests would wait for several times.
+syncFrequency: 10s
 EOF
     start "$node" "kubelet-$node" "$bin/kubelet" --config "$conf/kubelet.yaml" \
         --kubeconfig "$state/conf/node-$node.kubeconfig" --hostname-override "node-$node" --node-ip "$network.$node" \

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -44,8 +46,47 @@ func provision(arguments []string) error {
 		return err
 	}
 	ctx := context.Background()
+	go grow(ctx, client)
 	controller.NewProvisionController(ctx, client, provisionerName, folders{*root}, controller.LeaderElection(false)).Run(ctx)
 	return nil
+}
+
+// grow gives claims the size that they ask for, as a resizer of a storage driver would. A folder has no size: the claim's and
+// its volume's word are all that there is.
+func grow(ctx context.Context, client kubernetes.Interface) {
+	for ; ; time.Sleep(time.Second) {
+		claims, err := client.CoreV1().PersistentVolumeClaims("").List(ctx, meta.ListOptions{})
+		if err != nil {
+			continue
+		}
+		for _, claim := range claims.Items {
+			asked := claim.Spec.Resources.Requests[core.ResourceStorage]
+			has, bound := claim.Status.Capacity[core.ResourceStorage]
+			if !bound || asked.Cmp(has) <= 0 {
+				continue
+			}
+			if err := resize(ctx, client, &claim, asked); err != nil {
+				fmt.Fprintf(os.Stderr, "claim %s/%s does not grow: %v\n", claim.Namespace, claim.Name, err)
+			}
+		}
+	}
+}
+
+// resize sets the volume's size, then the claim's: nobody else sees a claim that is larger than its volume.
+func resize(
+	ctx context.Context, client kubernetes.Interface, claim *core.PersistentVolumeClaim, size resource.Quantity,
+) error {
+	volume, err := client.CoreV1().PersistentVolumes().Get(ctx, claim.Spec.VolumeName, meta.GetOptions{})
+	if err != nil {
+		return err
+	}
+	volume.Spec.Capacity[core.ResourceStorage] = size
+	if _, err := client.CoreV1().PersistentVolumes().Update(ctx, volume, meta.UpdateOptions{}); err != nil {
+		return err
+	}
+	claim.Status.Capacity[core.ResourceStorage] = size
+	_, err = client.CoreV1().PersistentVolumeClaims(claim.Namespace).UpdateStatus(ctx, claim, meta.UpdateOptions{})
+	return err
 }
 
 // Provision makes the folder.

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use tests::{Agent, Cluster, SERVERS, eventually};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
+mod datacenters;
+
 const ROOTS: &str = "/v1/agent/connect/ca/roots";
 const CONFIGURATION: &str = "/v1/connect/ca/configuration";
 
