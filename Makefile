@@ -5,6 +5,8 @@
 # make test-kube   the end-to-end tests, on a Kubernetes of their own (kind where there is Docker, else tests/kube/bare)
 # make bench    prints the benchmark table; BENCH=core, dns, million, catalog, cluster or kube one part of it
 # make verify   checks form: format, lints, docs, dependencies, generated files; changes no file
+# make sbom     lists what is in the programs: CycloneDX files in target/sbom
+# make advisories  checks dependencies against the advisory database, and fails where that cannot be fetched
 # make fix      puts right what `make verify` can put right by itself
 # make soak SEEDS=1000   runs that many simulated clusters; SEED=N runs that one again
 
@@ -16,7 +18,12 @@ SAMPLE := deploy/samples/three-servers.yaml
 CRDS := $(wildcard crds/*.consulcluster.dev.yaml)
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: demo test test-local test-kube bench verify fix soak old-bugs advisories
+# How long `make verify` tries to fetch the advisory database, in seconds.
+ADVISORIES_WITHIN ?= 60
+DENY_CONFIG ?= deny.toml
+ADVISORIES = cargo-deny --config $(DENY_CONFIG) --offline check advisories
+
+.PHONY: demo test test-local test-kube bench verify fix soak old-bugs advisories try-advisories sbom
 
 # In a terminal it goes on until Ctrl-C, so that one can kill agents and watch. Otherwise it ends by itself.
 demo:
@@ -78,6 +85,7 @@ verify:
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) fetch --locked
 	cargo-deny --offline check licenses bans sources
+	@$(MAKE) --no-print-directory try-advisories
 	@for crd in $(CRDS); do \
 	    $(CARGO) run --quiet --locked -p operator -- crd $$(basename $$crd .yaml) | diff -u $$crd - || exit 1; \
 	done
@@ -87,6 +95,28 @@ fix:
 	$(CARGO) clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
 	for crd in $(CRDS); do $(CARGO) run --quiet --locked -p operator -- crd $$(basename $$crd .yaml) > $$crd; done
 
+# Advisories where the database can be fetched. Where the network is missing, so is the database: that is said, and is no
+# failure, or nobody could work there.
+try-advisories:
+	@if why=$$(timeout $(ADVISORIES_WITHIN) cargo-deny --config $(DENY_CONFIG) fetch db 2>&1); then \
+	    $(ADVISORIES); \
+	else \
+	    why=$$(printf '%s\n' "$$why" | sed '/^$$/d' | tail -n 1); \
+	    echo "verify: advisories were NOT checked, for their database cannot be had: $${why:-nothing in $(ADVISORIES_WITHIN) s}"; \
+	fi
+
 # Needs the network: fetches the advisory database.
 advisories:
-	cargo-deny check advisories
+	cargo-deny --config $(DENY_CONFIG) fetch db
+	$(ADVISORIES)
+
+# A file for each program's package, of what is linked into it. Tests and what only builds need is not in it.
+sbom:
+	@command -v cargo-cyclonedx >/dev/null || $(CARGO) install --locked cargo-cyclonedx
+	$(CARGO) fetch --locked
+	@rm -rf target/sbom && mkdir -p target/sbom
+# It puts a file beside each Cargo.toml; those of the two programs are kept. For the platform on which it is run.
+	$(CARGO) cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps
+	@mv agent/agent.cdx.json operator/operator.cdx.json target/sbom/
+	@rm -f agent/*/*.cdx.json tests/*.cdx.json
+	@ls target/sbom/*
