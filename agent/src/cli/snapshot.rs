@@ -13,6 +13,7 @@ use crate::state::Store;
 
 mod inspect;
 mod place;
+mod reach;
 mod restore;
 mod s3;
 mod save;

@@ -7,7 +7,7 @@ use clap::Parser;
 use serde_json::json;
 
 use super::place::Place;
-use super::{S3Flags, decode, one_file, report, sha256};
+use super::{S3Flags, decode, one_file, reach, report, sha256};
 use crate::cli::api::{ApiFlags, ServerFlags};
 use crate::cli::{Done, Failure, Io, flags};
 use crate::client::query;
@@ -27,7 +27,8 @@ struct Flags {
     /// Only put it back when this is its SHA-256, in hexadecimal
     #[arg(long)]
     sha256: Option<String>,
-    /// Write what was done to this file, as JSON
+    /// Write what was done to this file, as JSON. This is for jobs: they also wait, for up to 30s, for an agent that
+    /// takes no connections yet
     #[arg(long)]
     report: Option<PathBuf>,
     /// The file that `snapshot save` wrote, or s3://BUCKET/KEY
@@ -51,8 +52,7 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
     let size = bytes.len();
     let client = flags.api.client(io)?.with_timeout(TIME_MAX);
     let path = format!("/v1/snapshot{}", query(flags.server.params()));
-    let response = client
-        .put(&path, bytes)
+    let response = reach::answer(flags.report.is_some(), || client.put(&path, bytes.clone()))
         .await
         .map_err(Failure::because(failed))?;
     response.success().map_err(Failure::because(failed))?;

@@ -7,7 +7,7 @@ use clap::Parser;
 use serde_json::json;
 
 use super::place::Place;
-use super::{S3Flags, one_file, report};
+use super::{S3Flags, one_file, reach, report};
 use crate::archive::{self, ARCHIVE_BYTES_MAX};
 use crate::cli::api::{ApiFlags, ServerFlags};
 use crate::cli::{Done, Failure, Io, flags};
@@ -31,7 +31,8 @@ struct Flags {
     /// Delete this older one (a file or s3://BUCKET/KEY) once the new one is verified; may be given several times
     #[arg(long)]
     delete: Vec<String>,
-    /// Write what was done to this file, as JSON
+    /// Write what was done to this file, as JSON. This is for jobs: they also wait, for up to 30s, for an agent that
+    /// takes no connections yet
     #[arg(long)]
     report: Option<PathBuf>,
     /// Where to; a file of that name is replaced once the new one is whole
@@ -60,7 +61,9 @@ pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
         .with_timeout(TIME_MAX)
         .with_answer_bytes_max(ARCHIVE_BYTES_MAX);
     let path = format!("/v1/snapshot{}", query(flags.server.params()));
-    let response = client.get(&path).await.map_err(Failure::because(failed))?;
+    let response = reach::answer(flags.report.is_some(), || client.get(&path))
+        .await
+        .map_err(Failure::because(failed))?;
     let response = response.success().map_err(Failure::because(failed))?;
     archive::read(&response.body).map_err(Failure::because(
         "Error verifying snapshot file, nothing was saved",
