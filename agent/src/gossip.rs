@@ -52,6 +52,7 @@ mod snapshot;
 mod start;
 mod swim;
 mod sync;
+mod tags;
 mod user;
 mod window;
 
@@ -64,6 +65,7 @@ pub use keyring::{GossipKey, KeyError, KeyText, KeyringOp};
 pub use sealed::Encryption;
 pub use settings::Settings;
 pub use start::start;
+pub use tags::Tags;
 pub use user::UserEvent;
 
 /// Longest that a remembered member may take to answer at start.
@@ -72,9 +74,6 @@ const REJOIN_LIMIT: Duration = Duration::from_secs(3);
 const REJOIN_PARALLEL: usize = 16;
 /// Most addresses of one name that are contacted.
 const ADDRESSES_MAX: usize = 64;
-
-/// Tags of a member, by name: role, dc, id, port, bootstrap, expect, cluster and so on.
-pub type Tags = BTreeMap<String, String>;
 
 /// What gossip knows of one member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

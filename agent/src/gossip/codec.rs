@@ -110,7 +110,7 @@ pub(crate) fn open_datagram(sealed: &[u8]) -> Result<&[u8]> {
 pub(crate) enum FrameKind {
     /// Asks to join the receiver's pool; all states both ways.
     Join = 1,
-    /// All states both ways, between members.
+    /// All states both ways, between members; with a digest ([`Exchange::digest`]) only where they differ.
     Sync = 2,
     /// Asks for the receiver's own entry; brings the sender's.
     Fetch = 3,
@@ -214,6 +214,9 @@ pub(crate) struct Exchange {
     pub(crate) event_clock: u64,
     /// The user events that it remembers, where all states are exchanged.
     pub(crate) events: Vec<UserEvent>,
+    /// What the speaker knows, in short: with a [`FrameKind::Sync`], that all of it is wanted only where this differs,
+    /// and with the answer, what the one that answers knows then.
+    pub(crate) digest: Option<u64>,
 }
 
 impl Exchange {
@@ -247,6 +250,9 @@ impl Exchange {
             let length = (out.len() - start - 4) as u32;
             out[start..start + 4].copy_from_slice(&length.to_be_bytes());
         }
+        if let Some(digest) = self.digest {
+            out.put_u64(digest);
+        }
         out
     }
 
@@ -269,8 +275,8 @@ impl Exchange {
             let length = reader.u32()? as usize;
             entries.push(Reader(reader.take(length)?).entry()?);
         }
-        let (mut event_clock, mut events) = (0, Vec::new());
-        // The first release said no more than that.
+        let (mut event_clock, mut events, mut digest) = (0, Vec::new(), None);
+        // The first release said no more than that, others no more than the events.
         if !reader.0.is_empty() {
             event_clock = reader.u64()?;
             for _ in 0..reader.u32()? {
@@ -278,11 +284,15 @@ impl Exchange {
                 events.push(Reader(reader.take(length)?).user_event()?);
             }
         }
+        if !reader.0.is_empty() {
+            digest = Some(reader.u64()?);
+        }
         Ok(Self {
             hello,
             entries,
             event_clock,
             events,
+            digest,
         })
     }
 }

@@ -27,6 +27,7 @@ use crate::coordinate::Vivaldi;
 use crate::env::{Datagrams, Env};
 
 mod check;
+mod compare;
 mod depart;
 mod exchange;
 mod own;
@@ -104,8 +105,10 @@ pub(crate) enum Command {
 /// Why the driver started an exchange.
 #[derive(Debug)]
 pub(crate) enum Why {
-    /// Its time had come.
+    /// Nothing that its end has to be told for.
     Routine,
+    /// To see whether both know the same.
+    Compare { with: Identity },
     /// A record is missing.
     Fetch { id: Uuid, attempt: u32 },
     /// A member is suspected to be dead.
@@ -154,6 +157,8 @@ pub(crate) struct Driver {
     touched: BTreeSet<Uuid>,
     /// Members whose record is being fetched.
     fetching: BTreeSet<Uuid>,
+    /// Whether somebody is being asked for all records that are missing.
+    asking_around: bool,
     /// foca's newest token: its timers with another one are void.
     token: TimerToken,
     /// Suspects that are being asked over TCP.
@@ -239,6 +244,7 @@ impl Driver {
             started: Instant::now(),
             touched: BTreeSet::new(),
             fetching: BTreeSet::new(),
+            asking_around: false,
             token: 0,
             checking: BTreeSet::new(),
             returns: Vec::new(),

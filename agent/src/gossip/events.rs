@@ -294,6 +294,30 @@ fn changes(old: Option<Arc<Member>>, new: Option<Arc<Member>>) -> Vec<Event> {
     }
 }
 
+/// Brings a list of members, sorted by name and id, to what it is after an event.
+///
+/// Where many join, making the list anew for each of them would be what most time goes to.
+pub(crate) fn apply(event: &Event, members: &mut Vec<Arc<Member>>) {
+    let new = event.member();
+    let place = |members: &[Arc<Member>]| {
+        members.binary_search_by(|old| (&old.name, old.id).cmp(&(&new.name, new.id)))
+    };
+    let is_gone = matches!(event, Event::Reaped(_));
+    match place(members) {
+        Ok(place) if is_gone => {
+            members.remove(place);
+        }
+        Ok(place) => members[place] = Arc::clone(new),
+        Err(_) => {
+            // It may have had another name.
+            members.retain(|old| old.id != new.id);
+            if !is_gone && let Err(place) = place(members) {
+                members.insert(place, Arc::clone(new));
+            }
+        }
+    }
+}
+
 /// Why two pools cannot become one, if they cannot: a living member of one has the name of a living member of the
 /// other.
 ///

@@ -41,6 +41,8 @@ pub struct Settings {
     pub suspicion_mult: u32,
     /// Time between two rounds of gossip. LAN: 200 ms.
     pub gossip_interval: Duration,
+    /// Time between two looks at whether a random member knows the same, and more in large pools. LAN: 30 s.
+    pub push_pull_interval: Duration,
     /// How long a failed or left member is remembered. 72 h.
     pub reconnect_timeout: Duration,
     /// Whether the times of probes are turned into a network coordinate, which answers to probes carry.
@@ -69,6 +71,7 @@ impl Settings {
             probe_timeout: Duration::from_millis(500),
             suspicion_mult: 4,
             gossip_interval: Duration::from_millis(200),
+            push_pull_interval: Duration::from_secs(30),
             reconnect_timeout: Duration::from_secs(72 * 60 * 60),
             coordinates: true,
             keep_places: false,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::keyring::KeyringOp;
 use super::sealed::{self, Sealer};
-use super::{Event, Member, UserEvent, codec};
+use super::{Event, Member, UserEvent, codec, events};
 use crate::coordinate::Coordinate;
 use crate::log::Told;
 
@@ -97,18 +97,17 @@ impl Shared {
         }
     }
 
-    /// Shows the members as they are after `events`, then tells.
-    pub(super) fn publish(
-        &self,
-        members: Vec<Arc<Member>>,
-        local: Option<Arc<Member>>,
-        events: Vec<Event>,
-    ) {
+    /// Shows the members as they are after what happened, then tells.
+    pub(super) fn publish(&self, local: Option<Arc<Member>>, happened: Vec<Event>) {
+        let mut members = Vec::clone(&self.members.load());
+        for event in &happened {
+            events::apply(event, &mut members);
+        }
         self.members.store(Arc::new(members));
         if let Some(local) = local {
             self.local.store(local);
         }
-        for event in events {
+        for event in happened {
             event.log();
             // Nobody may be listening.
             let _ = self.events.send(event);

@@ -67,7 +67,7 @@ impl MemberView {
             name: member.name.clone(),
             addr: member.addr.ip().to_string(),
             port: member.addr.port(),
-            tags: member.tags.clone(),
+            tags: member.tags.to_map(),
             status: member.status as u8,
             protocol_min: 1,
             protocol_max: 5,

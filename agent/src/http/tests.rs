@@ -187,10 +187,7 @@ fn member(name: &str, port: u16, status: Status) -> Arc<Member> {
         addr: SocketAddr::from(([127, 0, 0, 1], port)),
         generation: 1,
         status,
-        tags: Tags::from([
-            ("role".into(), "consul".into()),
-            ("build".into(), "1.19.0:abc".into()),
-        ]),
+        tags: Tags::from([("role", "consul"), ("build", "1.19.0:abc")]),
     })
 }
 

@@ -174,7 +174,7 @@ fn base_row(name: &str, id: Uuid, ip: IpAddr, version: &str, datacenter: &str) -
 
 /// A member's row. What only its agent can know, further addresses and meta data, is left as the catalog has it.
 fn node_row(member: &Member, datacenter: &str, known: Option<&Node>) -> Node {
-    let build = member.tags.get("build").map_or("", String::as_str);
+    let build = member.tags.get("build").unwrap_or_default();
     let version = build.split(':').next().unwrap_or_default();
     let base = base_row(
         &member.name,
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn members_of_another_datacenter_are_not_registered() {
         let mut foreign = (*member(1, "consul", Status::Alive)).clone();
-        foreign.tags.insert("dc".into(), "dc2".into());
+        foreign.tags.insert("dc", "dc2");
         assert_eq!(
             next_command(&[Arc::new(foreign)], "dc1", &Store::default()),
             None

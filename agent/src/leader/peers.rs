@@ -137,7 +137,7 @@ struct Server<'a> {
 }
 
 fn server<'a>(member: &'a Member, datacenter: &str) -> Option<Server<'a>> {
-    let tag = |name| member.tags.get(name).map(String::as_str);
+    let tag = |name| member.tags.get(name);
     if tag("role") != Some("consul") || tag("dc") != Some(datacenter) {
         return None;
     }

@@ -13,19 +13,32 @@ use crate::metrics::Metrics;
 /// A failed member that is back within this time has flapped. Serf's.
 const FLAP: Duration = Duration::from_secs(60);
 
-/// What was last seen of the members, by name.
+/// What was last seen of the members.
 #[derive(Default)]
 struct Seen {
-    members: BTreeMap<String, Status>,
+    /// Sorted by name, as gossip has them.
+    members: Vec<Arc<Member>>,
     failed: BTreeMap<String, Instant>,
 }
 
 impl Seen {
     /// What has happened since the last look, as names of counters.
-    fn look(&mut self, members: &[Arc<Member>], now: Instant) -> Vec<&'static str> {
+    fn look(&mut self, members: Vec<Arc<Member>>, now: Instant) -> Vec<&'static str> {
+        let before = std::mem::replace(&mut self.members, members);
         let mut counted = Vec::new();
-        for member in members {
-            let old = self.members.insert(member.name.clone(), member.status);
+        let mut rest = &before[..];
+        for member in &self.members {
+            // Both are sorted, and hardly any has changed: mostly the next one is the same.
+            if let [same, others @ ..] = rest
+                && Arc::ptr_eq(same, member)
+            {
+                rest = others;
+                continue;
+            }
+            let gone = rest.partition_point(|old| old.name < member.name);
+            rest = &rest[gone..];
+            let old = rest.first().filter(|old| old.name == member.name);
+            let old = old.map(|old| old.status);
             match member.status {
                 Status::Alive if old != Some(Status::Alive) => {
                     counted.push("serf.member.join");
@@ -44,11 +57,9 @@ impl Seen {
                 _ => {}
             }
         }
-        let is_there = |name: &String| members.iter().any(|member| member.name == *name);
-        if self.members.len() > members.len() {
-            self.members.retain(|name, _| is_there(name));
-            self.failed.retain(|name, _| is_there(name));
-        }
+        let members = &self.members;
+        self.failed
+            .retain(|name, _| members.binary_search_by(|m| m.name.cmp(name)).is_ok());
         counted
     }
 }
@@ -67,7 +78,7 @@ impl Node {
         let mut seen = Seen::default();
         loop {
             changes.mark_unchanged();
-            for name in seen.look(&self.members(), Instant::now()) {
+            for name in seen.look(self.members(), Instant::now()) {
                 metrics.count(name, &[]);
             }
             if changes.changed().await.is_err() {
@@ -101,7 +112,7 @@ mod tests {
     fn changes_are_counted_once_and_a_quick_return_is_a_flap() {
         let (mut seen, now) = (Seen::default(), Instant::now());
         let mut look = |all: &[(&str, Status)], at: u64| {
-            seen.look(&members(all), now + Duration::from_secs(at))
+            seen.look(members(all), now + Duration::from_secs(at))
         };
         let (alive, failed, left) = (Status::Alive, Status::Failed, Status::Left);
         assert_eq!(look(&[("a", alive), ("b", left)], 0), ["serf.member.join"]);

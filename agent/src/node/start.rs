@@ -172,10 +172,12 @@ pub async fn start(env: Env, config: Config, raft: Handle) -> Result<Node, Start
             let members = gossip.members();
             let found = members.iter().find(|m| server_addr(m) == Some(address))?;
             let datacenter = found.tags.get("dc")?;
-            (*datacenter != own).then(|| datacenter.clone())
+            (datacenter != own).then(|| datacenter.to_owned())
         });
     }
-    node.spawn(follow_addresses(node.inner.gossip.clone(), addresses));
+    if node.inner.server.is_some() {
+        node.spawn(follow_addresses(node.inner.gossip.clone(), addresses));
+    }
     let heard = node.inner.gossip.user_events();
     node.spawn(node.clone().follow_user_events(heard));
     let (asked, was_asked) = watch::channel(false);
@@ -476,21 +478,16 @@ fn autopilot(config: &Config) -> Autopilot {
 
 /// What gossip says of this node, beside what only a started Raft knows.
 fn tags(config: &Config, node_id: Uuid) -> Tags {
-    let mut tags = Tags::from(
-        [
-            ("dc", config.datacenter.as_str()),
-            ("build", crate::BUILD),
-            ("vsn", "2"),
-            ("vsn_min", "2"),
-            ("vsn_max", "3"),
-            // Whether tokens are asked for. Its absence would be read as "unknown".
-            ("acls", if config.acl.enabled { "1" } else { "0" }),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned())),
-    );
-    let mut put = |name: &str, value: String| {
-        tags.insert(name.to_owned(), value);
-    };
+    let mut tags = Tags::from([
+        ("dc", config.datacenter.as_str()),
+        ("build", crate::BUILD),
+        ("vsn", "2"),
+        ("vsn_min", "2"),
+        ("vsn_max", "3"),
+        // Whether tokens are asked for. Its absence would be read as "unknown".
+        ("acls", if config.acl.enabled { "1" } else { "0" }),
+    ]);
+    let mut put = |name: &str, value: String| tags.insert(name, value);
     put("id", node_id.to_string());
     if !config.server {
         put("role", "node".to_owned());
@@ -538,9 +535,10 @@ async fn follow_cluster(gossip: Gossip, consensus: Consensus) {
     loop {
         let now = *cluster.borrow_and_update();
         let mut tags = gossip.local().tags.clone();
-        if let Some(id) = now
-            && tags.insert("cluster".to_owned(), id.to_string()) != Some(id.to_string())
+        if let Some(id) = now.map(|id| id.to_string())
+            && tags.get("cluster") != Some(&id)
         {
+            tags.insert("cluster", id);
             gossip.set_tags(tags).await;
         }
         if cluster.changed().await.is_err() {

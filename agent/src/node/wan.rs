@@ -84,14 +84,14 @@ impl Wan {
 fn settings(config: &Config, id: Uuid, tags: &Tags) -> Option<gossip::Settings> {
     let (bind, advertise) = (config.wan_bind()?, config.wan_advertise()?);
     let times = config.wan.gossip;
-    let mut tags = tags.clone();
     // What makes a server a peer is nobody's business in other datacenters.
-    tags.retain(|name, _| !matches!(&name[..], "raft_id" | "cluster" | "bootstrap" | "expect"));
+    let local = ["raft_id", "cluster", "bootstrap", "expect"];
+    let tags = tags.iter().filter(|(name, _)| !local.contains(name));
     let name = name_in_all(&config.node_name, &config.datacenter);
     let snapshot = config.data_dir.join("serf/remote.snapshot");
     Some(gossip::Settings {
         advertise,
-        tags,
+        tags: tags.collect(),
         rejoin_after_leave: config.rejoin_after_leave,
         probe_interval: times.probe_interval,
         probe_timeout: times.probe_timeout,

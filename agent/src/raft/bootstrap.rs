@@ -158,15 +158,11 @@ impl std::fmt::Display for Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gossip::Tags;
     use std::sync::Arc;
 
     fn member(n: u128, tags: &[(&str, &str)]) -> Arc<Member> {
-        let mut all = Tags::from([
-            ("role".into(), "consul".into()),
-            ("dc".into(), "dc1".into()),
-        ]);
-        all.extend(tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let all = [("role", "consul"), ("dc", "dc1")];
+        let all = all.into_iter().chain(tags.iter().copied()).collect();
         Arc::new(Member {
             name: format!("s{n}"),
             id: Uuid::from_u128(n),

@@ -33,7 +33,7 @@ fn records() -> impl Strategy<Value = Record> {
     (any::<u64>(), any::<u64>(), tags).prop_map(|(generation, version, tags)| Record {
         generation,
         version,
-        tags,
+        tags: tags.into_iter().collect(),
     })
 }
 
@@ -56,7 +56,9 @@ fn exchanges() -> impl Strategy<Value = Exchange> {
         "[a-z0-9-]{0,20}",
     );
     let events = (any::<u64>(), vec(user_events(), 0..4));
-    (hello, vec(entries(), 0..6), events).prop_map(|(hello, entries, (event_clock, events))| {
+    let rest = (events, any::<Option<u64>>());
+    (hello, vec(entries(), 0..6), rest).prop_map(|(hello, entries, rest)| {
+        let ((event_clock, events), digest) = rest;
         let (instance, identity, to, datacenter) = hello;
         Exchange {
             hello: Hello {
@@ -68,6 +70,7 @@ fn exchanges() -> impl Strategy<Value = Exchange> {
             entries,
             event_clock,
             events,
+            digest,
         }
     })
 }
@@ -259,6 +262,7 @@ fn an_announced_count_does_not_allocate() {
         entries: Vec::new(),
         event_clock: 7,
         events: Vec::new(),
+        digest: None,
     };
     let bytes = exchange.encode();
     // Of events, and of entries.

@@ -7,7 +7,6 @@ use bytes::{Buf, BufMut, Bytes};
 use foca::{Member, Message, State};
 use uuid::Uuid;
 
-use super::super::Tags;
 use super::super::identity::Identity;
 use super::super::ledger::{Intent, Record};
 use super::super::user::UserEvent;
@@ -311,16 +310,16 @@ impl<'a> Reader<'a> {
         if count > TAGS_MAX {
             return Err(DecodeError::TooLong("list of tags"));
         }
-        let mut tags = Tags::new();
+        let mut tags = Vec::with_capacity(count);
         for _ in 0..count {
-            let name = self.text8()?.to_owned();
+            let name = self.text8()?;
             let length = self.u16()?.into();
-            tags.insert(name, self.text(length)?.to_owned());
+            tags.push((name, self.text(length)?));
         }
         Ok(Record {
             generation,
             version,
-            tags,
+            tags: tags.into_iter().collect(),
         })
     }
 

@@ -65,7 +65,8 @@ impl Driver {
             .map(|member| self.entry(member.clone()));
         let entries = std::iter::once(self.own_entry()).chain(suspicion).collect();
         let who = check.who.clone();
-        self.start_exchange_of(entries, &who, FrameKind::Fetch, Why::Check(check));
+        let request = self.say_hello(Some(who.id), entries);
+        self.send_request(request, &who, FrameKind::Fetch, Why::Check(check));
     }
 
     /// A suspect was asked; `failure` is why there is no answer.

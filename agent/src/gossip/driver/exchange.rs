@@ -16,8 +16,6 @@ use super::super::swim::{DEAD_KEPT, Due};
 use super::super::{JoinError, Status, sync};
 use super::{Command, Driver, Phase, Why, log_failure};
 
-/// Time between two exchanges of all states with a random member. Consul's LAN default.
-const PUSH_PULL_INTERVAL: Duration = Duration::from_secs(30);
 /// Pools larger than this exchange less often, or the exchanges alone would load them. memberlist's threshold.
 const PUSH_PULL_SCALE: f64 = 32.0;
 /// Times the probe interval: time between two tries to reach a failed member.
@@ -39,7 +37,8 @@ impl Driver {
             let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             Duration::from_millis(driver.env.random.below(millis.max(1)))
         };
-        let first_sync = PUSH_PULL_INTERVAL / 2 + spread(self, PUSH_PULL_INTERVAL / 2);
+        let half = self.settings.push_pull_interval / 2;
+        let first_sync = half + spread(self, half);
         self.set_timer(first_sync, Due::PushPull);
         let reconnect = self.reconnect_interval();
         let first_reconnect = reconnect / 2 + spread(self, reconnect / 2);
@@ -59,12 +58,17 @@ impl Driver {
     pub(super) fn request(&self, kind: FrameKind, to: Option<Uuid>) -> Exchange {
         match kind {
             FrameKind::Join | FrameKind::Sync => self.say_all(to),
-            _ => self.say_hello(to, vec![self.own_entry()]),
+            _ => self.say_own(to),
         }
     }
 
+    /// This node's own state.
+    pub(super) fn say_own(&self, to: Option<Uuid>) -> Exchange {
+        self.say_hello(to, vec![self.own_entry()])
+    }
+
     /// All states, and the user events that others may have missed.
-    fn say_all(&self, to: Option<Uuid>) -> Exchange {
+    pub(super) fn say_all(&self, to: Option<Uuid>) -> Exchange {
         let events = self.ledger.lock().user.known().cloned().collect();
         Exchange {
             events,
@@ -72,7 +76,7 @@ impl Driver {
         }
     }
 
-    fn say_hello(&self, to: Option<Uuid>, entries: Vec<Entry>) -> Exchange {
+    pub(super) fn say_hello(&self, to: Option<Uuid>, entries: Vec<Entry>) -> Exchange {
         let hello = Hello {
             instance: self.instance,
             identity: self.identity.clone(),
@@ -84,11 +88,12 @@ impl Driver {
             entries,
             event_clock: self.ledger.lock().user.clock(),
             events: Vec::new(),
+            digest: None,
         }
     }
 
     /// All that is known.
-    fn entries(&self) -> Vec<Entry> {
+    pub(super) fn entries(&self) -> Vec<Entry> {
         let others = self
             .swim
             .iter_membership_state()
@@ -196,9 +201,10 @@ impl Driver {
             self.adopt_identity();
         }
         let to = Some(request.hello.identity.id);
-        Ok(match kind {
-            FrameKind::Join | FrameKind::Sync => self.say_all(to),
-            FrameKind::Fetch => self.say_hello(to, vec![self.own_entry()]),
+        Ok(match (kind, request.digest) {
+            (FrameKind::Sync, Some(digest)) => self.say_what_differs(to, digest),
+            (FrameKind::Join | FrameKind::Sync, _) => self.say_all(to),
+            (FrameKind::Fetch, _) => self.say_own(to),
             _ => self.say_hello(to, Vec::new()),
         })
     }
@@ -219,6 +225,9 @@ impl Driver {
     /// Believes what somebody knows, as far as it is newer.
     fn merge(&mut self, kind: FrameKind, theirs: &Exchange) {
         let speaker = &theirs.hello.identity;
+        // One that knew nobody hears what the other's pool knows: passed on as news by everybody who joins, that
+        // would be a flood.
+        let was_alone = self.swim.num_members() == 0;
         let mut news: Vec<Item> = Vec::new();
         {
             let mut ledger = self.ledger.lock();
@@ -263,13 +272,13 @@ impl Driver {
             })
             .map(|member| self.ledger.lock().weigh(member.clone()))
             .chain(replaced.into_iter().map(Member::down));
-        let applied = self.swim.apply_many(updates, true, &mut self.outbox);
+        let applied = (self.swim).apply_many(updates, !was_alone, &mut self.outbox);
         log_failure("merge", applied);
         self.absorb();
         self.hear_of_the_dead(&theirs.entries);
         self.revive(&theirs.entries);
         let anything_new = !news.is_empty() || self.swim.updates_backlog() > 0;
-        if news.len() <= NEWS_MAX {
+        if news.len() <= NEWS_MAX && !was_alone {
             for item in news {
                 self.pass_on(item);
             }
@@ -298,19 +307,18 @@ impl Driver {
 
     /// Starts an exchange with a member.
     pub(super) fn start_exchange(&mut self, with: &Identity, kind: FrameKind, why: Why) {
-        let entries = self.request(kind, None).entries;
-        self.start_exchange_of(entries, with, kind, why);
+        let request = self.request(kind, Some(with.id));
+        self.send_request(request, with, kind, why);
     }
 
-    /// Starts an exchange of certain entries.
-    pub(super) fn start_exchange_of(
+    /// Starts an exchange with a member by a certain request.
+    pub(super) fn send_request(
         &mut self,
-        entries: Vec<Entry>,
+        request: Exchange,
         with: &Identity,
         kind: FrameKind,
         why: Why,
     ) {
-        let request = self.say_hello(Some(with.id), entries);
         let (env, addr, requests) = (self.env.clone(), with.addr, self.requests_in.clone());
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
@@ -324,7 +332,7 @@ impl Driver {
         if self.phase == Phase::Left {
             return;
         }
-        let failure = match result {
+        let (failure, digest) = match result {
             Ok(answer) => {
                 match self.admit(FrameKind::Sync, &answer) {
                     Ok(true) => self.merge(FrameKind::Sync, &answer),
@@ -333,15 +341,17 @@ impl Driver {
                         tracing::debug!(target: "serf", "refused the answer to an exchange: {reason}");
                     }
                 }
-                None
+                (None, answer.digest)
             }
             Err(e) => {
                 tracing::debug!(target: "serf", "exchange failed: why={why:?} error={e}");
-                Some(e)
+                (Some(e), None)
             }
         };
         match why {
             Why::Routine => {}
+            Why::Compare { with } if failure.is_none() => self.compared(&with, digest),
+            Why::Compare { .. } => {}
             Why::Fetch { id, attempt } => self.fetched(id, attempt),
             Why::Check(check) => self.checked(check, failure.as_ref()),
         }
@@ -352,18 +362,29 @@ impl Driver {
             .log2()
             .ceil()
             .max(0.0);
-        self.set_timer(PUSH_PULL_INTERVAL.mul_f64(scale + 1.0), Due::PushPull);
-        self.sync();
+        let interval = self.settings.push_pull_interval;
+        self.set_timer(interval.mul_f64(scale + 1.0), Due::PushPull);
+        if let Some(with) = self.somebody(None) {
+            self.compare(with);
+        }
     }
 
     /// Exchanges all states with a random living member.
     pub(super) fn sync(&mut self) {
-        let others: Vec<_> = self.others_up().cloned().collect();
-        if self.phase != Phase::Left
-            && let Some(index) = self.pick(others.len())
-        {
-            self.start_exchange(&others[index], FrameKind::Sync, Why::Routine);
+        if let Some(with) = self.somebody(None) {
+            self.start_exchange(&with, FrameKind::Sync, Why::Routine);
         }
+    }
+
+    /// A random living member other than `except`, as long as this node takes part.
+    fn somebody(&self, except: Option<Uuid>) -> Option<Identity> {
+        if self.phase == Phase::Left {
+            return None;
+        }
+        let others = self.others_up().filter(|other| Some(other.id) != except);
+        let others: Vec<_> = others.collect();
+        let index = self.pick(others.len())?;
+        Some(others[index].clone())
     }
 
     /// Tries one failed member. Heals partitions, also when foca has nobody left to talk to.
@@ -420,12 +441,18 @@ impl Driver {
             self.fetching.remove(&id);
             return;
         }
+        if attempt % 2 == 1 && self.asking_around {
+            // One answer brings all that is missing. In a pool of a thousand it is large, and where many join at once
+            // so many records may be missing that as many answers would not fit in memory.
+            self.set_timer(self.fetch_pause(attempt), Due::Fetch { id, attempt });
+            return;
+        }
         let why = Why::Fetch { id, attempt };
-        let others: Vec<_> = self.others_up().filter(|o| o.id != id).cloned().collect();
         if attempt % 2 == 1
-            && let Some(index) = self.pick(others.len())
+            && let Some(who) = self.somebody(Some(id))
         {
-            self.start_exchange(&others[index], FrameKind::Sync, why);
+            self.asking_around = true;
+            self.send_request(self.comparison(who.id), &who, FrameKind::Sync, why);
         } else if let Some((who, _)) = self.view.seen(id) {
             let who = who.clone();
             self.start_exchange(&who, FrameKind::Fetch, why);
@@ -435,14 +462,22 @@ impl Driver {
     /// A record was asked for; it may be here now.
     fn fetched(&mut self, id: Uuid, attempt: u32) {
         self.fetching.remove(&id);
+        if attempt % 2 == 1 {
+            self.asking_around = false;
+        }
         self.refresh();
         if self.record_is_missing(id) {
             self.fetching.insert(id);
-            let base = self.settings.gossip_interval;
-            let pause = base.saturating_mul(1 << attempt.min(10));
+            let pause = self.fetch_pause(attempt);
             let attempt = attempt.saturating_add(1);
-            self.set_timer(pause.min(FETCH_PAUSE_MAX), Due::Fetch { id, attempt });
+            self.set_timer(pause, Due::Fetch { id, attempt });
         }
+    }
+
+    /// Time until the next try to get a missing record.
+    fn fetch_pause(&self, attempt: u32) -> Duration {
+        let base = self.settings.gossip_interval;
+        (base.saturating_mul(1 << attempt.min(10))).min(FETCH_PAUSE_MAX)
     }
 
     /// Living members other than this one.

@@ -31,9 +31,8 @@ impl Driver {
                 Event::Failed(_) => {}
             }
         }
-        let members = self.view.members();
         let local = self.view.member(self.settings.id).cloned();
-        self.shared.publish(members, local, events);
+        self.shared.publish(local, events);
         self.remember_soon();
     }
 

@@ -27,6 +27,8 @@ fn record(generation: u64, version: u64) -> Record {
 struct World {
     view: View,
     ledger: Ledger,
+    /// What somebody who hears of the events only holds for the members.
+    told: Vec<Arc<Member>>,
 }
 
 impl World {
@@ -34,11 +36,16 @@ impl World {
         Self {
             view: View::new(),
             ledger: Ledger::new(Uuid::from_u128(99)),
+            told: Vec::new(),
         }
     }
 
     fn refresh(&mut self, who: &Identity) -> Vec<String> {
         let events = self.view.refresh(who.id, &self.ledger);
+        for event in &events {
+            apply(event, &mut self.told);
+        }
+        assert_eq!(self.told, self.view.members());
         events
             .iter()
             .map(|event| {

@@ -11,11 +11,13 @@ use crate::env::{BoxStream, Datagrams, Listener, Net, RealNet};
 
 /// What does not get through.
 #[derive(Default)]
-struct Cut {
+pub(super) struct Cut {
     /// Those whom nothing from outside reaches.
-    island: BTreeSet<IpAddr>,
+    pub(super) island: BTreeSet<IpAddr>,
     /// Those whom streams reach, but no datagrams.
-    streams_only: BTreeSet<IpAddr>,
+    pub(super) streams_only: BTreeSet<IpAddr>,
+    /// Those between whom nothing gets through.
+    pub(super) apart: BTreeSet<(IpAddr, IpAddr)>,
 }
 
 /// The kernel's network as one member has it, with a cut that all members share.
@@ -32,7 +34,8 @@ struct FaultySocket {
 
 impl Cut {
     fn stops_streams(&self, a: IpAddr, b: IpAddr) -> bool {
-        self.island.contains(&a) != self.island.contains(&b)
+        let apart = self.apart.contains(&(a, b)) || self.apart.contains(&(b, a));
+        apart || self.island.contains(&a) != self.island.contains(&b)
     }
 
     fn stops_datagrams(&self, a: IpAddr, b: IpAddr) -> bool {
@@ -88,13 +91,17 @@ impl Datagrams for FaultySocket {
     }
 }
 
-/// A pool on one faulty network.
-async fn faulty_pool(names: &[&str]) -> (Vec<Peer>, Arc<Mutex<Cut>>) {
+/// A pool on one faulty network, of members with settings that `change` has changed.
+pub(super) async fn faulty_pool(
+    names: &[&str],
+    change: impl Fn(&mut Settings),
+) -> (Vec<Peer>, Arc<Mutex<Cut>>) {
     let cut = Arc::<Mutex<Cut>>::default();
     let mut peers: Vec<Peer> = Vec::new();
     for name in names {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let settings = settings(name, &folder);
+        let mut settings = settings(name, &folder);
+        change(&mut settings);
         let mut env = Env::real();
         env.net = Arc::new(Faulty {
             own: settings.bind.ip(),
@@ -128,7 +135,7 @@ fn isolate(cut: &Mutex<Cut>, peer: &Peer) {
 #[tokio::test]
 async fn both_sides_of_a_partition_find_each_other_again() {
     for names in [&["A", "B"][..], &["A", "B", "C", "D"]] {
-        let (peers, cut) = faulty_pool(names).await;
+        let (peers, cut) = faulty_pool(names, |_| {}).await;
         let mut events = peers[1].gossip.events();
         isolate(&cut, &peers[0]);
         for peer in &peers[1..] {
@@ -146,13 +153,13 @@ async fn both_sides_of_a_partition_find_each_other_again() {
 
 #[tokio::test]
 async fn tags_set_behind_a_partition_arrive_after_it() {
-    let (peers, cut) = faulty_pool(&["A", "B", "C"]).await;
+    let (peers, cut) = faulty_pool(&["A", "B", "C"], |_| {}).await;
     isolate(&cut, &peers[0]);
     for peer in &peers[1..] {
         peer.until_status(&peers[0], Status::Failed).await;
         peers[0].until_status(peer, Status::Failed).await;
     }
-    let tags = Tags::from([("vsn".to_owned(), "2".to_owned())]);
+    let tags = Tags::from([("vsn", "2")]);
     peers[0].gossip.set_tags(tags.clone()).await;
     peers[1].gossip.set_tags(tags.clone()).await;
     cut.lock().unwrap().island.clear();
@@ -171,7 +178,7 @@ async fn tags_set_behind_a_partition_arrive_after_it() {
 
 #[tokio::test]
 async fn one_that_was_made_to_leave_behind_a_partition_returns_after_it() {
-    let (peers, cut) = faulty_pool(&["A", "B", "C"]).await;
+    let (peers, cut) = faulty_pool(&["A", "B", "C"], |_| {}).await;
     isolate(&cut, &peers[0]);
     peers[1].until_status(&peers[0], Status::Failed).await;
     peers[1].gossip.force_leave("A", false).await.unwrap();
@@ -185,7 +192,7 @@ async fn one_that_was_made_to_leave_behind_a_partition_returns_after_it() {
 
 #[tokio::test]
 async fn a_member_that_is_reached_by_streams_only_is_not_declared_dead() {
-    let (peers, cut) = faulty_pool(&["A", "B", "C"]).await;
+    let (peers, cut) = faulty_pool(&["A", "B", "C"], |_| {}).await;
     let mut events = peers[1].gossip.events();
     cut.lock()
         .unwrap()

@@ -40,13 +40,10 @@ impl World {
     }
 
     fn gossip(&mut self, node_id: u64, raft_id: RaftId, cluster: Option<Uuid>) -> &mut Self {
-        let mut tags = Tags::from(
-            [("role", "consul"), ("dc", "dc1"), ("port", "8300")]
-                .map(|(k, v)| (k.to_owned(), v.to_owned())),
-        );
-        tags.insert("raft_id".into(), raft_id.to_string());
+        let mut tags = Tags::from([("role", "consul"), ("dc", "dc1"), ("port", "8300")]);
+        tags.insert("raft_id", raft_id.to_string());
         if let Some(cluster) = cluster {
-            tags.insert("cluster".into(), cluster.to_string());
+            tags.insert("cluster", cluster.to_string());
         }
         let member = Member {
             name: format!("s{node_id}"),

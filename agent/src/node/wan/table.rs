@@ -62,7 +62,7 @@ impl Table {
             }
             let suffix = format!(".{datacenter}");
             let name = member.name.strip_suffix(&suffix).unwrap_or(&member.name);
-            table.entry(datacenter.clone()).or_default().push(Known {
+            table.entry(datacenter.to_owned()).or_default().push(Known {
                 name: name.to_owned(),
                 id: member.id,
                 address,
