@@ -3,7 +3,7 @@
 # make test-local  all of them but the next
 # make old-bugs    a part of it: puts old bugs back and sees that the simulation finds them
 # make test-kube   the end-to-end tests, on a Kubernetes of their own (kind where there is Docker, else tests/kube/bare)
-# make bench    prints the benchmark table; BENCH=core, dns, million, catalog, cluster or kube one part of it
+# make bench    prints the benchmark table; BENCH=core, dns, million, catalog, secure, agents, cluster or kube one part of it
 # make verify   checks form: format, lints, docs, dependencies, generated files; changes no file
 # make sbom     lists what is in the programs: CycloneDX files in target/sbom
 # make advisories  checks dependencies against the advisory database, and fails where that cannot be fetched
@@ -63,7 +63,7 @@ test-kube:
 	tests/kube/bed run $(CARGO) test --offline --locked -p tests --test kube -- --test-threads=4 $(KUBE_TESTS); \
 	    code=$$?; tests/kube/bed down; exit $$code
 
-# BENCH=core, dns, million, catalog, cluster and kube run one part. The last one makes a Kubernetes of its own.
+# BENCH=core, dns, million, catalog, secure, agents, cluster and kube run one part. The last one makes a Kubernetes of its own.
 bench:
 	$(CARGO) build --release --locked --bins
 	@code=0; \

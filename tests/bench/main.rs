@@ -4,22 +4,26 @@
 //! (default 60) is how long the cluster is kept under full load while elections are counted; 600 for the whole claim.
 //! `BENCH=core` prints the core against etcd only, `BENCH=dns` DNS under load, `BENCH=million` what a large state costs,
 //! `BENCH=secure` what TLS and tokens cost,
-//! `BENCH=catalog` service discovery with many services, watchers and agents,
+//! `BENCH=catalog` service discovery with many services and watchers, `BENCH=agents` many agents at rest,
 //! `BENCH=kube` the operator on the Kubernetes that KUBECONFIG names, and `BENCH=cluster` the rest; without it there is
 //! everything that needs no Kubernetes.
 
+mod agents;
 mod catalog;
 mod core;
 mod dns;
+mod fleet;
 mod kube;
 mod million;
 mod secure;
+mod table;
 
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use tests::{Cluster, Connection, SERVERS, binary, eventually, run, write_until_accepted};
 
 /// Connections that write at once under full load, spread over the three servers.
@@ -54,7 +58,9 @@ fn main() {
     }
     let part = std::env::var("BENCH").unwrap_or_default();
     let reached = match part.as_str() {
-        _ if std::env::var_os(catalog::INSIDE).is_some() => catalog::inside(),
+        _ if fleet::inside().as_deref() == Some("agents") => agents::inside(),
+        _ if fleet::inside().is_some() => catalog::registering::inside(),
+        "agents" => agents::run(),
         "catalog" => catalog::run(),
         "core" => core::run(),
         "cluster" => cluster(),
@@ -69,10 +75,11 @@ fn main() {
                 & million::run()
                 & catalog::run()
                 & secure::run_all()
+                & agents::run()
         }
-        _ => {
-            panic!("BENCH={part} is none of core, dns, million, catalog, secure, kube and cluster")
-        }
+        _ => panic!(
+            "BENCH={part} is none of core, dns, million, catalog, secure, agents, kube and cluster"
+        ),
     };
     if !reached {
         println!("some goals are missed");
@@ -164,14 +171,24 @@ fn cluster() -> bool {
 
 /// Three servers that take any number of connections.
 fn servers() -> Cluster {
+    servers_with(&json!({}))
+}
+
+/// The same, with more in their file.
+fn servers_with(config: &Value) -> Cluster {
     let mut cluster = Cluster::new();
     let addresses = SERVERS.map(|name| cluster.address(name));
+    let file = cluster.path("servers.json");
+    fs::write(&file, config.to_string()).expect("a file in a temporary folder");
+    let file = file.display().to_string();
     let mut flags = vec![
         "-server",
         "-bootstrap-expect=3",
         "-retry-interval=100ms",
         "-hcl",
-        "limits { http_max_conns_per_client = 20000 }",
+        "limits { http_max_conns_per_client = 20000 rpc_max_conns_per_client = 20000 }",
+        "-config-file",
+        &file,
     ];
     for address in &addresses {
         flags.extend(["-retry-join", address]);

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tests::{Cluster, Connection, SERVERS};
 
-use super::{Row, median, print, row};
 use crate::core::Usage;
-use crate::{REQUEST_LIMIT, servers, setting};
+use crate::table::{Row, print, row};
+use crate::{REQUEST_LIMIT, median_of, servers, setting};
 
 /// Nodes that register services, each over a connection of its own.
 const NODES: usize = 100;
@@ -129,7 +129,7 @@ fn grown(small: &Cluster, large: &Cluster, path: &str, reads: usize, each: usize
 
 /// How many times what the second one costs the first one does: the median of some rounds.
 fn ratio(one: impl Fn(usize) -> f64, other: impl Fn(usize) -> f64) -> f64 {
-    median((0..ROUNDS).map(|round| one(round) / other(round)).collect())
+    median_of((0..ROUNDS).map(|round| one(round) / other(round)).collect())
 }
 
 /// The name of a node's service: each node has `slot` of them before this one.

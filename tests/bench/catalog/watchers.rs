@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::{median, print, row};
 use crate::core::{Usage, memory};
-use crate::{servers, setting};
+use crate::table::{print, row};
+use crate::{median_of, servers, setting};
 
 /// Instances of the service that is watched.
 const INSTANCES: usize = 10;
@@ -59,7 +59,7 @@ pub(super) fn run() -> bool {
         memory,
         strangers,
     } = measure(count);
-    let (awake, cpu) = (median(awake), median(cpu));
+    let (awake, cpu) = (median_of(awake), median_of(cpu));
     let rows = [
         row(
             "all awake after a change (median)",
