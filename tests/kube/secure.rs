@@ -16,6 +16,11 @@ fn on(mut spec: Value) -> Value {
 
 /// A value of the Secret that holds everything.
 fn secret(scene: &Scene, key: &str) -> String {
+    find_secret(scene, key).expect("a value")
+}
+
+/// The same, where it is; else why not.
+fn find_secret(scene: &Scene, key: &str) -> Result<String, String> {
     let template = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
     let namespace = &scene.namespace;
     kubectl(&[
@@ -27,7 +32,6 @@ fn secret(scene: &Scene, key: &str) -> String {
         "-o",
         &template,
     ])
-    .expect("a value")
 }
 
 /// Waits until everything is on, and nothing is being changed.
@@ -154,6 +158,7 @@ fn a_new_cluster_is_protected_and_its_keys_are_replaced_while_it_serves() {
 
     let writer = write(&scene, &token);
     let before = scene.server_uids("c");
+    lose_what_all_is_kept_in(&scene);
     let path = Path::CLUSTERS.one(&scene.namespace, "c");
     for (annotation, key) in [
         ("rotate-gossip-key", "gossip.key"),
@@ -182,6 +187,57 @@ fn a_new_cluster_is_protected_and_its_keys_are_replaced_while_it_serves() {
     nothing_is_told(&scene);
 }
 
+/// Somebody deletes the Secret that everything is made from: agents have enough to make it again, but for the key of
+/// the authority, which another one takes the place of.
+fn lose_what_all_is_kept_in(scene: &Scene) {
+    let all = |keys: [&str; 2]| keys.map(|key| secret(scene, key));
+    let (kept, authority) = (all(["token", "gossip.key"]), secret(scene, "signer.crt"));
+    let path = Path::SECRETS.one(&scene.namespace, "c-security");
+    scene.kube.delete(&path).expect("deleted");
+    wait_for(
+        "it is made again, with another authority",
+        || match find_secret(scene, "signer.crt")? {
+            same if same == authority => Err("it was not made again yet".to_owned()),
+            other if other.contains("BEGIN CERTIFICATE") => Ok(()),
+            other => Err(other),
+        },
+    );
+    wait_protected(scene);
+    assert_eq!(all(["token", "gossip.key"]), kept);
+    let told = scene.events("c");
+    let told = told.iter().filter(|(reason, _)| reason == "VaultMadeAgain");
+    assert_eq!(told.count(), 1, "{:?}", scene.events("c"));
+}
+
+/// An agent like the cluster's clients, of which the cluster knows nothing.
+fn from_outside(scene: &Scene, node: &str) {
+    let client = Path::PODS.one(&scene.namespace, "c-client-0");
+    let mut spec = scene.kube.get(&client).expect("a client")["spec"].take();
+    let fields = spec.as_object_mut().expect("a spec");
+    for field in ["nodeName", "hostname", "subdomain"] {
+        fields.remove(field);
+    }
+    let args = spec["containers"][0]["args"].as_array_mut();
+    for arg in args.expect("arguments") {
+        if arg.as_str().is_some_and(|arg| arg.starts_with("-node=")) {
+            *arg = json!(format!("-node={node}"));
+        }
+    }
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": node}, "spec": spec,
+    });
+    let pods = Path::PODS.list(&scene.namespace);
+    scene.kube.create(&pods, &pod).expect("a pod");
+    wait_for(&format!("{node} is a member"), || {
+        let members = (scene.kube).agent(&scene.namespace, "c-server-0", "/v1/agent/members");
+        let members = members.map_err(|e| e.to_string())?;
+        names(&members, "Name")
+            .contains(node)
+            .then_some(())
+            .ok_or(members.to_string())
+    });
+}
+
 /// A cluster of before is turned on in the order in which no two agents stop understanding each other.
 #[test]
 fn a_cluster_that_was_formed_without_is_protected_while_it_serves() {
@@ -194,10 +250,21 @@ fn a_cluster_that_was_formed_without_is_protected_while_it_serves() {
     });
     let list = Path::SECRETS.list(&scene.namespace);
     scene.kube.create(&list, &own).expect("a Secret");
+    from_outside(&scene, "vm-1");
     let writer = write(&scene, token);
     let mut spec = on(json!({"servers": 3, "clients": 1}));
     spec["acl"] = json!({"enabled": true, "tokenSecretRef": {"name": "mine"}});
     scene.apply("c", spec);
+    // Nothing is asked of anybody who may not have it.
+    wait_for("it waits for the agent from outside", || {
+        let status = scene.get("c").map_err(|e| e.to_string())?["status"].take();
+        let said = status["security"]["message"].as_str().unwrap_or_default();
+        said.contains("vm-1 are not pods of this cluster")
+            .then_some(())
+            .ok_or(status.to_string())
+    });
+    let stranger = Path::PODS.one(&scene.namespace, "vm-1");
+    scene.kube.delete(&stranger).expect("deleted");
     wait_protected(&scene);
     assert_eq!(secret(&scene, "token"), token);
     check(writer, &scene, token);
