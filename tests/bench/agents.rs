@@ -1,8 +1,8 @@
 //! What agents cost that nothing happens to: their looks at the catalog, coordinates and gossip, and the answers.
 //!
-//! `BENCH_AGENTS` (default `400,1000`) agents. Those beyond 400 gossip a fifth as often, on two cores: they are real
-//! processes, and at Consul's own pace there is not the time for so many to join. What an agent costs is compared with
-//! what it costs among a hundred at the same pace.
+//! `BENCH_AGENTS` (default `400,1000/5`) is how many agents there are, and how many times rarer they gossip than Consul's
+//! do: all of them are processes on two cores. What an agent costs is compared with what it costs among a hundred at the
+//! same pace, over `BENCH_AGENTS_SECONDS` (default 60).
 
 use std::time::{Duration, Instant};
 
@@ -22,12 +22,6 @@ const FEW: usize = 100;
 /// Most that an agent may cost more among many than among [`FEW`].
 const GROWTH_MAX: f64 = 1.25;
 
-/// Agents that two cores have the time for at Consul's own pace.
-const FULL_PACE_MAX: usize = 400;
-
-/// How much rarer more of them gossip.
-const SLOWER: u64 = 5;
-
 /// Between two looks of an agent at the catalog, in a small cluster: once to twice that.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -39,13 +33,19 @@ pub(crate) fn run() -> bool {
 /// The part that has a network of its own.
 pub(crate) fn inside() -> bool {
     bring_up_loopback();
-    let counts = std::env::var("BENCH_AGENTS").unwrap_or_else(|_| "400,1000".to_owned());
+    let fleets = std::env::var("BENCH_AGENTS").unwrap_or_else(|_| "400,1000/5".to_owned());
     let mut reached = true;
-    for count in counts.split(',') {
-        let count: usize = (count.trim().parse())
-            .unwrap_or_else(|_| panic!("BENCH_AGENTS={counts:?} is no list of numbers"));
-        assert!(count > FEW, "BENCH_AGENTS: more than {FEW}");
-        reached &= at_rest(count);
+    for fleet in fleets.split(',') {
+        let (count, slower) = fleet.split_once('/').unwrap_or((fleet, "1"));
+        let number = |text: &str| -> usize {
+            let number = text.trim().parse();
+            number.unwrap_or_else(|_| panic!("BENCH_AGENTS={fleets:?}: {text:?} is no number"))
+        };
+        assert!(
+            number(count) > FEW,
+            "BENCH_AGENTS={fleets:?}: more than {FEW}"
+        );
+        reached &= at_rest(number(count), number(slower));
     }
     reached
 }
@@ -91,7 +91,7 @@ fn rest(fleet: &Fleet) -> Each {
 }
 
 /// Consul's own times, or rarer by so much.
-fn config(slower: u64) -> Value {
+fn config(slower: usize) -> Value {
     json!({
         "gossip_lan": {
             "probe_interval": format!("{slower}s"),
@@ -102,8 +102,7 @@ fn config(slower: u64) -> Value {
 }
 
 /// A hundred agents first, then all.
-fn at_rest(count: usize) -> bool {
-    let slower = if count > FULL_PACE_MAX { SLOWER } else { 1 };
+fn at_rest(count: usize, slower: usize) -> bool {
     let mut fleet = Fleet::new(config(slower));
     fleet.grow(FEW, SERVICES);
     let few = rest(&fleet);
@@ -113,7 +112,7 @@ fn at_rest(count: usize) -> bool {
     let largest = largest.unwrap_or(0) as f64 / f64::from(1 << 20);
     let pace = match slower {
         1 => String::new(),
-        _ => format!(", gossip a {slower}th as often"),
+        times => format!(", gossip {times} times rarer"),
     };
     let title = format!("{count} agents at rest{pace}: each of them a minute");
     let times = |what: &str, few: f64, all: f64| -> Row {

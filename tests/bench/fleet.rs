@@ -22,7 +22,7 @@ const HOSTS: usize = 250;
 
 /// Agents that are started before the servers must know them all: as many as a platform adds at once, and what it
 /// takes to start them does not drown their first probes.
-const BATCH: usize = 50;
+const BATCH: usize = 25;
 
 /// The environment of the process that has a network of its own, which says what it does there.
 const INSIDE: &str = "BENCH_FLEET_INSIDE";
@@ -32,7 +32,8 @@ pub(crate) fn inside() -> Option<String> {
     std::env::var(INSIDE).ok()
 }
 
-/// Runs this program again, in a network of its own, to do `what`; whether it was content.
+/// Runs this program again, in a network of its own, to do `what`; whether it was content. However it ends, its agents
+/// end with it.
 pub(crate) fn run_inside(what: &str) -> bool {
     let program = std::env::current_exe().expect("this program has a path");
     let root = rustix::process::geteuid().is_root();
@@ -41,7 +42,8 @@ pub(crate) fn run_inside(what: &str) -> bool {
         command.args(["--user", "--map-root-user"]);
     }
     let status = command
-        .args(["--net", "--"])
+        .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg("--")
         .arg(program)
         .env(INSIDE, what)
         .status();
@@ -114,13 +116,11 @@ impl Fleet {
         let server = self.cluster["A"].http();
         for service in 0..services {
             let path = format!("/v1/catalog/service/s{service}");
-            eventually(
-                &format!("{instances} instances of s{service}"),
-                || match instances_at(server, &path) {
-                    found if found == instances => Ok(()),
-                    found => Err(found),
-                },
-            );
+            let what = format!("{instances} instances of s{service}");
+            eventually(&what, || match rows_at(server, &path)? {
+                found if found == instances => Ok(()),
+                found => Err(found.to_string()),
+            });
         }
     }
 
@@ -137,10 +137,13 @@ impl Fleet {
     }
 }
 
-/// How many rows an answer has.
-fn instances_at(server: Http, path: &str) -> usize {
-    let reply = server.get(path).expect("an answer");
-    reply.json().as_array().map_or(0, Vec::len)
+/// How many rows an answer has. Two cores that start many agents at once may not have the time for it.
+fn rows_at(server: Http, path: &str) -> Result<usize, String> {
+    let reply = server.get(path).map_err(|error| error.to_string())?;
+    match reply.status {
+        200 => Ok(reply.json().as_array().map_or(0, Vec::len)),
+        status => Err(format!("{status} {}", reply.text())),
+    }
 }
 
 #[derive(Default)]

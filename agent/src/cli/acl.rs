@@ -11,6 +11,7 @@ use crate::client::{Client, Response, escape_path, query};
 
 mod login;
 mod method;
+mod noun;
 mod policy;
 mod role;
 mod rule;

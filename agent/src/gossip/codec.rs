@@ -203,6 +203,15 @@ pub(crate) struct Entry {
     pub(crate) record: Option<Record>,
 }
 
+/// What a node knows, in short: sums over what each of these has for a number, whatever their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digest {
+    /// Of members.
+    pub(crate) states: u64,
+    /// Of user events. A newcomer leaves out those of before it: they differ for long, and are few.
+    pub(crate) events: u64,
+}
+
 /// A request or an accepting answer on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Exchange {
@@ -216,7 +225,7 @@ pub(crate) struct Exchange {
     pub(crate) events: Vec<UserEvent>,
     /// What the speaker knows, in short: with a [`FrameKind::Sync`], that all of it is wanted only where this differs,
     /// and with the answer, what the one that answers knows then.
-    pub(crate) digest: Option<u64>,
+    pub(crate) digest: Option<Digest>,
 }
 
 impl Exchange {
@@ -251,7 +260,8 @@ impl Exchange {
             out[start..start + 4].copy_from_slice(&length.to_be_bytes());
         }
         if let Some(digest) = self.digest {
-            out.put_u64(digest);
+            out.put_u64(digest.states);
+            out.put_u64(digest.events);
         }
         out
     }
@@ -285,7 +295,10 @@ impl Exchange {
             }
         }
         if !reader.0.is_empty() {
-            digest = Some(reader.u64()?);
+            digest = Some(Digest {
+                states: reader.u64()?,
+                events: reader.u64()?,
+            });
         }
         Ok(Self {
             hello,

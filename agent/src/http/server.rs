@@ -310,7 +310,7 @@ impl<A: Api> Server<A> {
 
 impl<A: Api> Server<A> {
     /// Answers in the name of whoever holds the request's token, if that is theirs to ask.
-    fn on_behalf(
+    pub(super) fn on_behalf(
         &self,
         route: Route,
         to: Option<Destination>,

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::api::{ApiFlags, ServerFlags};
 use super::super::{Done, Failure, Io, flags};
+use super::noun::Noun;
 use super::{Call, FormatFlags, Lines, content, indented, text};
-use crate::client::escape_path;
 
 const USAGE: &str = "Usage: agent acl auth-method SUBCOMMAND [FLAGS]
 
@@ -103,55 +103,39 @@ impl Flags {
 
 /// Runs the verb.
 pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
+    const METHOD: Noun = Noun {
+        name: "auth method",
+        path: "/v1/acl/auth-method",
+        pretty,
+    };
     let verbs = ["create", "delete", "list", "read", "update"];
     let (verb, rest) = super::subcommand(args, USAGE, &verbs)?;
     let flags: Flags = flags::parse(&format!("acl auth-method {verb}"), rest)?;
     flags.format.check()?;
     let call = Call::new(&flags.api, &flags.server, io)?;
-    if verb == "list" {
-        let failed = "Failed to retrieve the auth method list";
-        let rows = call.get("/v1/acl/auth-methods", failed).await?;
-        return flags.format.print(&rows, io, listed);
-    }
-    if flags.name.is_empty() {
-        return Err(Failure::Usage("Missing required '-name' flag".into()));
-    }
-    let name = &flags.name;
-    let path = format!("/v1/acl/auth-method/{}", escape_path(name));
+    let (name, format) = (&flags.name, &flags.format);
+    let mut row = Map::new();
     match verb {
+        "list" => {
+            let path = "/v1/acl/auth-methods";
+            METHOD.list(path, listed, &call, format, io).await
+        }
+        _ if name.is_empty() => Err(Failure::Usage("Missing required '-name' flag".into())),
+        "create" if flags.kind.is_empty() => {
+            Err(Failure::Usage("Missing required '-type' flag".into()))
+        }
         "create" => {
-            if flags.kind.is_empty() {
-                return Err(Failure::Usage("Missing required '-type' flag".into()));
-            }
-            let mut body = Map::new();
-            flags.add_to(&mut body, io)?;
-            let body = Value::Object(body);
-            let failed = "Failed to create new auth method";
-            let row = call.put("/v1/acl/auth-method", &body, failed).await?;
-            flags.format.print(&row, io, pretty)
+            flags.add_to(&mut row, io)?;
+            METHOD.create(row, &call, format, io).await
         }
-        "delete" => {
-            let failed = format!("Error deleting auth method {name:?}");
-            call.delete(&path, &failed).await?;
-            writeln!(io.out, "Auth method {name:?} deleted successfully")?;
-            Ok(0)
-        }
-        "read" => {
-            let failed = format!("Error reading auth method {name:?}");
-            let row = call.get(&path, &failed).await?;
-            flags.format.print(&row, io, pretty)
-        }
+        "delete" => METHOD.delete(name, &call, io).await,
+        "read" => METHOD.read(name, &call, format, io).await,
         _ => {
-            let mut row = Map::new();
             if !flags::on(flags.no_merge) {
-                let failed = "Error when retrieving current auth method";
-                let found = call.get(&path, failed).await?;
-                row = found.as_object().cloned().unwrap_or_default();
+                row = METHOD.current(name, &call).await?;
             }
             flags.add_to(&mut row, io)?;
-            let failed = format!("Error updating auth method {name:?}");
-            let row = call.put(&path, &Value::Object(row), &failed).await?;
-            flags.format.print(&row, io, pretty)
+            METHOD.update(name, row, &call, format, io).await
         }
     }
 }

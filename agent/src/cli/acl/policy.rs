@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::api::{ApiFlags, ServerFlags};
 use super::super::{Done, Failure, Io, flags};
+use super::noun::Noun;
 use super::{Call, FormatFlags, Lines, content, datacenters, text};
-use crate::client::escape_path;
 
 const USAGE: &str = "Usage: agent acl policy SUBCOMMAND [FLAGS]
 
@@ -67,61 +67,43 @@ impl Flags {
 
 /// Runs the verb.
 pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
+    const POLICY: Noun = Noun {
+        name: "policy",
+        path: "/v1/acl/policy",
+        pretty,
+    };
     let verbs = ["create", "delete", "list", "read", "update"];
     let (verb, rest) = super::subcommand(args, USAGE, &verbs)?;
     let flags: Flags = flags::parse(&format!("acl policy {verb}"), rest)?;
     flags.format.check()?;
-    let call = Call::new(&flags.api, &flags.server, io)?;
+    let (call, format) = (Call::new(&flags.api, &flags.server, io)?, &flags.format);
+    let mut row = Map::new();
     match verb {
+        "create" if flags.name.is_empty() => {
+            return Err(Failure::Usage("Missing required '-name' flag".into()));
+        }
         "create" => {
-            if flags.name.is_empty() {
-                return Err(Failure::Usage("Missing required '-name' flag".into()));
-            }
-            let mut body = Map::new();
-            flags.add_to(&mut body, io)?;
-            let body = Value::Object(body);
-            let failed = "Failed to create new policy";
-            let row = call.put("/v1/acl/policy", &body, failed).await?;
-            flags.format.print(&row, io, pretty)
+            flags.add_to(&mut row, io)?;
+            return POLICY.create(row, &call, format, io).await;
         }
         "list" => {
-            let failed = "Failed to retrieve the policy list";
-            let rows = call.get("/v1/acl/policies", failed).await?;
-            flags.format.print(&rows, io, listed)
+            let path = "/v1/acl/policies";
+            return POLICY.list(path, listed, &call, format, io).await;
         }
-        verb => {
-            let id = call.id_of("policy", &flags.id, &flags.name).await?;
-            let path = format!("/v1/acl/policy/{}", escape_path(&id));
-            match verb {
-                "delete" => {
-                    let failed = format!("Error deleting policy {id:?}");
-                    call.delete(&path, &failed).await?;
-                    writeln!(io.out, "Policy {id:?} deleted successfully")?;
-                    Ok(0)
-                }
-                "read" => {
-                    let failed = format!("Error reading policy {id:?}");
-                    let row = call.get(&path, &failed).await?;
-                    flags.format.print(&row, io, pretty)
-                }
-                _ => update(&flags, &call, &path, io).await,
+        _ => {}
+    }
+    let id = call.id_of("policy", &flags.id, &flags.name).await?;
+    match verb {
+        "delete" => POLICY.delete(&id, &call, io).await,
+        "read" => POLICY.read(&id, &call, format, io).await,
+        _ => {
+            if !flags::on(flags.no_merge) {
+                row = POLICY.current(&id, &call).await?;
             }
+            flags.add_to(&mut row, io)?;
+            POLICY.update(&id, row, &call, format, io).await
         }
     }
-}
-
-async fn update(flags: &Flags, call: &Call<'_>, path: &str, io: &mut Io<'_>) -> Done {
-    let mut row = Map::new();
-    if !flags::on(flags.no_merge) {
-        let found = call
-            .get(path, "Error when retrieving current policy")
-            .await?;
-        row = found.as_object().cloned().unwrap_or_default();
-    }
-    flags.add_to(&mut row, io)?;
-    let failed = "Error updating policy";
-    let row = call.put(path, &Value::Object(row), failed).await?;
-    flags.format.print(&row, io, pretty)
 }
 
 fn pretty(row: &Value, with_meta: bool) -> String {

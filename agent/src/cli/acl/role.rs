@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::api::{ApiFlags, ServerFlags};
 use super::super::{Done, Failure, Io, flags};
+use super::noun::Noun;
 use super::{Call, FormatFlags, GrantFlags, Lines, text};
-use crate::client::escape_path;
 
 const USAGE: &str = "Usage: agent acl role SUBCOMMAND [FLAGS]
 
@@ -57,70 +57,48 @@ impl Flags {
 
 /// Runs the verb.
 pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
+    const ROLE: Noun = Noun {
+        name: "role",
+        path: "/v1/acl/role",
+        pretty,
+    };
     let verbs = ["create", "delete", "list", "read", "update"];
     let (verb, rest) = super::subcommand(args, USAGE, &verbs)?;
     let flags: Flags = flags::parse(&format!("acl role {verb}"), rest)?;
     flags.format.check()?;
-    let call = Call::new(&flags.api, &flags.server, io)?;
+    let (call, format) = (Call::new(&flags.api, &flags.server, io)?, &flags.format);
     match verb {
+        "create" if flags.name.is_empty() => {
+            return Err(Failure::Usage("Missing required '-name' flag".into()));
+        }
         "create" => {
-            if flags.name.is_empty() {
-                return Err(Failure::Usage("Missing required '-name' flag".into()));
-            }
-            let mut body = Map::new();
-            flags.add_to(&mut body, io)?;
-            let body = Value::Object(body);
-            let row = call
-                .put("/v1/acl/role", &body, "Failed to create new role")
-                .await?;
-            flags.format.print(&row, io, pretty)
+            let mut row = Map::new();
+            flags.add_to(&mut row, io)?;
+            return ROLE.create(row, &call, format, io).await;
         }
-        "list" => {
-            let rows = call
-                .get("/v1/acl/roles", "Failed to retrieve the role list")
-                .await?;
-            flags.format.print(&rows, io, pretty)
-        }
-        verb => {
-            let id = call.id_of("role", &flags.id, &flags.name).await?;
-            let path = format!("/v1/acl/role/{}", escape_path(&id));
-            match verb {
-                "delete" => {
-                    call.delete(&path, &format!("Error deleting role {id:?}"))
-                        .await?;
-                    writeln!(io.out, "Role {id:?} deleted successfully")?;
-                    Ok(0)
+        "list" => return ROLE.list("/v1/acl/roles", pretty, &call, format, io).await,
+        _ => {}
+    }
+    let id = call.id_of("role", &flags.id, &flags.name).await?;
+    match verb {
+        "delete" => ROLE.delete(&id, &call, io).await,
+        "read" => ROLE.read(&id, &call, format, io).await,
+        _ => {
+            let mut row = ROLE.current(&id, &call).await?;
+            if flags::on(flags.no_merge) {
+                for key in [
+                    "Policies",
+                    "ServiceIdentities",
+                    "NodeIdentities",
+                    "TemplatedPolicies",
+                ] {
+                    row.remove(key);
                 }
-                "read" => {
-                    let row = call
-                        .get(&path, &format!("Error reading role {id:?}"))
-                        .await?;
-                    flags.format.print(&row, io, pretty)
-                }
-                _ => update(&flags, &call, &path, io).await,
             }
+            flags.add_to(&mut row, io)?;
+            ROLE.update(&id, row, &call, format, io).await
         }
     }
-}
-
-async fn update(flags: &Flags, call: &Call<'_>, path: &str, io: &mut Io<'_>) -> Done {
-    let found = call.get(path, "Error when retrieving current role").await?;
-    let mut row = found.as_object().cloned().unwrap_or_default();
-    if flags::on(flags.no_merge) {
-        for key in [
-            "Policies",
-            "ServiceIdentities",
-            "NodeIdentities",
-            "TemplatedPolicies",
-        ] {
-            row.remove(key);
-        }
-    }
-    flags.add_to(&mut row, io)?;
-    let row = call
-        .put(path, &Value::Object(row), "Error updating role")
-        .await?;
-    flags.format.print(&row, io, pretty)
 }
 
 fn pretty(row: &Value, with_meta: bool) -> String {

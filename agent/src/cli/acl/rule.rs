@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::api::{ApiFlags, ServerFlags};
 use super::super::{Done, Failure, Io, flags};
+use super::noun::Noun;
 use super::{Call, FormatFlags, Lines, text};
-use crate::client::escape_path;
 
 const USAGE: &str = "Usage: agent acl binding-rule SUBCOMMAND [FLAGS]
 
@@ -83,56 +83,43 @@ impl Flags {
 
 /// Runs the verb.
 pub(super) async fn run(args: &[String], io: &mut Io<'_>) -> Done {
+    const RULE: Noun = Noun {
+        name: "binding rule",
+        path: "/v1/acl/binding-rule",
+        pretty,
+    };
     let verbs = ["create", "delete", "list", "read", "update"];
     let (verb, rest) = super::subcommand(args, USAGE, &verbs)?;
     let flags: Flags = flags::parse(&format!("acl binding-rule {verb}"), rest)?;
     flags.format.check()?;
     let mut call = Call::new(&flags.api, &flags.server, io)?;
-    let path = format!("/v1/acl/binding-rule/{}", escape_path(&flags.id));
+    let (id, format) = (&flags.id, &flags.format);
+    let mut row = Map::new();
     match verb {
+        "create" if flags.method.is_empty() => {
+            Err(Failure::Usage("Missing required '-method' flag".into()))
+        }
         "create" => {
-            if flags.method.is_empty() {
-                return Err(Failure::Usage("Missing required '-method' flag".into()));
-            }
-            let mut body = Map::new();
-            body.insert("AuthMethod".to_owned(), json!(flags.method));
-            flags.add_to(&mut body)?;
-            let body = Value::Object(body);
-            let failed = "Failed to create new binding rule";
-            let row = call.put("/v1/acl/binding-rule", &body, failed).await?;
-            flags.format.print(&row, io, pretty)
+            row.insert("AuthMethod".to_owned(), json!(flags.method));
+            flags.add_to(&mut row)?;
+            RULE.create(row, &call, format, io).await
         }
         "list" => {
             if !flags.method.is_empty() {
                 call.params.push(("authmethod", Some(&flags.method)));
             }
-            let failed = "Failed to retrieve the binding rule list";
-            let rows = call.get("/v1/acl/binding-rules", failed).await?;
-            flags.format.print(&rows, io, pretty)
+            let path = "/v1/acl/binding-rules";
+            RULE.list(path, pretty, &call, format, io).await
         }
-        _ if flags.id.is_empty() => Err(Failure::Usage("Must specify the -id parameter".into())),
-        "delete" => {
-            let id = &flags.id;
-            let failed = format!("Error deleting binding rule {id:?}");
-            call.delete(&path, &failed).await?;
-            writeln!(io.out, "Binding rule {id:?} deleted successfully")?;
-            Ok(0)
-        }
-        "read" => {
-            let row = call.get(&path, "Error reading binding rule").await?;
-            flags.format.print(&row, io, pretty)
-        }
+        _ if id.is_empty() => Err(Failure::Usage("Must specify the -id parameter".into())),
+        "delete" => RULE.delete(id, &call, io).await,
+        "read" => RULE.read(id, &call, format, io).await,
         _ => {
-            let mut row = Map::new();
             if !flags::on(flags.no_merge) {
-                let failed = "Error when retrieving current binding rule";
-                let found = call.get(&path, failed).await?;
-                row = found.as_object().cloned().unwrap_or_default();
+                row = RULE.current(id, &call).await?;
             }
             flags.add_to(&mut row)?;
-            let failed = format!("Error updating binding rule {:?}", flags.id);
-            let row = call.put(&path, &Value::Object(row), &failed).await?;
-            flags.format.print(&row, io, pretty)
+            RULE.update(id, row, &call, format, io).await
         }
     }
 }

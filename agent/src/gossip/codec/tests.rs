@@ -56,7 +56,9 @@ fn exchanges() -> impl Strategy<Value = Exchange> {
         "[a-z0-9-]{0,20}",
     );
     let events = (any::<u64>(), vec(user_events(), 0..4));
-    let rest = (events, any::<Option<u64>>());
+    let digest = (any::<u64>(), any::<u64>());
+    let digest = digest.prop_map(|(states, events)| Digest { states, events });
+    let rest = (events, proptest::option::of(digest));
     (hello, vec(entries(), 0..6), rest).prop_map(|(hello, entries, rest)| {
         let ((event_clock, events), digest) = rest;
         let (instance, identity, to, datacenter) = hello;

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::super::codec::{Entry, Exchange, FrameKind};
+use super::super::codec::{Digest, Entry, Exchange, FrameKind};
 use super::super::identity::Identity;
 use super::{Driver, Why};
 
@@ -15,7 +15,7 @@ impl Driver {
         self.send_request(request, &with, FrameKind::Sync, why);
     }
 
-    /// A request that is answered by all states only where these differ from what is known here.
+    /// A request that is answered by all that is known only where it differs from what is known here.
     pub(super) fn comparison(&self, with: Uuid) -> Exchange {
         Exchange {
             digest: Some(self.digest()),
@@ -23,40 +23,55 @@ impl Driver {
         }
     }
 
-    /// The answer to a comparison with somebody who knows what `theirs` is the digest of.
-    pub(super) fn say_what_differs(&self, to: Option<Uuid>, theirs: u64) -> Exchange {
-        let digest = self.digest();
-        let answer = match theirs == digest {
-            true => self.say_hello(to, Vec::new()),
-            false => self.say_all(to),
-        };
+    /// The answer to a comparison with somebody who knows what `theirs` stands for.
+    pub(super) fn say_what_differs(&self, to: Option<Uuid>, theirs: Digest) -> Exchange {
+        let rest = self.differing_from(to, Some(theirs));
         Exchange {
-            digest: Some(digest),
-            ..answer
+            digest: Some(self.digest()),
+            ..rest.unwrap_or_else(|| self.say_hello(to, Vec::new()))
         }
     }
 
     /// `with` has told what is different there, and this node believes it by now. Where it is still not the same,
     /// `with` lacks something; one that says no digest is of an older version, and may.
-    pub(super) fn compared(&mut self, with: &Identity, theirs: Option<u64>) {
-        if theirs != Some(self.digest()) {
-            let all = self.say_all(Some(with.id));
-            self.send_request(all, with, FrameKind::Push, Why::Routine);
+    pub(super) fn compared(&mut self, with: &Identity, theirs: Option<Digest>) {
+        if let Some(rest) = self.differing_from(Some(with.id), theirs) {
+            self.send_request(rest, with, FrameKind::Push, Why::Routine);
         }
     }
 
-    /// All that is known, in eight bytes.
-    fn digest(&self) -> u64 {
-        let entries = self
-            .entries()
-            .iter()
-            .map(digest_of)
-            .fold(0, u64::wrapping_add);
-        let ledger = self.ledger.lock();
-        let events = ledger.user.known();
-        let events = events.map(|event| short(event.id.as_bytes()));
-        events.fold(entries, u64::wrapping_add)
+    /// All that somebody should hear who knows what `theirs` stands for; `None`: nothing.
+    fn differing_from(&self, to: Option<Uuid>, theirs: Option<Digest>) -> Option<Exchange> {
+        let own = self.digest();
+        let differs = |of: fn(Digest) -> u64| theirs.is_none_or(|theirs| of(theirs) != of(own));
+        let (states, events) = (differs(|d| d.states), differs(|d| d.events));
+        if !states && !events {
+            return None;
+        }
+        let all = self.say_all(to);
+        Some(Exchange {
+            entries: if states { all.entries } else { Vec::new() },
+            events: if events { all.events } else { Vec::new() },
+            ..all
+        })
     }
+
+    /// All that is known, in short.
+    fn digest(&self) -> Digest {
+        let events = {
+            let ledger = self.ledger.lock();
+            sum(ledger.user.known().map(|event| short(event.id.as_bytes())))
+        };
+        Digest {
+            states: sum(self.entries().iter().map(digest_of)),
+            events,
+        }
+    }
+}
+
+/// A sum, in which no order counts.
+fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::wrapping_add)
 }
 
 /// What may differ between what two members know of one. Not how long it has been down: that differs always, and is

@@ -6,17 +6,32 @@ use super::super::route::{Catalog, Health, Route};
 use super::super::wire::Wire;
 use super::*;
 
-/// Bytes of what is kept at an endpoint while a blocking query waits there.
-async fn waiting(route: Route, path: &str, rest: &str) -> usize {
-    let server = server();
+/// A blocking query.
+async fn query(path: &str) -> Request {
     let (mut client, stream) = tokio::io::duplex(1024);
     let wire = Wire::new(Box::new(stream), 4096);
     let text = format!("GET {path}?passing&index=7&wait=10m HTTP/1.1\r\nHost: a\r\n\r\n");
     client.write_all(text.as_bytes()).await.unwrap();
     let head = wire.head().await.unwrap().unwrap().unwrap();
-    let request = Request::new(head, wire).unwrap();
-    let answer = server.dispatch(route, request, rest.to_owned());
+    Request::new(head, wire).unwrap()
+}
+
+/// Bytes of what is kept at an endpoint while a blocking query waits there.
+async fn waiting(route: Route, path: &str, rest: &str) -> usize {
+    let server = server();
+    let answer = server.dispatch(route, query(path).await, rest.to_owned());
     size_of_val(&*answer)
+}
+
+/// What stands around that where tokens are asked for.
+#[tokio::test]
+async fn who_waits_with_a_token_takes_hardly_more_than_who_waits_without() {
+    let server = server();
+    let request = query("/v1/kv/a").await;
+    let answer = server.on_behalf(Route::Kv, None, "GET", request, "a".to_owned());
+    let size = size_of_val(&*answer);
+    // With a node, whose handle is larger than the fake one's, it must not grow past this either.
+    assert!(size <= 512, "{size} bytes");
 }
 
 /// The C library keeps pieces of up to 1032 bytes at hand for the next request; larger ones it has to look for.
