@@ -104,7 +104,7 @@ impl Fleet {
             let file = file.display().to_string();
             agent.start(&["-config-file", &file, "-retry-join", server]);
             self.agents.push(agent);
-            if self.agents.len() % BATCH == 0 {
+            if self.agents.len().is_multiple_of(BATCH) {
                 self.wait_for(1, self.agents.len());
             }
         }
