@@ -268,11 +268,10 @@ fn a_cluster_that_was_formed_without_is_protected_while_it_serves() {
     wait_protected(&scene);
     assert_eq!(secret(&scene, "token"), token);
     check(writer, &scene, token);
-    let members = ask(&scene, "c-server-0", "/v1/agent/members", token).expect("members");
-    let alive = members.as_array().into_iter().flatten();
-    assert_eq!(
-        alive.filter(|member| member["Status"] == 1).count(),
-        4,
-        "{members}"
-    );
+    wait_for("everybody is a member again", || {
+        let members = ask(&scene, "c-server-0", "/v1/agent/members", token)?;
+        let all = members.as_array().into_iter().flatten();
+        let alive = all.filter(|member| member["Status"] == 1).count();
+        (alive == 4).then_some(()).ok_or(members.to_string())
+    });
 }
