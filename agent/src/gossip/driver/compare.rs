@@ -25,35 +25,24 @@ impl Driver {
 
     /// The answer to a comparison with somebody who knows what `theirs` stands for.
     pub(super) fn say_what_differs(&self, to: Option<Uuid>, theirs: Digest) -> Exchange {
-        let rest = self.differing_from(to, Some(theirs));
+        let own = self.digest();
+        let (states, events) = (theirs.states != own.states, theirs.events != own.events);
         Exchange {
-            digest: Some(self.digest()),
-            ..rest.unwrap_or_else(|| self.say_hello(to, Vec::new()))
+            digest: Some(own),
+            ..self.say_known(to, states, events)
         }
     }
 
     /// `with` has told what is different there, and this node believes it by now. Where it is still not the same,
     /// `with` lacks something; one that says no digest is of an older version, and may.
     pub(super) fn compared(&mut self, with: &Identity, theirs: Option<Digest>) {
-        if let Some(rest) = self.differing_from(Some(with.id), theirs) {
+        let own = self.digest();
+        let states = theirs.is_none_or(|theirs| theirs.states != own.states);
+        let events = theirs.is_none_or(|theirs| theirs.events != own.events);
+        if states || events {
+            let rest = self.say_known(Some(with.id), states, events);
             self.send_request(rest, with, FrameKind::Push, Why::Routine);
         }
-    }
-
-    /// All that somebody should hear who knows what `theirs` stands for; `None`: nothing.
-    fn differing_from(&self, to: Option<Uuid>, theirs: Option<Digest>) -> Option<Exchange> {
-        let own = self.digest();
-        let differs = |of: fn(Digest) -> u64| theirs.is_none_or(|theirs| of(theirs) != of(own));
-        let (states, events) = (differs(|d| d.states), differs(|d| d.events));
-        if !states && !events {
-            return None;
-        }
-        let all = self.say_all(to);
-        Some(Exchange {
-            entries: if states { all.entries } else { Vec::new() },
-            events: if events { all.events } else { Vec::new() },
-            ..all
-        })
     }
 
     /// All that is known, in short.

@@ -68,11 +68,20 @@ impl Driver {
     }
 
     /// All states, and the user events that others may have missed.
-    pub(super) fn say_all(&self, to: Option<Uuid>) -> Exchange {
-        let events = self.ledger.lock().user.known().cloned().collect();
+    fn say_all(&self, to: Option<Uuid>) -> Exchange {
+        self.say_known(to, true, true)
+    }
+
+    /// All states, or all user events, or both.
+    pub(super) fn say_known(&self, to: Option<Uuid>, states: bool, events: bool) -> Exchange {
+        let entries = if states { self.entries() } else { Vec::new() };
+        let events = match events {
+            true => self.ledger.lock().user.known().cloned().collect(),
+            false => Vec::new(),
+        };
         Exchange {
             events,
-            ..self.say_hello(to, self.entries())
+            ..self.say_hello(to, entries)
         }
     }
 
