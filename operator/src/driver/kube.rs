@@ -28,7 +28,7 @@ use kube::{Api, Client};
 
 use agents::{Agents, Refused, Target};
 pub use protect::{Protected, accesses, vault};
-use rest::Rest;
+use rest::{Rest, Versions};
 use see::Snapshot;
 
 use super::Driver;
@@ -108,6 +108,8 @@ pub struct Kube {
     vault: Option<Vault>,
     /// The version of its Secret.
     vault_version: Option<String>,
+    /// The versions of all Secrets that what protects it is made from, or seen in.
+    secret_versions: Versions,
     given: Given,
     /// Why nothing may be done: what protects the cluster is not there, or not whole.
     problem: Option<String>,
@@ -129,6 +131,7 @@ impl Kube {
             stored: cluster.status.clone(),
             vault: None,
             vault_version: None,
+            secret_versions: Versions::new(),
             given: Given::default(),
             problem: None,
             cluster,
@@ -413,7 +416,8 @@ impl Driver for Kube {
             // Nobody would answer.
             Some(_) => BTreeMap::new(),
         };
-        self.rest = Some(Rest::new(targets, &answers));
+        let versions = self.secret_versions.clone();
+        self.rest = Some(Rest::new(self.api(), versions, targets, &answers));
         Ok(self
             .snapshot
             .observed(&self.cluster, &self.desired, answers, Timestamp::now()))

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::platform::{CUTS, Cut, Looked, Platform};
+use crate::platform::{CUTS, Cut, Looked, PLACE, Platform};
 use crate::protection::{full, pods, rest, security, unprotected, vault};
 use operator::plan::Step;
 
@@ -85,6 +85,42 @@ async fn a_vault_that_is_lost_is_made_again_and_nobody_is_cut_off() {
     // Once: then it is as any other.
     rest(&platform).await;
     assert_eq!(vault(&platform), after);
+}
+
+/// No watch tells of Secrets, and a cluster at rest is not looked at as a whole.
+#[tokio::test]
+async fn a_secret_that_is_lost_or_changed_is_noticed_at_the_next_short_look() {
+    let platform = Platform::new(json!({"servers": 3}));
+    rest(&platform).await;
+    let operator = platform.operator();
+    let looks = async |most: usize| {
+        for _ in 0..most {
+            let (step, _) = operator
+                .visit(PLACE.0, PLACE.1, Some("1".to_owned()))
+                .await
+                .unwrap();
+            assert_eq!(step, Step::Steady);
+        }
+    };
+    looks(5).await;
+    let before = vault(&platform);
+    for rendered in RENDERED {
+        let kept = lose(&platform, &[rendered]);
+        looks(1).await;
+        let data = platform.world().get("secrets", rendered).unwrap()["data"].clone();
+        assert_eq!(data, kept[0].1["data"], "{rendered} is put back");
+        looks(3).await;
+        let mut changed = kept[0].1.clone();
+        changed["data"]["ca.pem"] = json!("");
+        platform.world().store("secrets", rendered, changed);
+        looks(1).await;
+        let data = platform.world().get("secrets", rendered).unwrap()["data"].clone();
+        assert_eq!(data, kept[0].1["data"], "{rendered} is as it was");
+        looks(3).await;
+    }
+    lose(&platform, &[VAULT]);
+    looks(1).await;
+    assert_eq!(vault(&platform)["token"], before["token"]);
 }
 
 #[tokio::test]

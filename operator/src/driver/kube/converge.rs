@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::diff::{holds, quantity};
 use super::objects::{self, Kind, Object, replica_count};
+use super::rest::Versions;
 use super::{Error, Kube, names, see};
 use crate::observe::{Latch, Observed};
 use crate::plan::{Step, View};
@@ -24,6 +25,8 @@ pub struct Surroundings {
     recorded: bool,
     /// Of what protects the cluster.
     vault: Option<String>,
+    /// Of the Secrets that agents see of it, among others, as they were found.
+    secrets: Versions,
     /// Whether every server that is wanted is a caught-up voter: nobody is waited for who was given an order.
     whole: bool,
 }
@@ -52,6 +55,7 @@ impl Kube {
             bootstrapped: view.bootstrapped(),
             recorded: matches!(observed.bootstrap, Latch::Done(_)),
             vault: self.vault_hash(),
+            secrets: self.secret_versions.clone(),
             whole,
         }
     }

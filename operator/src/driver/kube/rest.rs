@@ -1,20 +1,31 @@
 //! A cluster at rest: what its agents said when nothing had to be done.
 //!
-//! Kubernetes tells by its watches when objects change; agents tell nobody, and have to be asked. So most looks at a
-//! steady cluster ask its agents only, and while they say what they said before, nothing else is read or computed. No step
-//! is ever chosen by such a look: it ends with nothing to do, or a whole one follows.
+//! Kubernetes tells by its watches when objects change; agents tell nobody, and have to be asked. Nobody tells of Secrets
+//! either: who may watch them may read all of a namespace, and the operator may only get those that it knows by name. So
+//! most looks at a steady cluster ask its agents, and for the versions of its Secrets, and while these are what they were
+//! before, nothing else is read or computed. No step is ever chosen by such a look: it ends with nothing to do, or a whole
+//! one follows.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+
 use super::agents::{Agents, Target};
 use crate::driver::ask;
 use crate::observe::Answers;
 
+/// Version of each Secret, by its name; none: it is not there.
+pub(super) type Versions = BTreeMap<String, Option<String>>;
+
 /// Whom to ask, and what they said.
 #[derive(Debug, Clone)]
 pub struct Rest {
+    secrets: Api<Secret>,
+    versions: Versions,
     targets: Arc<[Target]>,
     leader: Option<String>,
     /// Of all that was said, for it is only compared.
@@ -22,19 +33,47 @@ pub struct Rest {
 }
 
 impl Rest {
-    pub(super) fn new(targets: Vec<Target>, answers: &BTreeMap<String, Answers>) -> Self {
+    pub(super) fn new(
+        secrets: Api<Secret>,
+        versions: Versions,
+        targets: Vec<Target>,
+        answers: &BTreeMap<String, Answers>,
+    ) -> Self {
         Rest {
+            secrets,
+            versions,
             targets: targets.into(),
             leader: ask::leader(answers),
             digest: digest(answers),
         }
     }
 
-    /// Whether the agents still say the same.
+    /// Whether the agents still say the same, and the Secrets are those that were read.
     pub async fn lasts(&self, agents: &Agents) -> bool {
-        let answers = agents.ask_all(&self.targets, self.leader.as_deref()).await;
-        digest(&answers) == self.digest
+        let (same, answers) = futures::join!(
+            self.secrets_last(),
+            agents.ask_all(&self.targets, self.leader.as_deref())
+        );
+        same && digest(&answers) == self.digest
     }
+
+    /// One that cannot be asked for counts as changed: the whole look that follows says why.
+    async fn secrets_last(&self) -> bool {
+        let looks = self.versions.iter().map(async |(name, version)| {
+            let now = version_of(&self.secrets, name).await;
+            now.is_ok_and(|now| now == *version)
+        });
+        join_all(looks).await.into_iter().all(|same| same)
+    }
+}
+
+/// The version of a Secret, of which nothing else is sent.
+pub(super) async fn version_of(
+    secrets: &Api<Secret>,
+    name: &str,
+) -> Result<Option<String>, kube::Error> {
+    let found = secrets.get_metadata_opt(name).await?;
+    Ok(found.and_then(|found| found.metadata.resource_version))
 }
 
 /// Of everything but how long the log is, which grows with every write.

@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::super::milestones::Milestone;
+use super::super::rest::{Versions, version_of};
 use super::super::{Error, Kube, names, objects};
 use super::{data, vault};
 use crate::crd::{Security, Stage};
@@ -37,10 +38,13 @@ impl Kube {
         let version = |secret: &Secret| secret.metadata.resource_version.clone();
         self.vault_version = found.as_ref().and_then(version);
         self.vault = found.map(|secret| self.vault_of(secret)).transpose()?;
+        let mut versions = Versions::new();
         let mut secrets = BTreeMap::new();
         for name in secure::given_names(&self.cluster) {
-            if let Some(data) = self.secret(name).await? {
-                secrets.insert(name.to_owned(), data);
+            let found = self.api::<Secret>().get_opt(name).await?;
+            versions.insert(name.to_owned(), found.as_ref().and_then(version));
+            if let Some(secret) = found {
+                secrets.insert(name.to_owned(), data(secret));
             }
         }
         let now = Timestamp::now().as_second();
@@ -49,6 +53,11 @@ impl Kube {
             self.vault = self.lost_vault(now).await?;
         }
         if let Some(vault) = &self.vault {
+            versions.insert(name, self.vault_version.clone());
+            for rendered in [true, false].map(|server| names::secure(&self.name, server)) {
+                let seen = version_of(&self.api(), &rendered).await?;
+                versions.insert(rendered, seen);
+            }
             let security = in_force(vault);
             let status = self.cluster.status.get_or_insert_default();
             let message = status.security.take().and_then(|before| before.message);
@@ -57,6 +66,7 @@ impl Kube {
                 ..security
             });
         }
+        self.secret_versions = versions;
         Ok(())
     }
 
