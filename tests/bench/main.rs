@@ -57,6 +57,7 @@ fn main() {
         );
     }
     let part = std::env::var("BENCH").unwrap_or_default();
+    check_tools(&part);
     let reached = match part.as_str() {
         _ if fleet::inside().as_deref() == Some("agents") => agents::inside(),
         _ if fleet::inside().is_some() => catalog::registering::inside(),
@@ -84,6 +85,21 @@ fn main() {
     if !reached {
         println!("some goals are missed");
         std::process::exit(1);
+    }
+}
+
+/// Ends with what a part needs that is not installed.
+fn check_tools(part: &str) {
+    let needed: &[&str] = match part {
+        "core" | "secure" => &["wrk"],
+        "dns" => &["dnsperf"],
+        "" => &["wrk", "dnsperf"],
+        _ => &[],
+    };
+    for tool in needed {
+        if let Err(error) = std::process::Command::new(tool).arg("-h").output() {
+            panic!("cannot run {tool}, which is a Debian package of that name: {error}");
+        }
     }
 }
 
