@@ -12,7 +12,7 @@ mod fleet;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::{Kube, Path, Scene, wait_for};
+use tests::{Kube, Path, Scene, kubectl, wait_for};
 
 /// Longest that any of the rounds may take, in seconds.
 const READY_SECONDS_MAX: f64 = 12.0;
@@ -63,6 +63,9 @@ fn apply_to_ready(rounds: u64) -> bool {
         }
         took.push(start.elapsed().as_secs_f64());
         waits.push(waited(&scene, &operator).expect("the operator answers") - before);
+        if took.last().is_some_and(|took| *took > READY_SECONDS_MAX) {
+            tell_events(&scene, &name);
+        }
         away(&scene, &name);
     }
     took.sort_by(f64::total_cmp);
@@ -79,6 +82,29 @@ fn apply_to_ready(rounds: u64) -> bool {
         waits[waits.len() / 2]
     );
     worst <= READY_SECONDS_MAX && worst_wait <= WAIT_SECONDS_MAX
+}
+
+/// Where the time of a round went: the Events of everything that was made for it, in order.
+fn tell_events(scene: &Scene, name: &str) {
+    let columns = "custom-columns=AT:.metadata.creationTimestamp,OBJECT:.involvedObject.name,REASON:.reason,NOTE:.message";
+    let order = "--sort-by=.metadata.creationTimestamp";
+    let events = kubectl(&[
+        "-n",
+        &scene.namespace,
+        "get",
+        "events",
+        order,
+        "-o",
+        columns,
+    ]);
+    let events = events.expect("the Events");
+    let pod = format!("{name}-");
+    for line in events.lines() {
+        let object = line.split_whitespace().nth(1).unwrap_or_default();
+        if object == name || object.trim_start_matches("data-").starts_with(&pod) {
+            println!("{line}");
+        }
+    }
 }
 
 /// Seconds that this operator let pass, as its metrics tell.

@@ -48,6 +48,7 @@ struct Row {
 }
 
 fn main() {
+    end_children_on_panic();
     // Said at once, not after minutes.
     binary("agent");
     if in_memory(&std::env::temp_dir()) {
@@ -86,6 +87,34 @@ fn main() {
         println!("some goals are missed");
         std::process::exit(1);
     }
+}
+
+/// A panic ends what this program has started: release programs abort, which drops nothing, and what were left running
+/// would be in the way of the next run.
+fn end_children_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        for child in children() {
+            let killed = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+            if let Err(error) = killed {
+                eprintln!("cannot end process {}: {error}", child.as_raw_nonzero());
+            }
+        }
+    }));
+}
+
+/// The children of every thread.
+fn children() -> Vec<rustix::process::Pid> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten();
+    let lists = threads.filter_map(|thread| {
+        let list = thread.ok()?.path().join("children");
+        fs::read_to_string(list).ok()
+    });
+    let all: Vec<String> = lists.collect();
+    let pids = all.iter().flat_map(|list| list.split_whitespace());
+    pids.filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?))
+        .collect()
 }
 
 /// Ends with what a part needs that is not installed.
