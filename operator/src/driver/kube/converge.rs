@@ -23,9 +23,7 @@ pub struct Surroundings {
     /// Whether the bootstrap is over.
     pub bootstrapped: bool,
     recorded: bool,
-    /// Of what protects the cluster.
-    vault: Option<String>,
-    /// Of the Secrets that agents see of it, among others, as they were found.
+    /// Of what protects the cluster, and of what agents see of it, as they were found.
     secrets: Versions,
     /// Whether every server that is wanted is a caught-up voter: nobody is waited for who was given an order.
     whole: bool,
@@ -54,7 +52,6 @@ impl Kube {
             ),
             bootstrapped: view.bootstrapped(),
             recorded: matches!(observed.bootstrap, Latch::Done(_)),
-            vault: self.vault_hash(),
             secrets: self.secret_versions.clone(),
             whole,
         }

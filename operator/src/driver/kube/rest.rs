@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use futures::future::join_all;
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
@@ -59,21 +59,24 @@ impl Rest {
 
     /// One that cannot be asked for counts as changed: the whole look that follows says why.
     async fn secrets_last(&self) -> bool {
-        let looks = self.versions.iter().map(async |(name, version)| {
-            let now = version_of(&self.secrets, name).await;
-            now.is_ok_and(|now| now == *version)
-        });
-        join_all(looks).await.into_iter().all(|same| same)
+        let now = versions_of(&self.secrets, self.versions.keys()).await;
+        now.is_ok_and(|now| now == self.versions)
     }
 }
 
-/// The version of a Secret, of which nothing else is sent.
-pub(super) async fn version_of(
+/// The versions of Secrets, of which nothing else is sent.
+pub(super) async fn versions_of(
     secrets: &Api<Secret>,
-    name: &str,
-) -> Result<Option<String>, kube::Error> {
-    let found = secrets.get_metadata_opt(name).await?;
-    Ok(found.and_then(|found| found.metadata.resource_version))
+    names: impl IntoIterator<Item = &String>,
+) -> Result<Versions, kube::Error> {
+    let looks = names
+        .into_iter()
+        .map(async |name| -> Result<_, kube::Error> {
+            let found = secrets.get_metadata_opt(name).await?;
+            let version = found.and_then(|found| found.metadata.resource_version);
+            Ok((name.clone(), version))
+        });
+    Ok(try_join_all(looks).await?.into_iter().collect())
 }
 
 /// Of everything but how long the log is, which grows with every write.

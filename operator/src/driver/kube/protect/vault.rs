@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::super::milestones::Milestone;
-use super::super::rest::{Versions, version_of};
+use super::super::rest::{Versions, versions_of};
 use super::super::{Error, Kube, names, objects};
 use super::{data, vault};
 use crate::crd::{Security, Stage};
@@ -54,10 +54,7 @@ impl Kube {
         }
         if let Some(vault) = &self.vault {
             versions.insert(name, self.vault_version.clone());
-            for rendered in [true, false].map(|server| names::secure(&self.name, server)) {
-                let seen = version_of(&self.api(), &rendered).await?;
-                versions.insert(rendered, seen);
-            }
+            versions.extend(versions_of(&self.api(), &self.rendered()).await?);
             let security = in_force(vault);
             let status = self.cluster.status.get_or_insert_default();
             let message = status.security.take().and_then(|before| before.message);
@@ -87,7 +84,7 @@ impl Kube {
         vault(secret).map_err(|why| {
             Error::Incomplete(format!(
                 "Secret {name}: {why}; put it back from a copy, or delete it, and it is made again from {}; until then what runs stays as it is",
-                self.rendered()
+                self.rendered_said()
             ))
         })
     }
@@ -99,13 +96,13 @@ impl Kube {
         let sorry = |why: String| {
             Error::Incomplete(format!(
                 "Secret {name} is missing, which holds the keys, certificates and tokens that this cluster runs with, and it cannot be made again: {why}; put Secret {name} back from a copy, or {}; until then what runs stays as it is",
-                self.rendered()
+                self.rendered_said()
             ))
         };
         let Some(stages) = self.stages_that_run().map_err(sorry)? else {
             return Ok(None);
         };
-        let [servers, clients] = [true, false].map(|server| names::secure(&self.name, server));
+        let [servers, clients] = self.rendered();
         let servers = self.secret(&servers).await?;
         let clients = self.secret(&clients).await?;
         let again = secure::again(
@@ -118,10 +115,14 @@ impl Kube {
         again.map(Some).map_err(|why| sorry(why.to_string()))
     }
 
-    /// The Secrets that are made from the vault, in a sentence.
-    fn rendered(&self) -> String {
-        let [servers, clients] = [true, false].map(|server| names::secure(&self.name, server));
-        format!("{servers} and {clients}")
+    /// Names of the Secrets that are made from the vault, for servers and for clients.
+    fn rendered(&self) -> [String; 2] {
+        [true, false].map(|server| names::secure(&self.name, server))
+    }
+
+    /// The same in a sentence.
+    fn rendered_said(&self) -> String {
+        self.rendered().join(" and ")
     }
 
     /// How far things are on for the agents, when the vault does not tell: as the servers' template says, which is ahead
@@ -238,7 +239,7 @@ impl Kube {
             format!(
                 "Secret {} was lost and made again from {}",
                 names::vault(&self.name),
-                self.rendered()
+                self.rendered_said()
             )
         })
     }
@@ -251,12 +252,6 @@ impl Kube {
         let mut object = objects::vault(&self.cluster, vault);
         object.value["metadata"]["resourceVersion"] = json!(version);
         self.put(&object).await.map(drop)
-    }
-
-    /// A hash of the vault, which tells whether what agents see of it may differ from what they saw.
-    pub(in super::super) fn vault_hash(&self) -> Option<String> {
-        let vault = self.vault.as_ref()?;
-        Some(crate::plan::hash(&json!(vault.data()).to_string()))
     }
 }
 
