@@ -58,7 +58,7 @@ fn main() {
         );
     }
     let part = std::env::var("BENCH").unwrap_or_default();
-    check_tools(&part);
+    check_tool(&part);
     let reached = match part.as_str() {
         _ if fleet::inside().as_deref() == Some("agents") => agents::inside(),
         _ if fleet::inside().is_some() => catalog::registering::inside(),
@@ -117,18 +117,12 @@ fn children() -> Vec<rustix::process::Pid> {
         .collect()
 }
 
-/// Ends with what a part needs that is not installed.
-fn check_tools(part: &str) {
-    let needed: &[&str] = match part {
-        "core" | "secure" => &["wrk"],
-        "dns" => &["dnsperf"],
-        "" => &["wrk", "dnsperf"],
-        _ => &[],
-    };
-    for tool in needed {
-        if let Err(error) = std::process::Command::new(tool).arg("-h").output() {
-            panic!("cannot run {tool}, which is a Debian package of that name: {error}");
-        }
+/// Ends if the part needs the load generator and it is not installed.
+fn check_tool(part: &str) {
+    if matches!(part, "" | "core" | "secure")
+        && let Err(error) = std::process::Command::new("wrk").arg("-h").output()
+    {
+        panic!("cannot run wrk, which is a Debian package of that name: {error}");
     }
 }
 
